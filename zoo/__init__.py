@@ -1,0 +1,15 @@
+"""A zoo of neural networks that make discrete choices.
+
+    import zoo
+
+    zoo.list_models(pretrained=True)
+    model = zoo.from_pretrained("cat_vae.mnist")
+
+Importing this package costs nothing: models, PyTorch and Lightning are imported when they are used.
+"""
+
+from zoo.errors import ZooError
+from zoo.hub import from_pretrained, list_models, save_pretrained
+
+__version__ = "0.1.0"
+__all__ = ["ZooError", "from_pretrained", "list_models", "save_pretrained"]

@@ -1,0 +1,58 @@
+"""Pictures of what a model does, to the run folder and to W&B."""
+
+from pathlib import Path
+
+from lightning import Callback, LightningModule, Trainer
+from lightning.pytorch.loggers import WandbLogger
+
+from zoo.models import ZooModule
+from zoo.seeding import PREDICT, seed_default_generators
+
+
+class Pictures(Callback):
+    """Draws ``module.pictures(batch)`` after validation and test.
+
+    Args:
+        folder: for ``<name>.png``; W&B keeps every version.
+        every_n_epochs: of validation.
+    """
+
+    def __init__(self, folder: str | Path, *, every_n_epochs: int = 10) -> None:
+        self.folder = Path(folder)
+        self.every_n_epochs = every_n_epochs
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if not trainer.sanity_checking and (trainer.current_epoch + 1) % self.every_n_epochs == 0:
+            self._draw(trainer, pl_module, trainer.val_dataloaders)
+
+    def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._draw(trainer, pl_module, trainer.test_dataloaders)
+
+    def _draw(self, trainer: Trainer, pl_module: LightningModule, loader: object) -> None:
+        if not trainer.is_global_zero or not isinstance(pl_module, ZooModule):
+            return
+        seed_default_generators(0, PREDICT)  # the same samples each time, so that progress can be seen
+        for name, figure in pl_module.pictures(next(iter(loader))).items():
+            save_picture(figure, self.folder / f"{name}.png", trainer)
+
+
+def save_curves(metrics: Path, path: Path, trainer: Trainer) -> None:
+    """Draw the losses, tau and the learning rate of a run from its ``metrics.csv``."""
+    from zoo.loggers import read_metrics
+    from zoo.plots import curves
+
+    series = read_metrics(metrics)
+    losses = {name: points for name, points in series.items() if name.startswith(("train/", "val/")) and "loss" not in name}
+    shown = {suffix for name in losses if (suffix := name.split("/")[1]) and f"val/{suffix}" in losses and f"train/{suffix}" in losses}
+    panels = {s: {stage: losses[f"{stage}/{s}"] for stage in ("train", "val")} for s in sorted(shown)}
+    panels |= {name: {name: series[name]} for name in sorted(series) if name == "lr" or name.startswith("tau")}
+    save_picture(curves(panels, "step"), path, trainer)
+
+
+def save_picture(figure: object, path: Path, trainer: Trainer) -> None:
+    """Write ``figure`` to ``path`` and to W&B, where that is a logger of ``trainer``."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, dpi=120)
+    for logger in trainer.loggers:
+        if isinstance(logger, WandbLogger):
+            logger.log_image(f"pictures/{path.stem}", [str(path)], step=trainer.global_step)

@@ -1,0 +1,89 @@
+"""Checkpoints of training that survive a crash at any moment."""
+
+import logging
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning import LightningModule, Trainer
+from lightning.pytorch.callbacks import Checkpoint
+from lightning.pytorch.plugins.io import TorchCheckpointIO
+
+from zoo.errors import ZooError
+from zoo.models import read_checkpoint
+
+log = logging.getLogger(__name__)
+
+
+class AtomicCheckpointIO(TorchCheckpointIO):
+    """Writes a checkpoint whole or not at all: beside its place first, flushed to the disk, then renamed.
+
+    Lightning's own writes to the system's temporary directory, from where the last move is a copy if that is
+    another file system.
+
+    Raises:
+        ZooError: if it cannot be written, such as on a full disk; earlier checkpoints are untouched.
+    """
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
+        with atomic(Path(path)) as temporary, temporary.open("wb") as file:
+            torch.save(checkpoint, file)
+
+
+@contextmanager
+def atomic(path: Path) -> Iterator[Path]:
+    """Yield a temporary path beside ``path``; rename it to ``path`` if the block succeeds."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        yield temporary
+        with temporary.open("rb") as file:
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except (OSError, RuntimeError) as error:  # torch.save reports a full disk as a RuntimeError
+        raise ZooError(f"cannot write {path}: {error}. What was saved before is untouched.") from error
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+class ResumeCheckpoints(Checkpoint):
+    """Saves ``step-<n>.ckpt`` every so many steps and keeps the two newest: if one is damaged there is another.
+
+    Args:
+        folder: of the checkpoints.
+        every_n_steps: of the optimiser.
+    """
+
+    def __init__(self, folder: Path, *, every_n_steps: int) -> None:
+        self.folder, self.every_n_steps = folder, every_n_steps
+        self.last: Path | None = None
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        path = self.folder / f"step-{trainer.global_step:08d}.ckpt"
+        if trainer.global_step % self.every_n_steps or path == self.last:  # the step stays under accumulation
+            return
+        trainer.save_checkpoint(path)
+        self.last = path
+        for old in resume_checkpoints(self.folder)[2:] if trainer.is_global_zero else ():
+            old.unlink(missing_ok=True)
+
+
+def resume_checkpoints(folder: Path) -> list[Path]:
+    """The checkpoints of :class:`ResumeCheckpoints` in ``folder``, the newest first."""
+    return sorted(folder.glob("step-*.ckpt"), reverse=True)
+
+
+def newest_checkpoint(folder: Path) -> Path | None:
+    """The newest checkpoint of ``folder`` to resume from; a damaged one is named and passed over."""
+    for path in resume_checkpoints(folder):
+        try:
+            read_checkpoint(path)
+            return path
+        except ZooError as error:
+            log.warning("%s; trying the one before it", error)
+    return None

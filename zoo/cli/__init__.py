@@ -1,0 +1,1 @@
+"""The command line: each script of ``scripts/`` calls one ``main`` here."""

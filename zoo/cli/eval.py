@@ -1,0 +1,105 @@
+"""Score a checkpoint on the test set."""
+
+import json
+import logging
+import sys
+from pathlib import Path
+from typing import Any
+
+from omegaconf import OmegaConf
+
+from zoo import hub
+from zoo.cli import options
+from zoo.errors import ZooError
+from zoo.runs import set_up_logging
+
+log = logging.getLogger(__name__)
+
+HELP = """Score a checkpoint on the test set.
+
+    python scripts/eval.py checkpoint=cat_vae.mnist                            a pretrained model
+    python scripts/eval.py checkpoint=runs/mine                                the best weights of a run
+    python scripts/eval.py checkpoint=cat_vae.mnist model.iwae_samples=5000    with another setting
+    python scripts/eval.py checkpoint=cat_vae.mnist data=fashion_mnist         on other data
+    python scripts/eval.py checkpoint=cat_vae.mnist output=scores.json         also to a file
+
+Options: checkpoint=, output=, seed=, data=, trainer=, and any of data., model. and trainer.
+
+Pretrained models: {pretrained}
+"""
+
+
+@options.fail_politely
+def main() -> None:
+    arguments = sys.argv[1:]
+    if not arguments or {"-h", "--help"} & set(arguments):
+        print(HELP.format(pretrained=", ".join(hub.list_models(pretrained=True)) or "none"))
+        return
+    set_up_logging(None)
+    parsed = {override.key_or_group: override.value() for override in options.parse(arguments)}
+    checkpoint, output = parsed.pop("checkpoint", None), parsed.pop("output", None)
+    if checkpoint is None:
+        raise ZooError("say which checkpoint: checkpoint=NAME or checkpoint=FOLDER")
+    scores = evaluate(hub.read(str(checkpoint)), parsed)
+    for name, value in scores.items():
+        log.info("%-24s %10.3f", name, value)
+    if output:
+        try:
+            Path(str(output)).write_text(json.dumps(scores, indent=2) + "\n", encoding="utf-8")
+        except OSError as error:
+            raise ZooError(f"cannot write output={output}: {error}") from error
+
+
+def evaluate(saved: hub.Saved, overrides: dict[str, Any]) -> dict[str, float]:
+    """The test scores of a saved model, by name.
+
+    Args:
+        saved: as :func:`zoo.hub.read` gives it.
+        overrides: option -> value, such as ``{"model.iwae_samples": 1000, "data": "fashion_mnist"}``.
+
+    Raises:
+        ZooError: for an option that does not exist or a value that is not valid.
+    """
+    from lightning.pytorch.callbacks import TQDMProgressBar
+
+    from zoo import callbacks
+    from zoo.config import from_config
+
+    config = configure(saved, overrides)
+    model = saved.build(config["model"])
+    data = from_config(config["data"], where="data")
+    trainer = from_config(
+        config["trainer"],
+        where="trainer",
+        objects={
+            "callbacks": [
+                callbacks.SeedEachBatch(config["seed"]),
+                callbacks.LogMetrics(),
+                TQDMProgressBar(refresh_rate=1 if sys.stderr.isatty() else 500),
+            ],
+            "logger": False,
+            "enable_checkpointing": False,
+            "use_distributed_sampler": False,
+        },
+    )
+    scores = trainer.test(model, data, verbose=False)[0]
+    return {name.removeprefix("test/"): value for name, value in scores.items()}
+
+
+def configure(saved: hub.Saved, overrides: dict[str, Any]) -> dict[str, Any]:
+    """The configuration of an evaluation: what was saved, with ``overrides``."""
+    groups = {key: value for key, value in overrides.items() if key in ("data", "trainer")}
+    composed = options.compose("train", [f"model={saved.arch}", *(f"{key}={value}" for key, value in groups.items())])
+    config = OmegaConf.create(
+        {
+            "model": saved.model,
+            "data": OmegaConf.to_container(composed.data, resolve=True) if "data" in groups else saved.data,
+            "trainer": OmegaConf.to_container(composed.trainer, resolve=True),
+            "seed": 0,
+        }
+    )
+    for key, value in overrides.items():
+        if key not in groups:
+            options.check_key(config, key)
+            OmegaConf.update(config, key, value)
+    return options.plain(config)

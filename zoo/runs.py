@@ -1,0 +1,141 @@
+"""The folder of a training run: what is in it, who may use it, whether it can be resumed.
+
+::
+
+    config.yaml      what was asked for
+    command.txt      the command line
+    checkpoints/     best.ckpt, and the newest two to resume from
+    metrics.csv      step,name,value
+    pictures/        PNG files
+    wandb/           what W&B keeps on this machine
+    results.json     the scores of the test, once the run is complete
+    train.log        what was printed
+"""
+
+import json
+import logging
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO, Any
+
+import yaml
+
+from zoo.errors import ZooError
+
+MAY_CHANGE = ("run", "epochs", "trainer", "logger", "pictures_every_n_epochs", "checkpoint_every_n_steps")
+"""Parts of the configuration in which the continuation of a run may differ from its beginning."""
+
+
+class RunFolder:
+    """The folder of a run. A context manager: inside it no other process can use the folder.
+
+    Args:
+        path: made if missing.
+
+    Raises:
+        ZooError: on entering, if another run is using the folder.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+        self.config = self.path / "config.yaml"
+        self.command = self.path / "command.txt"
+        self.checkpoints = self.path / "checkpoints"
+        self.best = self.checkpoints / "best.ckpt"
+        self.metrics = self.path / "metrics.csv"
+        self.pictures = self.path / "pictures"
+        self.results = self.path / "results.json"
+        self.log = self.path / "train.log"
+        self._lock: IO[str] | None = None
+
+    def __enter__(self) -> "RunFolder":
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            self._lock = (self.path / ".lock").open("w")
+        except OSError as error:
+            raise ZooError(f"cannot use {self.path} as a run folder: {error}") from error
+        if not _take(self._lock):
+            raise ZooError(f"another run is using {self.path}: wait for it, or give another folder with run=")
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._lock.close()  # which releases it; so does the end of the process, however it comes
+
+    def claim(self, config: dict[str, Any], command: str) -> None:
+        """Write down ``config`` and ``command``, or check that the run that is here was started with them.
+
+        Raises:
+            ZooError: if it was not.
+        """
+        if not self.config.exists():
+            self.command.write_text(f"{command}\n", encoding="utf-8")
+            self.config.write_text(yaml.safe_dump(config, sort_keys=False), encoding="utf-8")
+            return
+        changed = [
+            line for part, line in differences(self.read_config(), config) if part.split(".")[0] not in MAY_CHANGE
+        ]
+        if changed:
+            raise ZooError(
+                f"{self.path} holds a run with other settings:\n"
+                + "".join(f"  - {line}\n" for line in changed)
+                + "Give the same options to resume it, or another folder with run=."
+            )
+
+    def read_config(self) -> dict[str, Any]:
+        """The configuration that the run was started with."""
+        return self._read(self.config, yaml.safe_load)
+
+    def read_results(self) -> dict[str, Any]:
+        """The scores of a complete run."""
+        return self._read(self.results, json.loads)
+
+    def _read(self, path: Path, parse: Any) -> dict[str, Any]:
+        try:
+            value = parse(path.read_text(encoding="utf-8"))
+        except (OSError, ValueError, yaml.YAMLError) as error:
+            raise ZooError(f"{path} cannot be read: {error}") from error
+        if not isinstance(value, dict):
+            raise ZooError(f"{path} is damaged: it holds no settings")
+        return value
+
+
+def differences(before: Any, after: Any, where: str = "") -> Iterator[tuple[str, str]]:
+    """Where two configurations differ: (dotted name, a line for people)."""
+    if isinstance(before, dict) and isinstance(after, dict):
+        for key in dict.fromkeys([*before, *after]):
+            yield from differences(before.get(key), after.get(key), f"{where}.{key}" if where else str(key))
+    elif before != after:
+        yield where, f"{where} was {before!r}, now {after!r}"
+
+
+def set_up_logging(file: Path | None) -> None:
+    """Messages of the zoo to the terminal and to ``file``; of Lightning only warnings."""
+    log = logging.getLogger("zoo")
+    log.setLevel(logging.INFO)
+    log.propagate = False
+    for handler in list(log.handlers):
+        log.removeHandler(handler)
+        handler.close()
+    handlers: list[logging.Handler] = [logging.StreamHandler()]
+    if file:
+        handlers.append(logging.FileHandler(file, encoding="utf-8"))
+    for handler in handlers:
+        handler.setFormatter(logging.Formatter("%(message)s"))
+        log.addHandler(handler)
+    # A child of Lightning's logger: the level of its own is set again when Lightning is imported.
+    logging.getLogger("lightning.pytorch.utilities.rank_zero").setLevel(logging.WARNING)
+    warnings.filterwarnings("ignore", message=".*LeafSpec.*is deprecated")  # within Lightning
+
+
+def _take(file: IO[str]) -> bool:
+    """Lock ``file`` for this process, if no other has it."""
+    try:
+        import fcntl
+    except ImportError:  # Windows
+        return True
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return False
+    return True
