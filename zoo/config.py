@@ -95,7 +95,7 @@ def _build(config: Any, where: str, objects: Config = {}) -> Any:  # noqa: B006 
         return values
     try:
         return locate(config["_target_"], where)(**values, **objects)
-    except (ValueError, TypeError) as error:
+    except (ValueError, TypeError) as error:  # what constructors raise
         raise ZooError(f"{where}: {error}") from error
 
 

@@ -1,7 +1,7 @@
 """The one error a user of this project has to know."""
 
 
-class ZooError(Exception):
+class ZooError(ValueError):
     """Something the user can put right: a wrong option, a damaged file, data that cannot be had.
 
     The message says what to do. The command line prints it without a traceback.

@@ -123,8 +123,9 @@ def set_up_logging(file: Path | None) -> None:
     for handler in handlers:
         handler.setFormatter(logging.Formatter("%(message)s"))
         log.addHandler(handler)
-    # A child of Lightning's logger: the level of its own is set again when Lightning is imported.
-    logging.getLogger("lightning.pytorch.utilities.rank_zero").setLevel(logging.WARNING)
+    import lightning.pytorch  # noqa: F401  (sets the level of its logger when it is imported)
+
+    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
     warnings.filterwarnings("ignore", message=".*LeafSpec.*is deprecated")  # within Lightning
 
 

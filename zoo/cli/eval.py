@@ -60,27 +60,18 @@ def evaluate(saved: hub.Saved, overrides: dict[str, Any]) -> dict[str, float]:
     Raises:
         ZooError: for an option that does not exist or a value that is not valid.
     """
-    from lightning.pytorch.callbacks import TQDMProgressBar
-
     from zoo import callbacks
+    from zoo.cli.trainer import build_trainer
     from zoo.config import from_config
 
     config = configure(saved, overrides)
     model = saved.build(config["model"])
     data = from_config(config["data"], where="data")
-    trainer = from_config(
+    trainer = build_trainer(
         config["trainer"],
-        where="trainer",
-        objects={
-            "callbacks": [
-                callbacks.SeedEachBatch(config["seed"]),
-                callbacks.LogMetrics(),
-                TQDMProgressBar(refresh_rate=1 if sys.stderr.isatty() else 500),
-            ],
-            "logger": False,
-            "enable_checkpointing": False,
-            "use_distributed_sampler": False,
-        },
+        [callbacks.SeedEachBatch(config["seed"]), callbacks.LogMetrics()],
+        logger=False,
+        enable_checkpointing=False,
     )
     scores = trainer.test(model, data, verbose=False)[0]
     return {name.removeprefix("test/"): value for name, value in scores.items()}

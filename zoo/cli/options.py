@@ -23,7 +23,7 @@ from zoo.errors import ZooError, did_you_mean
 from zoo.hub import resource
 
 CONFIGS = resource("configs")
-GROUPS = ("model", "data", "relaxation", "annealing", "trainer", "logger", "experiment")
+GROUPS = ("model", "nets", "data", "relaxation", "annealing", "trainer", "logger", "experiment")
 
 # One time stamp for all processes of a run: those that a distributed strategy starts inherit the environment.
 OmegaConf.register_new_resolver(
@@ -89,7 +89,7 @@ def compose(config_name: str, overrides: list[str]) -> DictConfig:
     """
     parsed = parse(overrides)
     chosen = [o.input_line for o in parsed if o.key_or_group in GROUPS]
-    known = [*top_level(config_name), "experiment", "hydra"]
+    known = [*top_level(config_name), "nets", "experiment", "hydra"]
     for override in parsed:
         key, value = override.key_or_group, override.value()
         if (first := key.split("@")[0].split("/")[0].split(".")[0]) not in known:
@@ -152,4 +152,4 @@ def plain(config: DictConfig) -> dict[str, Any]:
 def top_level(config_name: str) -> list[str]:
     """The keys that a configuration may have."""
     own = [key for key in OmegaConf.load(CONFIGS / f"{config_name}.yaml") if key not in ("defaults", "hydra")]
-    return [*(group for group in GROUPS if group != "experiment"), *own]
+    return [*(group for group in GROUPS if group not in ("experiment", "nets")), *own]

@@ -111,11 +111,11 @@ def train(config: dict[str, Any], folder: Path, *, command: str) -> float:
 
 
 def _train(config: dict[str, Any], run: RunFolder) -> float:
-    from lightning import Trainer
-    from lightning.pytorch.callbacks import ModelCheckpoint, TQDMProgressBar
+    from lightning.pytorch.callbacks import ModelCheckpoint
 
     from zoo import callbacks
     from zoo.checkpointing import AtomicCheckpointIO, ResumeCheckpoints, atomic, newest_checkpoint
+    from zoo.cli.trainer import build_trainer
     from zoo.config import from_config
     from zoo.loggers import CSVLogger
     from zoo.seeding import seed_default_generators
@@ -127,26 +127,21 @@ def _train(config: dict[str, Any], run: RunFolder) -> float:
     loggers: list[Any] = [CSVLogger(run.metrics)]
     if config["logger"]["wandb"]:
         loggers.append(from_config(config["logger"]["wandb"], where="logger.wandb").logger(run.path, config))
-    trainer: Trainer = from_config(
+    trainer = build_trainer(
         config["trainer"],
-        where="trainer",
-        objects={
-            "callbacks": [
-                callbacks.SeedEachBatch(config["seed"]),
-                from_config(config["annealing"], where="annealing"),
-                callbacks.LogMetrics(),
-                TQDMProgressBar(refresh_rate=20 if sys.stderr.isatty() else 500),
-                callbacks.Pictures(run.pictures, every_n_epochs=config["pictures_every_n_epochs"]),
-                ModelCheckpoint(
-                    run.checkpoints, filename=run.best.stem, monitor=model.monitor, enable_version_counter=False
-                ),
-                ResumeCheckpoints(run.checkpoints, every_n_steps=config["checkpoint_every_n_steps"]),
-            ],
-            "logger": loggers,
-            "plugins": [AtomicCheckpointIO()],
-            "default_root_dir": str(run.path),
-            "use_distributed_sampler": False,
-        },
+        [
+            callbacks.SeedEachBatch(config["seed"]),
+            from_config(config["annealing"], where="annealing"),
+            callbacks.LogMetrics(),
+            callbacks.Pictures(run.pictures, every_n_epochs=config["pictures_every_n_epochs"]),
+            ModelCheckpoint(
+                run.checkpoints, filename=run.best.stem, monitor=model.monitor, enable_version_counter=False
+            ),
+            ResumeCheckpoints(run.checkpoints, every_n_steps=config["checkpoint_every_n_steps"]),
+        ],
+        logger=loggers,
+        plugins=[AtomicCheckpointIO()],
+        default_root_dir=str(run.path),
     )
     newest = newest_checkpoint(run.checkpoints)
     if newest:

