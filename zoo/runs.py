@@ -23,7 +23,15 @@ import yaml
 
 from zoo.errors import ZooError
 
-MAY_CHANGE = ("run", "epochs", "trainer", "logger", "pictures_every_n_epochs", "checkpoint_every_n_steps")
+MAY_CHANGE = (
+    "run",
+    "epochs",
+    "trainer",
+    "logger",
+    "data.root",
+    "pictures_every_n_epochs",
+    "checkpoint_every_n_steps",
+)
 """Parts of the configuration in which the continuation of a run may differ from its beginning."""
 
 
@@ -73,7 +81,9 @@ class RunFolder:
             self.config.write_text(yaml.safe_dump(config, sort_keys=False), encoding="utf-8")
             return
         changed = [
-            line for part, line in differences(self.read_config(), config) if part.split(".")[0] not in MAY_CHANGE
+            line
+            for part, line in differences(self.read_config(), config)
+            if part not in MAY_CHANGE and part.split(".")[0] not in MAY_CHANGE
         ]
         if changed:
             raise ZooError(

@@ -1,0 +1,124 @@
+"""Images per second: ``scripts/train.py`` against a plain loop and against a loop with a DataLoader.
+
+    python scripts/bench/training.py [option=value ...]     options as for scripts/train.py
+
+All three train the same network from the same configuration on real MNIST with the same batch size, in turns, so
+that a busy machine slows each down alike:
+
+- Trainer: what ``scripts/train.py`` builds, its callbacks and CSV logger included;
+- plain loop: the same modules and the same in-memory batches, and nothing else;
+- DataLoader loop: the same modules fed by torchvision's MNIST, ToTensor and a DataLoader, as the usual
+  reference implementations of this model do, with binarisation on the fly.
+
+The two ways to feed are also measured alone: what a network that costs nothing would get.
+"""
+
+import statistics
+import sys
+import tempfile
+import time
+import warnings
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+import torch
+from lightning import LightningModule
+from torch import Tensor
+from torch.utils.data import DataLoader
+from torchvision import datasets, transforms
+
+from zoo import callbacks
+from zoo.checkpointing import ResumeCheckpoints
+from zoo.cli.options import compose, plain
+from zoo.cli.trainer import build_trainer
+from zoo.config import from_config
+from zoo.data import sources
+from zoo.loggers import CSVLogger
+from zoo.runs import set_up_logging
+
+ROUNDS = 5
+STEPS = 150
+
+
+def main() -> None:
+    warnings.filterwarnings("ignore")
+    set_up_logging(None)
+    config = plain(compose("train", ["model=cat_vae", "logger=csv", "run=unused", *sys.argv[1:]]))
+    config["trainer"] |= {"max_epochs": None, "max_steps": STEPS, "limit_val_batches": 0, "enable_progress_bar": False}
+    data = from_config(config["data"])
+    data.setup()
+    batch_size = config["data"]["batch_size"]
+    ways: dict[str, Callable[[], float]] = {
+        "Trainer": lambda: trainer_seconds(config, data),
+        "plain loop": lambda: loop_seconds(config, data.train_dataloader()),
+        "DataLoader loop": lambda: loop_seconds(config, torchvision_batches(config)),
+        "in-memory data alone": lambda: feed_seconds(data.train_dataloader()),
+        "DataLoader alone": lambda: feed_seconds(torchvision_batches(config)),
+    }
+    rates: dict[str, list[float]] = {name: [] for name in ways}
+    for _ in range(ROUNDS):
+        for name, seconds in ways.items():
+            rates[name].append(STEPS * batch_size / seconds())
+    print(f"{ROUNDS} rounds of {STEPS} steps, batch {batch_size}, {torch.get_num_threads()} threads\n")
+    for name, values in rates.items():
+        print(f"{name:<20} {statistics.median(values):8.0f} images/s")
+    for name in ("plain loop", "DataLoader loop"):
+        ratios = [a / b for a, b in zip(rates["Trainer"], rates[name])]
+        print(f"Trainer / {name}: {statistics.median(ratios):.2f}  ({min(ratios):.2f} to {max(ratios):.2f})")
+
+
+class Clock(callbacks.SeedEachBatch):
+    """Times the steps without set-up and tear-down."""
+
+    def on_train_start(self, *_: object) -> None:
+        self.start = time.perf_counter()
+
+    def on_train_end(self, *_: object) -> None:
+        self.seconds = time.perf_counter() - self.start
+
+
+def trainer_seconds(config: dict, data: LightningModule) -> float:
+    clock = Clock(config["seed"])
+    with tempfile.TemporaryDirectory() as folder:
+        parts = [
+            clock,
+            from_config(config["annealing"]),
+            callbacks.LogMetrics(),
+            ResumeCheckpoints(Path(folder), every_n_steps=config["checkpoint_every_n_steps"]),
+        ]
+        logger = CSVLogger(Path(folder) / "metrics.csv")
+        trainer = build_trainer(config["trainer"], parts, logger=[logger], default_root_dir=folder)
+        trainer.fit(from_config(config["model"]), data)
+    return clock.seconds
+
+
+def loop_seconds(config: dict, batches: Iterable[tuple[Tensor, Tensor]]) -> float:
+    model = from_config(config["model"])
+    optimizer = model.optimizer.configure(model.parameters(), STEPS)["optimizer"]
+    batches = iter(batches)
+    start = time.perf_counter()
+    for step in range(STEPS):
+        optimizer.zero_grad()
+        model.training_step(next(batches), step)["loss"].backward()
+        optimizer.step()
+    return time.perf_counter() - start
+
+
+def feed_seconds(batches: Iterable[tuple[Tensor, Tensor]]) -> float:
+    batches = iter(batches)
+    start = time.perf_counter()
+    for _ in range(STEPS):
+        next(batches)
+    return time.perf_counter() - start
+
+
+def torchvision_batches(config: dict) -> DataLoader:
+    """As reference implementations feed this model."""
+    binarize = transforms.Compose([transforms.ToTensor(), torch.bernoulli])
+    root = sources.data_root(config["data"]["root"])
+    dataset = datasets.MNIST(str(root), train=True, transform=binarize)
+    return DataLoader(dataset, batch_size=config["data"]["batch_size"], shuffle=True)
+
+
+if __name__ == "__main__":
+    main()
