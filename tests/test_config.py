@@ -9,7 +9,14 @@ from zoo.errors import ZooError
 from zoo.nets import MLPEncoder
 from zoo.relaxations import RELAXATIONS, RLOO, ReinMax
 
-ENCODER = {"_target_": "zoo.nets.MLPEncoder", "latents": 2, "categories": 3, "width": 4, "blocks": 1, "shape": [1, 28, 28]}
+ENCODER = {
+    "_target_": "zoo.nets.MLPEncoder",
+    "latents": 2,
+    "categories": 3,
+    "width": 4,
+    "blocks": 1,
+    "shape": [1, 28, 28],
+}
 
 
 @pytest.mark.parametrize("name", RELAXATIONS)
@@ -63,7 +70,9 @@ def test_mistakes_get_one_clear_error(config, message):
         from_config(config, where="relaxation")
 
 
-@pytest.mark.parametrize("target", ["os.system", "builtins.eval", "torch.nn.Linear", "zoo.hub.Path", "zoo.models.read_checkpoint"])
+@pytest.mark.parametrize(
+    "target", ["os.system", "builtins.eval", "torch.nn.Linear", "zoo.hub.Path", "zoo.models.read_checkpoint"]
+)
 def test_a_configuration_of_unknown_origin_builds_only_parts_of_the_zoo(target):
     with pytest.raises(ZooError, match="refusing"):
         check_config({"_target_": target}, only_zoo=True)

@@ -57,7 +57,9 @@ def to_config(value: Any) -> Any:
         return [to_config(v) for v in value]
     if value is None or isinstance(value, (bool, int, float, str)):
         return value
-    raise ZooError(f"{type(value).__name__} cannot be written to a configuration: derive it from zoo.config.Configurable")
+    raise ZooError(
+        f"{type(value).__name__} cannot be written to a configuration: derive it from zoo.config.Configurable"
+    )
 
 
 def public_path(cls: type) -> str:

@@ -14,6 +14,7 @@ import torch
 
 from tests.conftest import ROOT, SMALL, run_script
 from zoo import hub
+from zoo.checkpointing import newest_checkpoint
 from zoo.cli import train as cli
 from zoo.cli.eval import main as eval_main
 from zoo.cli.options import compose, plain
@@ -21,7 +22,6 @@ from zoo.cli.publish import publish
 from zoo.cli.sample import main as sample_main
 from zoo.cli.train import check
 from zoo.errors import ZooError
-from zoo.checkpointing import newest_checkpoint
 from zoo.loggers import read_metrics
 from zoo.relaxations import RELAXATIONS
 from zoo.runs import RunFolder
@@ -275,13 +275,23 @@ def test_wandb_works_offline_without_an_account(tmp_path, mnist_root):
     (offline,) = (tmp_path / "run/wandb").glob("offline-run-*")
     assert f"wandb sync {offline}" in result.stdout
     assert offline.name.endswith((tmp_path / "run/wandb_id.txt").read_text())
-    assert {path.name.split("_")[0] for path in offline.rglob("*.png")} == {"reconstructions", "samples", "code", "curves"}
+    assert {path.name.split("_")[0] for path in offline.rglob("*.png")} == {
+        "reconstructions",
+        "samples",
+        "code",
+        "curves",
+    }
 
 
 def test_two_processes_train_together(tmp_path, mnist_root):
     """The same global batches, so the same examples; each rank its own noise."""
     result = train(
-        tmp_path / "run", mnist_root, "trainer.devices=2", "trainer.accelerator=cpu", "+trainer.strategy=ddp", "epochs=1"
+        tmp_path / "run",
+        mnist_root,
+        "trainer.devices=2",
+        "trainer.accelerator=cpu",
+        "+trainer.strategy=ddp",
+        "epochs=1",
     )
     assert result.returncode == 0, result.stdout
     assert RunFolder(tmp_path / "run").read_results()["steps"] == 30

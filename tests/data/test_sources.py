@@ -45,8 +45,14 @@ def test_a_damaged_file_is_found_out_and_fetched_again(copy, mnist_root, monkeyp
     path = copy / "MNIST/raw/t10k-images-idx3-ubyte"
     content = bytearray(path.read_bytes())
     content[5000] ^= 1
-    {"truncate": lambda: path.write_bytes(content[:1000]), "alter": lambda: path.write_bytes(content), "remove": path.unlink}[damage]()
-    monkeypatch.setattr(sources, "from_torchvision", lambda name: sources.from_directory(Path(mnist_root) / name / "raw"))
+    {
+        "truncate": lambda: path.write_bytes(content[:1000]),
+        "alter": lambda: path.write_bytes(content),
+        "remove": path.unlink,
+    }[damage]()
+    monkeypatch.setattr(
+        sources, "from_torchvision", lambda name: sources.from_directory(Path(mnist_root) / name / "raw")
+    )
     with caplog.at_level(logging.INFO):
         sources.fetch("MNIST", copy)
     assert "t10k-images-idx3-ubyte is" in caplog.text and "from torchvision" in caplog.text
@@ -86,7 +92,10 @@ def test_fashion_mnist_is_found_where_debian_puts_it(tmp_path, copy, monkeypatch
 def test_the_wheel_gives_back_the_original_bytes(mnist_root, monkeypatch):
     """Real MNIST packed as the wheel packs it, through the reader: only pip and the checksum are left out."""
     arrays = {name: array.numpy() for name, array in sources.load("MNIST", mnist_root).items()}
-    x, y = arrays["train-images-idx3-ubyte"].reshape(-1, 784) / np.float32(256), arrays["train-labels-idx1-ubyte"].astype(int)
+    x, y = (
+        arrays["train-images-idx3-ubyte"].reshape(-1, 784) / np.float32(256),
+        arrays["train-labels-idx1-ubyte"].astype(int),
+    )
     test_x = arrays["t10k-images-idx3-ubyte"].reshape(-1, 784) / np.float32(256)
     parts = ((x[:50000], y[:50000]), (x[50000:], y[50000:]), (test_x, arrays["t10k-labels-idx1-ubyte"].astype(int)))
     sources.check("MNIST", sources.unpack(pickle.dumps(parts, protocol=3)))
@@ -98,7 +107,9 @@ def test_the_unpickler_refuses_code():
 
 
 def test_a_directory_that_cannot_be_written_is_no_obstacle(tmp_path, mnist_root, monkeypatch, caplog):
-    monkeypatch.setattr(sources, "from_torchvision", lambda name: sources.from_directory(Path(mnist_root) / name / "raw"))
+    monkeypatch.setattr(
+        sources, "from_torchvision", lambda name: sources.from_directory(Path(mnist_root) / name / "raw")
+    )
     blocked = tmp_path / "file"
     blocked.write_text("not a directory")
     sources.fetch("MNIST", blocked)

@@ -86,7 +86,9 @@ def test_methods(x):
     assert samples.shape == (7, 1, 28, 28) and ((samples >= 0) & (samples <= 1)).all()
 
 
-@pytest.mark.parametrize("codes", [torch.zeros(2, 4, dtype=torch.int64), torch.zeros(2, 3), torch.full((2, 3), 4), torch.full((2, 3), -1)])
+@pytest.mark.parametrize(
+    "codes", [torch.zeros(2, 4, dtype=torch.int64), torch.zeros(2, 3), torch.full((2, 3), 4), torch.full((2, 3), -1)]
+)
 def test_decode_refuses_what_is_no_code(codes):
     with pytest.raises(ValueError, match="codes must be"):
         make().decode(codes)

@@ -30,7 +30,9 @@ def chi_squared_p(draws: torch.Tensor, probabilities: torch.Tensor) -> float:
     observed = draws.reshape(-1, draws.shape[-1]).double().sum(0)
     keep = probabilities > 0
     assert observed[~keep].sum() == 0
-    return stats.chisquare(observed[keep], probabilities[keep].double() * observed.sum() / probabilities.double().sum()).pvalue
+    return stats.chisquare(
+        observed[keep], probabilities[keep].double() * observed.sum() / probabilities.double().sum()
+    ).pvalue
 
 
 class TestSampling:
@@ -109,10 +111,9 @@ def test_any_draw_is_a_finite_point_of_the_simplex(name, rows, categories, scale
         mask = torch.rand(rows, 2, categories) < 0.5
         mask[..., 0] |= ~mask.any(-1)
     relaxation = make(name, **({"tau": tau} if has_tau(name) else {})).train(training)
-    if relaxation.pathwise or not training:
-        draw = relaxation(logits, mask)
-    else:
-        draw = relaxation(logits.detach(), mask)
+    if training and not relaxation.pathwise:
+        logits = logits.detach()
+    draw = relaxation(logits, mask)
     assert draw.shape == logits.shape and draw.dtype == dtype
     assert (draw >= 0).all()
     torch.testing.assert_close(draw.float().sum(-1), torch.ones(rows, 2), atol=0.02, rtol=0)
@@ -351,7 +352,9 @@ def test_exact_refuses_too_many_combinations_before_any_cost_is_computed():
         make("exact").expectation(program)
 
 
-@pytest.mark.parametrize("name, arguments", [("rloo", {"samples": 1}), ("reinforce", {"decay": 1.0}), ("exact", {"limit": 0})])
+@pytest.mark.parametrize(
+    "name, arguments", [("rloo", {"samples": 1}), ("reinforce", {"decay": 1.0}), ("exact", {"limit": 0})]
+)
 def test_constructors_check_their_numbers(name, arguments):
     with pytest.raises(ValueError, match=next(iter(arguments))):
         make(name, **arguments)

@@ -42,9 +42,13 @@ def save_curves(metrics: Path, path: Path, trainer: Trainer) -> None:
     from zoo.plots import curves
 
     series = read_metrics(metrics)
-    losses = {name: points for name, points in series.items() if name.startswith(("train/", "val/")) and "loss" not in name}
-    shown = {suffix for name in losses if (suffix := name.split("/")[1]) and f"val/{suffix}" in losses and f"train/{suffix}" in losses}
-    panels = {s: {stage: losses[f"{stage}/{s}"] for stage in ("train", "val")} for s in sorted(shown)}
+    stages = ("train", "val")
+    losses = sorted({name.split("/")[-1] for name in series})
+    panels = {
+        loss: {stage: series[f"{stage}/{loss}"] for stage in stages}
+        for loss in losses
+        if all(f"{stage}/{loss}" in series for stage in stages)
+    }
     panels |= {name: {name: series[name]} for name in sorted(series) if name == "lr" or name.startswith("tau")}
     save_picture(curves(panels, "step"), path, trainer)
 

@@ -86,7 +86,8 @@ class TauAnnealing(Configurable, Callback):
         chosen = {name: m for name, m in relaxations.items() if fnmatchcase(name, self.pattern)}
         if not chosen:
             raise ZooError(
-                f"annealing.pattern={self.pattern!r} selects no relaxation; the model has: {', '.join(relaxations) or 'none'}"
+                f"annealing.pattern={self.pattern!r} selects no relaxation; the model has: "
+                f"{', '.join(relaxations) or 'none'}"
             )
         return chosen
 

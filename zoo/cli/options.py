@@ -63,7 +63,18 @@ def describe_choices() -> str:
 
 def without_flags(arguments: list[str]) -> list[str]:
     """The overrides among ``arguments``: all but Hydra's flags and their values."""
-    takes_value = ("-c", "--cfg", "-p", "--package", "-cp", "--config-path", "-cn", "--config-name", "-cd", "--config-dir")
+    takes_value = (
+        "-c",
+        "--cfg",
+        "-p",
+        "--package",
+        "-cp",
+        "--config-path",
+        "-cn",
+        "--config-name",
+        "-cd",
+        "--config-dir",
+    )
     before = ["", *arguments]
     return [a for a, b in zip(arguments, before) if not a.startswith("-") and b not in takes_value]
 

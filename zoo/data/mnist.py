@@ -1,7 +1,7 @@
 """MNIST and FashionMNIST, held on the training device."""
 
 from collections.abc import Callable, Iterator
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from lightning import LightningDataModule
@@ -13,6 +13,7 @@ from zoo.seeding import BINARIZE, SHUFFLE, TEST, TRAIN, VALIDATE, generator
 
 Binarize = Literal["dynamic", "threshold", "none"]
 VALIDATION_IMAGES = 10_000
+EVAL_SEED = 0  # validation and test images are binarised alike in every run
 
 
 class Batches:
@@ -111,7 +112,7 @@ class MNIST(Configurable, LightningDataModule):
         binarize: ``dynamic``, ``threshold`` or ``none`` (grey levels).
         train_on: ``split`` for 50,000 images, ``all`` for 60,000. With ``all`` the validation scores
             are those of 10,000 training images: a display of progress, not a held-out score.
-        seed: of shuffling and binarisation.
+        seed: of shuffling and of the binarisation of training images.
 
     Raises:
         ValueError: if a batch size is less than 1 or ``seed`` is negative.
@@ -133,7 +134,8 @@ class MNIST(Configurable, LightningDataModule):
         super().__init__()
         if not (1 <= batch_size <= 50_000 and 1 <= eval_batch_size <= 10_000):
             raise ValueError(
-                f"batch_size must be in [1, 50000] and eval_batch_size in [1, 10000], got {batch_size}, {eval_batch_size}"
+                "batch_size must be in [1, 50000] and eval_batch_size in [1, 10000], got "
+                f"{batch_size}, {eval_batch_size}"
             )
         if seed < 0:
             raise ValueError(f"seed must not be negative, got {seed}")
@@ -163,37 +165,24 @@ class MNIST(Configurable, LightningDataModule):
         }
 
     def train_dataloader(self) -> Batches:
-        loop = self.trainer.fit_loop if self.trainer else None
-        return Batches(
-            *self.splits["train"],
-            batch_size=self.batch_size,
-            binarize=self.binarize,
-            key=(self.seed, TRAIN),
-            shuffle=True,
-            position=lambda: (self.trainer.current_epoch, loop.epoch_loop.batch_progress.current.ready) if loop else (0, 0),
-            **self._share(),
-        )
+        return self._batches("train", self.batch_size, (self.seed, TRAIN), shuffle=True, position=self._position)
 
     def val_dataloader(self) -> Batches:
-        return self._eval_batches("val", VALIDATE)
+        return self._batches("val", self.eval_batch_size, (EVAL_SEED, VALIDATE), shuffle=False)
 
     def test_dataloader(self) -> Batches:
-        return self._eval_batches("test", TEST)
+        return self._batches("test", self.eval_batch_size, (EVAL_SEED, TEST), shuffle=False)
 
-    def _eval_batches(self, split: str, stage: int) -> Batches:
-        return Batches(
-            *self.splits[split],
-            batch_size=self.eval_batch_size,
-            binarize=self.binarize,
-            key=(self.seed, stage),  # the noise of a split is its own, and the same in every epoch
-            shuffle=False,
-            **self._share(),
-        )
+    def _batches(self, split: str, batch_size: int, key: tuple[int, int], **options: Any) -> Batches:
+        if self.trainer:
+            options |= {"rank": self.trainer.global_rank, "world_size": self.trainer.world_size}
+        return Batches(*self.splits[split], batch_size=batch_size, binarize=self.binarize, key=key, **options)
 
-    def _share(self) -> dict[str, int]:
+    def _position(self) -> tuple[int, int]:
+        """Epoch and index of the next batch, as the Trainer has them: right also after a resume in mid-epoch."""
         if not self.trainer:
-            return {}
-        return {"rank": self.trainer.global_rank, "world_size": self.trainer.world_size}
+            return 0, 0
+        return self.trainer.current_epoch, self.trainer.fit_loop.epoch_loop.batch_progress.current.ready
 
 
 class FashionMNIST(MNIST):

@@ -55,8 +55,7 @@ class CatVAE(ZooModule):
         super().__init__()
         if latents < 1 or categories < 2 or iwae_samples < 1:
             raise ValueError(
-                "need latents >= 1, categories >= 2 and iwae_samples >= 1, got "
-                f"{latents}, {categories}, {iwae_samples}"
+                f"need latents >= 1, categories >= 2 and iwae_samples >= 1, got {latents}, {categories}, {iwae_samples}"
             )
         self.encoder, self.decoder, self.relaxation, self.optimizer = encoder, decoder, relaxation, optimizer
         self.latents, self.categories = latents, categories
@@ -92,7 +91,7 @@ class CatVAE(ZooModule):
         return sum_per_example(log_q.exp() * (log_q - self.prior_logits.log_softmax(-1)))
 
     def log_weights(self, x: Tensor, logits: Tensor, code: Tensor) -> Tensor:
-        """``log p(x | z) p(z) / q(z | x)``, ``(batch, samples)``, of codes ``(batch, samples, latents, categories)``."""
+        """``log p(x | z) p(z) / q(z | x)``, ``(batch, samples)``, of codes ``(batch, samples, latents, classes)``."""
         batch, samples = code.shape[:2]
         pixel_logits = self.decoder(code.flatten(0, 1))
         repeated = x.unsqueeze(1).expand(-1, samples, -1, -1, -1).flatten(0, 1)
@@ -148,7 +147,7 @@ class CatVAE(ZooModule):
         """
         if codes.dim() != 2 or codes.shape[1] != self.latents or codes.dtype != torch.int64:
             raise ValueError(f"codes must be int64 (batch, {self.latents}), got {codes.dtype} {tuple(codes.shape)}")
-        if codes.numel() and not (0 <= codes.min() and codes.max() < self.categories):
+        if codes.numel() and not (codes.min() >= 0 and codes.max() < self.categories):
             raise ValueError(f"codes must be in [0, {self.categories})")
         return self.decoder(F.one_hot(codes, self.categories).to(self.prior_logits)).sigmoid()
 

@@ -42,45 +42,61 @@ class Exact(Relaxation):
     def expectation(self, program: Program) -> Tensor:
         if not self.training:
             return super().expectation(program)
-        # An odometer over all choices of all draws. Its length is found out by running the program: a draw
-        # beyond the known digits starts at option 0, so masks and logits may depend on the options before.
+        # An odometer over all choices of all draws, its length found out by running the program.
         digits: list[int] = []
-        total: Tensor | None = None
-        while total is None or digits:
-            options: list[int] = []
-            log_probs: list[Tensor] = []
-
-            def draw(logits: Tensor, mask: Tensor | None = None) -> Tensor:
-                start, count = len(options), math.prod(logits.shape[1:-1])
-                if mask is None:
-                    options.extend([logits.shape[-1]] * count)
-                else:
-                    allowed = mask.expand_as(logits).sum(-1).reshape(len(logits), count)
-                    options.extend(allowed.amax(0).tolist())
-                if math.prod(options) > self.limit:
-                    raise ZooError(
-                        f"Exact would enumerate at least {math.prod(options):.2g} combinations, over the limit of "
-                        f"{self.limit}: use fewer choices or categories, or an estimator that samples (such as rloo)"
-                    )
-                digits.extend([0] * (start + count - len(digits)))
-                option = torch.tensor(digits[start : start + count], device=logits.device)
-                option = option.view(logits.shape[1:-1]).expand(logits.shape[:-1])
-                value = one_hot_like(_nth_allowed(option, logits, mask), logits.detach())
-                log_p = self.log_prob(logits, value, mask)
-                if mask is not None:  # a row with fewer options than others has no such combination
-                    log_p = log_p.masked_fill(option >= allowed.view_as(option), -math.inf)
-                log_probs.append(sum_per_example(log_p))
-                return value
-
-            cost = check_cost(program(draw))
-            weight = sum(log_probs, torch.zeros_like(cost)).exp()
-            term = weight * cost.masked_fill(weight == 0, 0.0)
-            total = term if total is None else total + term
-            while digits and digits[-1] + 1 == options.pop():
-                digits.pop()
-            if digits:
-                digits[-1] += 1
+        total, options = self._run(program, digits)
+        while _advance(digits, options):
+            term, options = self._run(program, digits)
+            total = total + term
         return total
+
+    def _run(self, program: Program, digits: list[int]) -> tuple[Tensor, list[int]]:
+        """Run ``program`` with its choices set to ``digits``.
+
+        Choices beyond the known digits are at option 0 and are appended to ``digits``: masks and logits of a
+        draw may depend on the draws before it.
+
+        Returns:
+            ``p(z) cost(z)``, ``(batch,)``, and the number of options of each choice.
+        """
+        options: list[int] = []
+        log_probs: list[Tensor] = []
+
+        def draw(logits: Tensor, mask: Tensor | None = None) -> Tensor:
+            start, count = len(options), math.prod(logits.shape[1:-1])
+            allowed = None
+            if mask is None:
+                options.extend([logits.shape[-1]] * count)
+            else:
+                allowed = mask.expand_as(logits).sum(-1)
+                options.extend(allowed.reshape(len(logits), count).amax(0).tolist())
+            if math.prod(options) > self.limit:
+                raise ZooError(
+                    f"Exact would enumerate at least {math.prod(options):.2g} combinations, over the limit of "
+                    f"{self.limit}: use fewer choices or categories, or an estimator that samples (such as rloo)"
+                )
+            digits.extend([0] * (start + count - len(digits)))
+            option = torch.tensor(digits[start : start + count], device=logits.device)
+            option = option.view(logits.shape[1:-1]).expand(logits.shape[:-1])
+            value = one_hot_like(_nth_allowed(option, logits, mask), logits.detach())
+            log_p = self.log_prob(logits, value, mask)
+            if allowed is not None:  # a row with fewer options than others has no such combination
+                log_p = log_p.masked_fill(option >= allowed, -math.inf)
+            log_probs.append(sum_per_example(log_p))
+            return value
+
+        cost = check_cost(program(draw))
+        weight = sum(log_probs, torch.zeros_like(cost)).exp()
+        return weight * cost.masked_fill(weight == 0, 0.0), options
+
+
+def _advance(digits: list[int], options: list[int]) -> bool:
+    """Turn the odometer ``digits`` to its next state, dropping the digits that start anew; false at its end."""
+    while digits and digits[-1] + 1 == options.pop():
+        digits.pop()
+    if digits:
+        digits[-1] += 1
+    return bool(digits)
 
 
 def _nth_allowed(option: Tensor, logits: Tensor, mask: Tensor | None) -> Tensor:

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from zoo.relaxations.base import Draw, Program, Relaxation, check_cost, sample_one_hot, sum_per_example
+from zoo.relaxations.base import Program, Relaxation, check_cost, sample_one_hot, sum_per_example
 
 
 class ScoreFunction(Relaxation):
