@@ -165,7 +165,7 @@ def test_listing():
 
 
 def test_listing_imports_nothing_heavy():
-    """What takes seconds to import; the time itself is measured by scripts/bench/import_time.py."""
+    """What takes seconds to import; the time itself is measured by scripts/bench/listing.py."""
     code = (
         "import sys, zoo; zoo.list_models(pretrained=True); "
         "print([m for m in ('torch', 'lightning', 'torchvision', 'hydra', 'numpy') if m in sys.modules])"

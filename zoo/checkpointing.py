@@ -3,7 +3,7 @@
 import logging
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -46,7 +46,8 @@ def atomic(path: Path) -> Iterator[Path]:
     except (OSError, RuntimeError) as error:  # torch.save reports a full disk as a RuntimeError
         raise ZooError(f"cannot write {path}: {error}. What was saved before is untouched.") from error
     finally:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):
+            temporary.unlink()
 
 
 class ResumeCheckpoints(Checkpoint):

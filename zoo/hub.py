@@ -92,7 +92,7 @@ def read(name: str | Path) -> Saved:
     path = Path(name)
     if path.suffix == ".ckpt":
         return read_training_checkpoint(path, {})
-    if (path / "checkpoints").is_dir():
+    if (path / "config.yaml").is_file():
         from zoo.runs import RunFolder
 
         run = RunFolder(path)

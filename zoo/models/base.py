@@ -1,5 +1,6 @@
 """What all models of the zoo have in common."""
 
+import zipfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
@@ -58,6 +59,9 @@ def read_checkpoint(path: str | Path, map_location: Any = "cpu") -> dict[str, An
     if not path.is_file():
         raise ZooError(f"there is no checkpoint {path}")
     try:
+        with zipfile.ZipFile(path) as archive:  # torch.load does not look at the checksums
+            if damaged := archive.testzip():
+                raise zipfile.BadZipFile(f"bad checksum of {damaged}")
         checkpoint = torch.load(path, map_location=map_location, weights_only=True)
     except Exception as error:
         reason = " ".join(str(error).split())[:200]
