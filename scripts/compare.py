@@ -29,7 +29,8 @@ CODES = {
     "2 x 8": [
         "model.latents=2",
         "model.categories=8",
-        *(f"model.{part}.{size}" for part in ("encoder", "decoder") for size in ("width=128", "blocks=1")),
+        "nets=mlp",
+        *(f"model.{part}.hidden=[128]" for part in ("encoder", "decoder")),
     ],
 }
 BUDGET = ["model=cat_vae", "logger=csv", "epochs=3", "pictures_every_n_epochs=3", "trainer.enable_progress_bar=false"]
@@ -45,7 +46,7 @@ def main() -> None:
                 continue
             folder = root / code.replace(" ", "") / name
             overrides = [*BUDGET, *options, f"relaxation={name}", f"run={folder}"]
-            config = compose("train", overrides)
+            config = compose(overrides)
             check(config)
             train(plain(config), folder, command=" ".join(["python scripts/train.py", *overrides]))
             runs[code, name] = RunFolder(folder)

@@ -13,8 +13,8 @@ ENCODER = {
     "_target_": "zoo.nets.MLPEncoder",
     "latents": 2,
     "categories": 3,
-    "width": 4,
-    "blocks": 1,
+    "hidden": [4],
+    
     "shape": [1, 28, 28],
 }
 
@@ -27,7 +27,7 @@ def test_every_relaxation_survives_the_round_trip(name):
 
 
 def test_defaults_and_nested_objects_are_written_down():
-    assert to_config(MLPEncoder(latents=2, categories=3, width=4)) == ENCODER
+    assert to_config(MLPEncoder(latents=2, categories=3, hidden=(4,))) == ENCODER
     assert to_config({"a": [ReinMax(tau=1.3)]}) == {"a": [{"_target_": "zoo.relaxations.ReinMax", "tau": 1.3}]}
 
 
@@ -77,7 +77,7 @@ def test_a_configuration_of_unknown_origin_builds_only_parts_of_the_zoo(target):
     with pytest.raises(ZooError, match="refusing"):
         check_config({"_target_": target}, only_zoo=True)
     with pytest.raises(ZooError, match="refusing"):
-        check_config(ENCODER | {"width": {"_target_": target}}, only_zoo=True)
+        check_config(ENCODER | {"hidden": {"_target_": target}}, only_zoo=True)
 
 
 def test_what_cannot_be_written_down_is_an_error():

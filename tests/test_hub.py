@@ -74,7 +74,7 @@ def test_a_model_with_foreign_parts_is_not_saved_and_the_old_one_stays(folder):
     class Foreign(type(make().encoder)):
         pass
 
-    model = make(encoder=Foreign(latents=3, categories=4, width=16))
+    model = make(encoder=Foreign(latents=3, categories=4, hidden=[16]))
     with pytest.raises(ZooError, match="Foreign"):
         zoo.save_pretrained(model, folder)
     assert zoo.from_pretrained(folder).latents == 3

@@ -43,7 +43,7 @@ STEPS = 150
 def main() -> None:
     warnings.filterwarnings("ignore")
     set_up_logging(None)
-    config = plain(compose("train", ["model=cat_vae", "logger=csv", "run=unused", *sys.argv[1:]]))
+    config = plain(compose(["model=cat_vae", "logger=csv", "run=unused", *sys.argv[1:]]))
     config["trainer"] |= {"max_epochs": None, "max_steps": STEPS, "limit_val_batches": 0, "enable_progress_bar": False}
     data = from_config(config["data"])
     data.setup()

@@ -18,7 +18,7 @@ BASE = ["model=cat_vae"]
         ([*BASE, "experiment=none"], "no experiment=none"),
         ([], "choose a model"),
         ([*BASE, "model.latnts=3"], "no option 'model.latnts'. Did you mean 'latents'.*Options of model: .*encoder"),
-        ([*BASE, "model.encoder.widht=3"], "Did you mean 'width'"),
+        ([*BASE, "model.encoder.hiden=3"], "Did you mean 'hidden'"),
         ([*BASE, "model.latents.x=3"], "single value"),
         ([*BASE, "seed.x=3"], "single value"),
         ([*BASE, "model.latents=lots"], "model.latents='lots' is not valid: input should be a valid integer"),
@@ -39,12 +39,12 @@ BASE = ["model=cat_vae"]
 )
 def test_mistakes_are_found_before_anything_starts(overrides, message):
     with pytest.raises(ZooError, match=message):
-        train.check(options.compose("train", overrides))
+        train.check(options.compose(overrides))
 
 
 @pytest.mark.parametrize("name", RELAXATIONS)
 def test_every_relaxation_has_a_configuration_file_that_passes(name):
-    config = options.compose("train", [*BASE, f"relaxation={name}"])
+    config = options.compose([*BASE, f"relaxation={name}"])
     train.check(config)
     assert config.relaxation._target_ == f"zoo.relaxations.{RELAXATIONS[name].__name__}"
 
@@ -52,7 +52,7 @@ def test_every_relaxation_has_a_configuration_file_that_passes(name):
 def test_every_file_of_every_group_passes():
     for group in ("nets", "data", "annealing", "trainer", "logger", "experiment"):
         for name in options.choices(group):
-            train.check(options.compose("train", [*BASE, f"{group}={name}"]))
+            train.check(options.compose([*BASE, f"{group}={name}"]))
 
 
 def test_every_file_says_what_it_is():

@@ -40,7 +40,7 @@ def train(folder: Path, data: str, *options: str) -> subprocess.CompletedProcess
 def train_here(folder: Path, data: str, *options: str) -> RunFolder:
     """The same in this process, which saves the imports."""
     overrides = [*FAST, f"run={folder}", f"data.root={data}", *options]
-    config = compose("train", overrides)
+    config = compose(overrides)
     check(config)
     cli.train(plain(config), folder, command=" ".join(["python scripts/train.py", *overrides]))
     return RunFolder(folder)

@@ -17,8 +17,8 @@ from zoo.relaxations import RELAXATIONS, Exact, ReinMax, Relaxation
 def make(latents: int = 3, categories: int = 4, relaxation: Relaxation | None = None, **arguments) -> CatVAE:
     size = {"latents": latents, "categories": categories}
     defaults = {
-        "encoder": MLPEncoder(**size, width=16),
-        "decoder": MLPDecoder(**size, width=16),
+        "encoder": MLPEncoder(**size, hidden=[16]),
+        "decoder": MLPDecoder(**size, hidden=[16]),
         "relaxation": relaxation or ReinMax(),
         "optimizer": AdamW(),
     }

@@ -80,7 +80,7 @@ def evaluate(saved: hub.Saved, overrides: dict[str, Any]) -> dict[str, float]:
 def configure(saved: hub.Saved, overrides: dict[str, Any]) -> dict[str, Any]:
     """The configuration of an evaluation: what was saved, with ``overrides``."""
     groups = {key: value for key, value in overrides.items() if key in ("data", "trainer")}
-    composed = options.compose("train", [f"model={saved.arch}", *(f"{key}={value}" for key, value in groups.items())])
+    composed = options.compose([f"model={saved.arch}", *(f"{key}={value}" for key, value in groups.items())])
     config = OmegaConf.create(
         {
             "model": saved.model,

@@ -23,6 +23,7 @@ from zoo.errors import ZooError, did_you_mean
 from zoo.hub import resource
 
 CONFIGS = resource("configs")
+KEYS = [key for key in OmegaConf.load(CONFIGS / "train.yaml") if key not in ("defaults", "hydra")]
 GROUPS = ("model", "nets", "data", "relaxation", "annealing", "trainer", "logger", "experiment")
 
 # One time stamp for all processes of a run: those that a distributed strategy starts inherit the environment.
@@ -63,18 +64,7 @@ def describe_choices() -> str:
 
 def without_flags(arguments: list[str]) -> list[str]:
     """The overrides among ``arguments``: all but Hydra's flags and their values."""
-    takes_value = (
-        "-c",
-        "--cfg",
-        "-p",
-        "--package",
-        "-cp",
-        "--config-path",
-        "-cn",
-        "--config-name",
-        "-cd",
-        "--config-dir",
-    )
+    takes_value = ("-c", "--cfg", "-p", "--package", "-cd", "--config-dir")
     before = ["", *arguments]
     return [a for a, b in zip(arguments, before) if not a.startswith("-") and b not in takes_value]
 
@@ -92,15 +82,15 @@ def jobs(overrides: list[str]) -> list[list[str]]:
     return BasicSweeper.split_arguments(parsed, None)[0] if any(o.is_sweep_override() for o in parsed) else [overrides]
 
 
-def compose(config_name: str, overrides: list[str]) -> DictConfig:
-    """The configuration with ``overrides``, every name in it checked.
+def compose(overrides: list[str]) -> DictConfig:
+    """The configuration of a training run with ``overrides``, every name in it checked.
 
     Raises:
         ZooError: for a group, file or option that does not exist, or one that must be chosen and is not.
     """
     parsed = parse(overrides)
     chosen = [o.input_line for o in parsed if o.key_or_group in GROUPS]
-    known = [*top_level(config_name), "nets", "experiment", "hydra"]
+    known = [*GROUPS, *KEYS, "hydra"]
     for override in parsed:
         key, value = override.key_or_group, override.value()
         if (first := key.split("@")[0].split("/")[0].split(".")[0]) not in known:
@@ -112,11 +102,11 @@ def compose(config_name: str, overrides: list[str]) -> DictConfig:
             )
     with hydra.initialize_config_dir(str(CONFIGS), version_base="1.3"):
         try:
-            plain = hydra.compose(config_name, chosen)
+            plain = hydra.compose("train", chosen)
             for override in parsed:
                 if override.key_or_group not in GROUPS and not override.is_add() and not override.is_force_add():
                     check_key(plain, override.key_or_group)
-            return hydra.compose(config_name, overrides)
+            return hydra.compose("train", overrides)
         except (HydraException, OmegaConfBaseException) as error:
             message = str(error)
             for group in ("model", "data", "relaxation"):
@@ -158,9 +148,3 @@ def plain(config: DictConfig) -> dict[str, Any]:
         return OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
     except OmegaConfBaseException as error:
         raise ZooError(" ".join(str(error).split())) from error
-
-
-def top_level(config_name: str) -> list[str]:
-    """The keys that a configuration may have."""
-    own = [key for key in OmegaConf.load(CONFIGS / f"{config_name}.yaml") if key not in ("defaults", "hydra")]
-    return [*(group for group in GROUPS if group not in ("experiment", "nets")), *own]

@@ -41,7 +41,7 @@ def main() -> None:
         return
     # All jobs are checked before the first one starts.
     for job in options.jobs(options.without_flags(arguments)):
-        check(options.compose("train", job))
+        check(options.compose(job))
     hydra.main(version_base="1.3", config_path=str(options.CONFIGS), config_name="train")(run_job)()
 
 
@@ -53,13 +53,13 @@ def check(config: DictConfig) -> None:
     """
     from zoo.config import check_config
 
-    known = options.top_level("train")
+    known = {*options.GROUPS, *options.KEYS} - {"nets", "experiment"}  # these two only fill in others
     values = OmegaConf.to_container(config)
     del values["run"]  # only Hydra's job can resolve it
     values = options.plain(OmegaConf.create(values))
     for name, value in values.items():
         if name not in known:
-            raise ZooError(f"there is no option {name!r}. Options: {', '.join(known)}.")
+            raise ZooError(f"there is no option {name!r}. Options: {', '.join(sorted(known))}.")
         check_config(value, where=name)
     for name, least in {"seed": 0, "epochs": 1, "pictures_every_n_epochs": 1, "checkpoint_every_n_steps": 1}.items():
         if type(values[name]) is not int or values[name] < least:

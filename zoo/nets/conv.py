@@ -3,7 +3,7 @@
 from torch import Tensor, nn
 
 from zoo.config import Configurable
-from zoo.nets.mlp import check_positive
+from zoo.nets.code_layers import check_positive, code_input, code_logits
 
 ACTIVATION = nn.SiLU
 
@@ -40,7 +40,7 @@ class ConvEncoder(Configurable, nn.Module):
     """
 
     def __init__(
-        self, *, latents: int, categories: int, channels: int = 16, blocks: int = 1, hidden: int = 256
+        self, *, latents: int, categories: int, channels: int = 16, blocks: int = 1, hidden: int = 512
     ) -> None:
         super().__init__()
         check_positive(latents=latents, categories=categories, channels=channels, hidden=hidden)
@@ -55,7 +55,7 @@ class ConvEncoder(Configurable, nn.Module):
             nn.Flatten(),
             nn.Linear(wide * 7 * 7, hidden),
             ACTIVATION(),
-            nn.Linear(hidden, latents * categories),
+            code_logits(hidden, latents, categories),
             nn.Unflatten(1, (latents, categories)),
         )
 
@@ -77,14 +77,14 @@ class ConvDecoder(Configurable, nn.Module):
     """
 
     def __init__(
-        self, *, latents: int, categories: int, channels: int = 16, blocks: int = 1, hidden: int = 256
+        self, *, latents: int, categories: int, channels: int = 16, blocks: int = 1, hidden: int = 512
     ) -> None:
         super().__init__()
         check_positive(latents=latents, categories=categories, channels=channels, hidden=hidden)
         wide = 2 * channels
         self.layers = nn.Sequential(
             nn.Flatten(),
-            nn.Linear(latents * categories, hidden),
+            code_input(latents, categories, hidden),
             ACTIVATION(),
             nn.Linear(hidden, wide * 7 * 7),
             nn.Unflatten(1, (wide, 7, 7)),

@@ -1,22 +1,13 @@
-"""Residual multi-layer perceptrons from images to logits of latents, and back."""
+"""Multi-layer perceptrons from images to logits of latents, and back."""
 
 import math
 from collections.abc import Sequence
+from itertools import pairwise
 
 from torch import Tensor, nn
 
 from zoo.config import Configurable
-
-
-class MLPBlock(nn.Module):
-    """``x + linear(silu(linear(norm(x))))``."""
-
-    def __init__(self, width: int) -> None:
-        super().__init__()
-        self.layers = nn.Sequential(nn.LayerNorm(width), nn.Linear(width, width), nn.SiLU(), nn.Linear(width, width))
-
-    def forward(self, x: Tensor) -> Tensor:
-        return x + self.layers(x)
+from zoo.nets.code_layers import check_positive, code_input, code_logits
 
 
 class MLPEncoder(Configurable, nn.Module):
@@ -24,22 +15,28 @@ class MLPEncoder(Configurable, nn.Module):
 
     Args:
         latents, categories: the size of the code.
-        width: of the hidden layers.
-        blocks: residual blocks between the first and the last layer.
+        hidden: width of each hidden layer, at least one.
         shape: of an image: channels, height, width.
 
     Raises:
-        ValueError: if a size is less than 1.
+        ValueError: if a number is less than 1 or there is no hidden layer.
     """
 
     def __init__(
-        self, *, latents: int, categories: int, width: int = 512, blocks: int = 1, shape: Sequence[int] = (1, 28, 28)
+        self,
+        *,
+        latents: int,
+        categories: int,
+        hidden: Sequence[int] = (512, 256),
+        shape: Sequence[int] = (1, 28, 28),
     ) -> None:
         super().__init__()
-        check_positive(latents=latents, categories=categories, width=width, shape=shape)
+        check_positive(latents=latents, categories=categories, hidden=hidden, shape=shape)
         self.layers = nn.Sequential(
             nn.Flatten(),
-            *residual_mlp(math.prod(shape), width, blocks, latents * categories),
+            nn.Linear(math.prod(shape), hidden[0]),
+            *hidden_layers(hidden),
+            code_logits(hidden[-1], latents, categories),
             nn.Unflatten(1, (latents, categories)),
         )
 
@@ -52,22 +49,28 @@ class MLPDecoder(Configurable, nn.Module):
 
     Args:
         latents, categories: the size of the code.
-        width: of the hidden layers.
-        blocks: residual blocks between the first and the last layer.
+        hidden: width of each hidden layer, at least one.
         shape: of an image: channels, height, width.
 
     Raises:
-        ValueError: if a size is less than 1.
+        ValueError: if a number is less than 1 or there is no hidden layer.
     """
 
     def __init__(
-        self, *, latents: int, categories: int, width: int = 512, blocks: int = 2, shape: Sequence[int] = (1, 28, 28)
+        self,
+        *,
+        latents: int,
+        categories: int,
+        hidden: Sequence[int] = (256, 512),
+        shape: Sequence[int] = (1, 28, 28),
     ) -> None:
         super().__init__()
-        check_positive(latents=latents, categories=categories, width=width, shape=shape)
+        check_positive(latents=latents, categories=categories, hidden=hidden, shape=shape)
         self.layers = nn.Sequential(
             nn.Flatten(),
-            *residual_mlp(latents * categories, width, blocks, math.prod(shape)),
+            code_input(latents, categories, hidden[0]),
+            *hidden_layers(hidden),
+            nn.Linear(hidden[-1], math.prod(shape)),
             nn.Unflatten(1, tuple(shape)),
         )
 
@@ -75,19 +78,9 @@ class MLPDecoder(Configurable, nn.Module):
         return self.layers(code)
 
 
-def residual_mlp(inputs: int, width: int, blocks: int, outputs: int) -> list[nn.Module]:
-    """A linear layer, ``blocks`` residual blocks, and a linear layer behind a norm and an activation."""
-    return [
-        nn.Linear(inputs, width),
-        *(MLPBlock(width) for _ in range(blocks)),
-        nn.LayerNorm(width),
-        nn.SiLU(),
-        nn.Linear(width, outputs),
-    ]
-
-
-def check_positive(**sizes: int | Sequence[int]) -> None:
-    """Raise ``ValueError`` for the first of ``sizes`` with a number less than 1."""
-    for name, size in sizes.items():
-        if any(number < 1 for number in ([size] if isinstance(size, int) else size)):
-            raise ValueError(f"{name} must be at least 1, got {size}")
+def hidden_layers(widths: Sequence[int]) -> list[nn.Module]:
+    """SiLU after the first width, and linear layers with SiLU to each of the others."""
+    layers: list[nn.Module] = [nn.SiLU()]
+    for fan_in, fan_out in pairwise(widths):
+        layers += [nn.Linear(fan_in, fan_out), nn.SiLU()]
+    return layers
