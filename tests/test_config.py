@@ -14,7 +14,6 @@ ENCODER = {
     "latents": 2,
     "categories": 3,
     "hidden": [4],
-    
     "shape": [1, 28, 28],
 }
 
