@@ -45,6 +45,7 @@ def run_script(name: str, *arguments: str, cwd: Path | None = None, **environmen
 
 
 SMALL = (  # a run of a few seconds
+    "nets=mlp",
     "logger=csv",
     "epochs=2",
     "trainer.limit_train_batches=30",
