@@ -51,7 +51,10 @@ def atomic(path: Path) -> Iterator[Path]:
 
 
 class ResumeCheckpoints(Checkpoint):
-    """Saves ``step-<n>.ckpt`` every so many steps and keeps the two newest: if one is damaged there is another.
+    """Saves ``step-<n>.ckpt`` every so many steps and after each epoch, and keeps the two newest.
+
+    Two, so that there is another if one is damaged. After an epoch's last step it waits for the validation: a run
+    resumed from before it would go on without it.
 
     Args:
         folder: of the checkpoints.
@@ -65,8 +68,15 @@ class ResumeCheckpoints(Checkpoint):
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
+        if trainer.global_step % self.every_n_steps == 0 and not trainer.is_last_batch:
+            self._save(trainer)
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._save(trainer)
+
+    def _save(self, trainer: Trainer) -> None:
         path = self.folder / f"step-{trainer.global_step:08d}.ckpt"
-        if trainer.global_step % self.every_n_steps or path == self.last:  # the step stays under accumulation
+        if path == self.last:  # the step stands still while gradients are accumulated
             return
         trainer.save_checkpoint(path)
         self.last = path

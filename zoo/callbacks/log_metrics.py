@@ -16,8 +16,8 @@ class LogMetrics(Callback):
     """Logs the values that steps return: of training every ``log_every_n_steps``, of evaluation as means.
 
     A module's own ``self.log`` at each step costs more than the whole step of a small model; this costs
-    nothing measurable. With each training value go the learning rate, tau and examples per second. A loss
-    that is not finite ends the run.
+    nothing measurable. With the training values go the learning rate and tau. A loss that is not finite ends
+    the run.
 
     Raises:
         ZooError: if the loss is NaN or infinite, naming the step and the last checkpoint.

@@ -2,6 +2,7 @@
 
 import json
 import logging
+import shlex
 import sys
 import time
 from pathlib import Path
@@ -71,9 +72,11 @@ def run_job(config: DictConfig) -> float:
     """One job of Hydra: train in its output folder. The score is for sweepers that optimise it."""
     job = HydraConfig.get()
     folder = Path(job.runtime.output_dir)
+    if folder.is_relative_to(Path.cwd()):
+        folder = folder.relative_to(Path.cwd())
     config.run = str(folder)
     overrides = [override for override in job.overrides.task if not override.startswith("run=")]
-    return train(options.plain(config), folder, command=" ".join(["python scripts/train.py", *overrides]))
+    return train(options.plain(config), folder, command=shlex.join(["python", "scripts/train.py", *overrides]))
 
 
 def train(config: dict[str, Any], folder: Path, *, command: str) -> float:
@@ -102,8 +105,7 @@ def train(config: dict[str, Any], folder: Path, *, command: str) -> float:
         if run.results.exists() and run.read_results()["limits"] == limits:
             log.info("%s is complete; nothing to train.", run.path)
         else:
-            show = Path(run.path) if run.path.is_absolute() else run.path
-            log.info("run folder: %s (the same command with run=%s resumes it)", show, show)
+            log.info("run folder: %s (the same command with run=%s resumes it)", run.path, run.path)
             _train(config, run)
         results = run.read_results()
         report(run, results)
@@ -135,7 +137,11 @@ def _train(config: dict[str, Any], run: RunFolder) -> float:
             callbacks.LogMetrics(),
             callbacks.Pictures(run.pictures, every_n_epochs=config["pictures_every_n_epochs"]),
             ModelCheckpoint(
-                run.checkpoints, filename=run.best.stem, monitor=model.monitor, enable_version_counter=False
+                run.checkpoints,
+                filename=run.best.stem,
+                monitor=model.monitor,
+                enable_version_counter=False,
+                save_on_train_epoch_end=False,  # but after validation, so that the next one knows of it
             ),
             ResumeCheckpoints(run.checkpoints, every_n_steps=config["checkpoint_every_n_steps"]),
         ],
