@@ -57,6 +57,15 @@ def test_elbo_equals_its_enumeration(x, prior):
     torch.testing.assert_close(terms["reconstruction"] + terms["kl"], terms["neg_elbo"])
 
 
+@pytest.mark.parametrize("tau", [0.8, 1.0, 1.5])
+def test_importance_weighted_bound_reaches_the_log_likelihood_with_any_proposal(x, tau):
+    model = make().eval()
+    nn.init.normal_(model.prior_logits)
+    nn.init.normal_(model.encoder.layers[-2].weight, std=0.1)
+    _, log_likelihood = enumerated(model, x)
+    torch.testing.assert_close(model.log_likelihood(x, 20_000, tau=tau), log_likelihood, atol=0.1, rtol=0)
+
+
 def test_importance_weighted_bound_rises_from_the_elbo_to_the_log_likelihood(x):
     model = make().eval()
     nn.init.normal_(model.prior_logits)

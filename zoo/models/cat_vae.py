@@ -33,6 +33,7 @@ class CatVAE(ZooModule):
         categories: K.
         prior: ``uniform``, or ``learned``: factorised, with logits trained along.
         iwae_samples: samples of the bound that the test reports as ``nll``.
+        iwae_tau: temperature of the posterior as the proposal of that bound; see :meth:`log_likelihood`.
 
     Raises:
         ValueError: if a number is out of range.
@@ -51,15 +52,17 @@ class CatVAE(ZooModule):
         categories: int = 10,
         prior: Literal["uniform", "learned"] = "uniform",
         iwae_samples: int = 100,
+        iwae_tau: float = 1.0,
     ) -> None:
         super().__init__()
-        if latents < 1 or categories < 2 or iwae_samples < 1:
+        if latents < 1 or categories < 2 or iwae_samples < 1 or not iwae_tau > 0:
             raise ValueError(
-                f"need latents >= 1, categories >= 2 and iwae_samples >= 1, got {latents}, {categories}, {iwae_samples}"
+                "need latents >= 1, categories >= 2, iwae_samples >= 1 and iwae_tau > 0, got "
+                f"{latents}, {categories}, {iwae_samples}, {iwae_tau}"
             )
         self.encoder, self.decoder, self.relaxation, self.optimizer = encoder, decoder, relaxation, optimizer
         self.latents, self.categories = latents, categories
-        self.iwae_samples = iwae_samples
+        self.iwae_samples, self.iwae_tau = iwae_samples, iwae_tau
         self.prior_logits = nn.Parameter(torch.zeros(latents, categories), requires_grad=prior == "learned")
         self.code_statistics = CodeStatistics(latents, categories)
 
@@ -114,7 +117,8 @@ class CatVAE(ZooModule):
 
     def test_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> dict[str, Tensor]:
         x, _ = batch
-        return {**self.validation_step(batch, batch_idx), "nll": -self.log_likelihood(x, self.iwae_samples).mean()}
+        bound = self.log_likelihood(x, self.iwae_samples, tau=self.iwae_tau)
+        return {**self.validation_step(batch, batch_idx), "nll": -bound.mean()}
 
     def on_validation_epoch_end(self) -> None:
         self._log_code_statistics("val")
@@ -163,15 +167,17 @@ class CatVAE(ZooModule):
         return self.decoder(code).sigmoid()
 
     @torch.no_grad()
-    def log_likelihood(self, x: Tensor, k: int, *, rows: int = 2000) -> Tensor:
+    def log_likelihood(self, x: Tensor, k: int, *, tau: float = 1.0, rows: int = 2000) -> Tensor:
         """The importance-weighted lower bound of ``log p(x)`` with ``k`` exact samples, in nats, ``(batch,)``.
 
         Args:
             x: images.
-            k: samples of the posterior; the bound tightens with k (Burda et al. 2016, theorem 1).
+            k: samples of the proposal; the bound tightens with k (Burda et al. 2016, theorem 1).
+            tau: temperature of the proposal, ``softmax(logits / tau)``. It is a bound for any proposal. A posterior
+                trained on the ELBO is too narrow for a tight one: 1.5 gains about a nat at k = 100.
             rows: codes decoded at a time, which bounds the memory.
         """
-        logits = self.posterior_logits(x)
+        logits = self.posterior_logits(x) / tau
         chunk = max(1, rows // len(x))
         parts = []
         for start in range(0, k, chunk):
