@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from zoo.config import Configurable, check_config, from_config, to_config
+from zoo.config import Configurable, check_config, from_config, to_config, with_defaults
 from zoo.errors import ZooError
 from zoo.nets import MLPEncoder
 from zoo.relaxations import RELAXATIONS, RLOO, ReinMax
@@ -87,3 +87,9 @@ def test_what_cannot_be_written_down_is_an_error():
 def test_whole_numbers_serve_as_floats():
     assert from_config({"_target_": "zoo.relaxations.ReinMax", "tau": 1}).tau == 1.0
     assert from_config({"_target_": "zoo.relaxations.RLOO", "samples": 3}).arguments == RLOO(samples=3).arguments
+
+
+def test_defaults_are_filled_in():
+    assert with_defaults({"_target_": "zoo.relaxations.RLOO"}) == {"_target_": "zoo.relaxations.RLOO", "samples": 4}
+    given = {"_target_": "zoo.relaxations.RLOO", "samples": 9}
+    assert with_defaults(given) == given

@@ -139,6 +139,13 @@ def _check_arguments(config: Config, where: str, only_zoo: bool) -> None:
         raise ZooError(f"{where} lacks {', '.join(missing)}, which {cls.__name__} needs.")
 
 
+def with_defaults(config: Config) -> Config:
+    """``config`` of one object with the arguments it leaves to their defaults, where those are plain data."""
+    parameters = inspect.signature(locate(config["_target_"], "config")).parameters
+    defaults = {name: p.default for name, p in parameters.items() if p.default is not inspect.Parameter.empty}
+    return {name: to_config(value) for name, value in defaults.items()} | config
+
+
 def _is_object(value: Any) -> bool:
     """Whether ``value`` describes an object or holds one: its type is checked by its own signature."""
     items = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()

@@ -10,6 +10,7 @@ from omegaconf import OmegaConf
 
 from zoo import hub
 from zoo.cli import options
+from zoo.config import with_defaults
 from zoo.errors import ZooError
 from zoo.runs import set_up_logging
 
@@ -83,7 +84,7 @@ def configure(saved: hub.Saved, overrides: dict[str, Any]) -> dict[str, Any]:
     composed = options.compose([f"model={saved.arch}", *(f"{key}={value}" for key, value in groups.items())])
     config = OmegaConf.create(
         {
-            "model": saved.model,
+            "model": with_defaults(saved.model),
             "data": OmegaConf.to_container(composed.data, resolve=True) if "data" in groups else saved.data,
             "trainer": OmegaConf.to_container(composed.trainer, resolve=True),
             "seed": 0,
