@@ -117,8 +117,8 @@ class CatVAE(ZooModule):
 
     def test_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> dict[str, Tensor]:
         x, _ = batch
-        bound = self.log_likelihood(x, self.iwae_samples, tau=self.iwae_tau)
-        return {**self.validation_step(batch, batch_idx), "nll": -bound.mean()}
+        values = self.validation_step(batch, batch_idx)  # first: its noise must not depend on iwae_samples
+        return {**values, "nll": -self.log_likelihood(x, self.iwae_samples, tau=self.iwae_tau).mean()}
 
     def on_validation_epoch_end(self) -> None:
         self._log_code_statistics("val")
