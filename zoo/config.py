@@ -84,10 +84,10 @@ def from_config(config: Any, *, where: str = "config", only_zoo: bool = False, o
             value that the constructor refuses.
     """
     check_config(config, where=where, only_zoo=only_zoo)
-    return _build(config, where, objects or {})
+    return _build(config, where, objects)
 
 
-def _build(config: Any, where: str, objects: Config = {}) -> Any:  # noqa: B006 (never changed)
+def _build(config: Any, where: str, objects: Config | None = None) -> Any:
     if isinstance(config, list):
         return [_build(item, f"{where}[{i}]") for i, item in enumerate(config)]
     if not isinstance(config, dict):
@@ -96,7 +96,7 @@ def _build(config: Any, where: str, objects: Config = {}) -> Any:  # noqa: B006 
     if "_target_" not in config:
         return values
     try:
-        return locate(config["_target_"], where)(**values, **objects)
+        return locate(config["_target_"], where)(**values, **(objects or {}))
     except (ValueError, TypeError) as error:  # what constructors raise
         raise ZooError(f"{where}: {error}") from error
 
