@@ -44,11 +44,18 @@ def test_polynomial(tmp_path, started):
     assert (tmp_path / "out/polynomial.png").is_file()
 
 
+@pytest.mark.parametrize("values, text", [([100.5], "100.50"), ([1.0, 2.0, 3.0], "2.00 (0.58)")])
+def test_mean_and_standard_error(values, text):
+    assert reproduce.with_error(values) == text
+
+
 def test_mnist_vae(tmp_path, started):
-    reproduce.mnist_vae(tmp_path / "runs", tmp_path / "out", 2)
-    assert [(c.model.categories, c.model.latents) for c in started] == [(8, 4)] * 5 + [(8, 16)] * 5
+    reproduce.mnist_vae(tmp_path / "runs", tmp_path / "out", 2, 2)
+    assert [(c.model.categories, c.model.latents) for c in started] == 2 * ([(8, 4)] * 5 + [(8, 16)] * 5)
+    assert [c.seed for c in started] == [0] * 10 + [1] * 10
     for config in started:
         assert config.data.binarize == "none" and config.data.train_on == "all" and config.data.batch_size == 100
         assert config.model.encoder.activation == "relu" and config.model.decoder.init == "pytorch"
-    assert [c.relaxation.tau for c in started if "ReinMax" in c.relaxation._target_] == [1.3, 1.5]
-    assert "| ST | 100.50 | 101.50 | 100.50 | 101.50 |" in (tmp_path / "out/mnist_vae.md").read_text()
+    assert [c.relaxation.tau for c in started if "ReinMax" in c.relaxation._target_] == [1.3, 1.5] * 2
+    row = "| ST | 100.50 (0.00) | 101.50 (0.00) | 100.50 (0.00) | 101.50 (0.00) |"
+    assert row in (tmp_path / "out/mnist_vae.md").read_text()
