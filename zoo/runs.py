@@ -69,7 +69,8 @@ class RunFolder:
         return self
 
     def __exit__(self, *exception: object) -> None:
-        self._lock.close()  # which releases it; so does the end of the process, however it comes
+        if self._lock:
+            self._lock.close()  # which releases it; so does the end of the process, however it comes
 
     def claim(self, config: dict[str, Any], command: str) -> None:
         """Write down ``config`` and ``command``, or check that the run that is here was started with them.

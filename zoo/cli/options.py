@@ -6,6 +6,7 @@ class it goes to.
 """
 
 import os
+import re
 import sys
 import time
 from collections.abc import Callable
@@ -40,6 +41,11 @@ def _spaces(env: str, part: str) -> list[int]:
 
 # The sizes that an environment asks of the networks: ${spaces:CartPole-v1,observation} is [4].
 OmegaConf.register_new_resolver("spaces", _spaces, use_cache=True, replace=True)
+
+
+def usage(text: str) -> str:
+    """``text`` with the commands as this program was started: ``python scripts/train.py``, or ``zoo-train``."""
+    return text if sys.argv[0].endswith(".py") else re.sub(r"python scripts/(\w+)\.py", r"zoo-\1", text)
 
 
 def fail_politely(main: Callable[..., Any]) -> Callable[..., Any]:

@@ -38,7 +38,7 @@ Choose a file of each group by its name. Any value in it can be overridden, as i
 def main() -> None:
     arguments = sys.argv[1:]
     if not arguments or {"-h", "--help"} & set(arguments):
-        print(HELP.format(choices=options.describe_choices()))
+        print(options.usage(HELP).format(choices=options.describe_choices()))
         return
     # All jobs are checked before the first one starts.
     for job in options.jobs(options.without_flags(arguments)):
@@ -128,7 +128,8 @@ def _train(config: dict[str, Any], run: RunFolder) -> float:
     data = from_config(config["data"], where="data")
     loggers: list[Any] = [CSVLogger(run.metrics)]
     if config["logger"]["wandb"]:
-        loggers.append(from_config(config["logger"]["wandb"], where="logger.wandb").logger(run.path, config))
+        wandb = from_config(config["logger"]["wandb"], where="logger.wandb").logger(run.path, config)
+        loggers += [wandb] if wandb else []
     trainer = build_trainer(
         config["trainer"],
         [

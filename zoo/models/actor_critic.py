@@ -11,11 +11,12 @@ import itertools
 import logging
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -28,6 +29,7 @@ from zoo.nets import Critic, Policy
 from zoo.optim import AdamW
 from zoo.relaxations import Exact, Relaxation
 from zoo.relaxations.base import mask_logits
+from zoo.seeding import PREDICT, generator
 
 log = logging.getLogger(__name__)
 
@@ -174,7 +176,7 @@ class ActorCritic(ZooModule):
         return self.optimizer.configure(trained, self.total_steps)
 
     def on_train_start(self) -> None:
-        self._clock = None
+        self._clock: tuple[float, int] | None = None
 
     def on_train_epoch_start(self) -> None:
         self._clock = None  # time spent on evaluation does not count
@@ -213,7 +215,8 @@ class ActorCritic(ZooModule):
         optimizer.step()
         schedule.step()
         with torch.no_grad():
-            followers, leaders = list(self.target_critic.parameters()), list(self.critic.parameters())
+            followers: list[Tensor] = list(self.target_critic.parameters())
+            leaders: list[Tensor] = list(self.critic.parameters())
             torch._foreach_lerp_(followers, leaders, self.target_rate)
         return {"loss": loss, "alpha": self.log_alpha.exp(), **values}
 
@@ -237,7 +240,7 @@ class ActorCritic(ZooModule):
         self._log_returns("test")
 
     def _log_returns(self, stage: str) -> None:
-        values = {}
+        values: dict[str, Tensor] = {}
         for kind, returns in {"": self.mode_returns, "sampled_": self.sampled_returns}.items():
             values |= {f"{stage}/{kind}{name}": value for name, value in returns.compute().items()}
             returns.reset()
@@ -249,6 +252,12 @@ class ActorCritic(ZooModule):
 
     # What it is for -----------------------------------------------------------------------------------------------
 
+    @property
+    def example_input_array(self) -> Tensor:
+        """Two observations of noise: what :func:`zoo.export` traces ``forward`` with."""
+        g = generator(self.device, 0, PREDICT)
+        return torch.randn(2, *self.spaces.observation, generator=g, device=self.device)
+
     def forward(self, observation: Tensor) -> Tensor:
         """Observations, as the environment gives them, to logits ``(batch, choices, categories)``."""
         return self.policy(self.observe(observation))
@@ -259,7 +268,7 @@ class ActorCritic(ZooModule):
         choose = self.relaxation.mode if mode else self.relaxation.sample
         return choose(self(observation), self.mask).argmax(-1)
 
-    def films(self, batch: Trial) -> dict[str, list]:
+    def films(self, batch: Trial) -> "dict[str, Sequence[np.ndarray]]":
         """One episode of the mode policy."""
         try:
             act = partial(self.act, mode=True)

@@ -19,6 +19,10 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
+CONTENTS = ("config", "state_dict")
+"""What every checkpoint of this project has, beside what the Trainer needs to go on."""
+
+
 class ZooModule(Configurable, LightningModule):
     """A LightningModule that writes its configuration into its checkpoints, and can be made from them.
 
@@ -83,6 +87,6 @@ def read_checkpoint(path: str | Path, map_location: Any = "cpu") -> dict[str, An
     except Exception as error:
         reason = " ".join(str(error).split())[:200]
         raise ZooError(f"checkpoint {path} is truncated or damaged ({path.stat().st_size} bytes): {reason}") from error
-    if not isinstance(checkpoint, dict) or not {"config", "state_dict"} <= checkpoint.keys():
+    if not isinstance(checkpoint, dict) or not all(isinstance(checkpoint.get(k), dict) for k in CONTENTS):
         raise ZooError(f"{path} is no training checkpoint of this project")
     return checkpoint

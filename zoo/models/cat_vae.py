@@ -16,6 +16,7 @@ from zoo.models.base import ZooModule
 from zoo.optim import AdamW
 from zoo.relaxations import Relaxation
 from zoo.relaxations.base import log_prob, sum_per_example
+from zoo.seeding import PREDICT, generator
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -163,6 +164,12 @@ class CatVAE(ZooModule):
         self.code_statistics.reset()
 
     # What it is for -----------------------------------------------------------------------------------------------
+
+    @property
+    def example_input_array(self) -> Tensor:
+        """Two images of noise: what :func:`zoo.export` traces ``forward`` with."""
+        images = self.decode(torch.zeros(2, self.latents, dtype=torch.int64, device=self.device))
+        return torch.rand(images.shape, generator=generator(self.device, 0, PREDICT), device=self.device)
 
     def forward(self, x: Tensor) -> Tensor:
         """Images to the pixel means of their reconstruction through the most probable code."""
