@@ -108,6 +108,7 @@ class WandbSettings(Configurable):
                 run = wandb.init(**arguments, mode=mode, settings=timed)
             except Exception as error:
                 log.warning("W&B: not online (%s); this run is offline", one_line(error))
+                wandb.teardown()  # which else remembers the run that failed as one in use
                 run = wandb.init(**arguments, mode="offline", settings=wandb.Settings(**settings))
         except Exception as error:
             log.warning("W&B: cannot write to %s (%s); this run goes on without it", folder / "wandb", one_line(error))

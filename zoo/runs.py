@@ -32,6 +32,7 @@ MAY_CHANGE = (
     "data.root",
     "pictures_every_n_epochs",
     "checkpoint_every_n_steps",
+    "compile",
 )
 """Parts of the configuration in which the continuation of a run may differ from its beginning."""
 
@@ -123,11 +124,12 @@ def differences(before: Any, after: Any, where: str = "") -> Iterator[tuple[str,
         yield where, f"{where} was {before!r}, now {after!r}"
 
 
-def set_up_logging(file: Path | None) -> None:
+def set_up_logging(file: Path | None, *, level: int = logging.INFO) -> None:
     """Messages of the zoo to the terminal and to ``file``; of Lightning only warnings."""
     log = logging.getLogger("zoo")
-    log.setLevel(logging.INFO)
+    log.setLevel(level)
     log.propagate = False
+    logging.raiseExceptions = False  # a log that cannot be written, on a full disk, is no reason for a traceback
     for handler in list(log.handlers):
         log.removeHandler(handler)
         handler.close()
@@ -139,7 +141,8 @@ def set_up_logging(file: Path | None) -> None:
         log.addHandler(handler)
     import lightning.pytorch  # noqa: F401  (sets the level of its logger when it is imported)
 
-    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
+    for name in ("lightning.pytorch", "lightning.fabric"):
+        logging.getLogger(name).setLevel(logging.WARNING)
     warnings.filterwarnings("ignore", message=".*LeafSpec.*is deprecated")  # within Lightning
 
 

@@ -191,7 +191,7 @@ class ActorCritic(ZooModule):
             diagnosis = self.diagnose(self.observe(experience.sample(self.batch_size).observation))
             diagnosis = {f"train/{name}": value for name, value in diagnosis.items()}
             diagnosis["step"] = torch.tensor(float(self.global_step))
-            self.log_dict(diagnosis, on_step=False, on_epoch=True, batch_size=self.batch_size)
+            self.log_dict(diagnosis, on_step=False, on_epoch=True, batch_size=self.batch_size, sync_dist=True)
         began, from_step = self._clock
         return values | {
             "return": torch.tensor(experience.recent_return),
@@ -246,9 +246,10 @@ class ActorCritic(ZooModule):
             returns.reset()
         if stage == "val":  # the Trainer counts training batches where a module makes its own steps
             values["step"] = torch.tensor(float(self.global_step))
-        self.log_dict(values)
+        self.log_dict(values, sync_dist=True)
         # Lower is better, and of two agents that are perfect in one policy the better in the other.
-        self.log(f"{stage}/neg_return", -(values[f"{stage}/return"] + values[f"{stage}/sampled_return"]) / 2)
+        neg_return = -(values[f"{stage}/return"] + values[f"{stage}/sampled_return"]) / 2
+        self.log(f"{stage}/neg_return", neg_return, sync_dist=True)
 
     # What it is for -----------------------------------------------------------------------------------------------
 

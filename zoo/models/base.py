@@ -6,11 +6,13 @@ from typing import TYPE_CHECKING, Any, Self
 
 import torch
 from lightning import LightningModule
+from torchmetrics import Metric
 
 from zoo.config import Configurable, to_config
 from zoo.errors import ZooError
 from zoo.hub import from_pretrained
 from zoo.optim import AdamW
+from zoo.relaxations import Relaxation
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -45,6 +47,12 @@ class ZooModule(Configurable, LightningModule):
 
     def configure_optimizers(self) -> dict[str, Any]:
         return self.optimizer.configure(self.parameters(), self.total_steps)
+
+    def compile_networks(self) -> None:
+        """Compile the networks, in place: what their weights, draws and names are does not change."""
+        for child in self.children():
+            if not isinstance(child, (Relaxation, Metric)):
+                child.compile()
 
     def pictures(self, batch: Any) -> "dict[str, Figure]":
         """Figures that show what the model does, by name."""

@@ -16,6 +16,7 @@ from zoo.models.base import ZooModule
 from zoo.optim import AdamW
 from zoo.relaxations import Relaxation
 from zoo.relaxations.base import log_prob, sum_per_example
+from zoo.relaxations.splitting import rows_of_whole_batch
 from zoo.seeding import PREDICT, generator
 
 if TYPE_CHECKING:
@@ -159,7 +160,8 @@ class CatVAE(ZooModule):
         self._log_code_statistics("test")
 
     def _log_code_statistics(self, stage: str) -> None:
-        self.log_dict({f"{stage}/{name}": value for name, value in self.code_statistics.compute().items()})
+        statistics = {f"{stage}/{name}": value for name, value in self.code_statistics.compute().items()}
+        self.log_dict(statistics, sync_dist=True)
         self.code_usage = self.code_statistics.usage().cpu()
         self.code_statistics.reset()
 
@@ -216,7 +218,7 @@ class CatVAE(ZooModule):
             rows: codes decoded at a time, which bounds the memory.
         """
         logits = self.posterior_logits(x) / tau
-        chunk = max(1, rows // len(x))
+        chunk = max(1, rows // rows_of_whole_batch(len(x)))  # the same draws, however the batch is split
         parts = []
         for start in range(0, k, chunk):
             repeated = logits.unsqueeze(1).expand(-1, min(chunk, k - start), -1, -1)
