@@ -66,6 +66,9 @@ def test_the_rules_of_pretrained_folders_hold_there_too(repository):
         zoo.from_pretrained("owner/name")
     weights.write_bytes(good)
     values = json.loads(config.read_text())
+    config.write_text(json.dumps(values | {"data": {"_target_": "zoo.data.Environments", "env": "os:X-v0"}}))
+    with pytest.raises(ZooError, match="refusing the environment 'os:X-v0'"):
+        zoo.from_pretrained("owner/name")
     values["arguments"]["encoder"] = {"_target_": "os.system", "command": "true"}
     config.write_text(json.dumps(values))
     with pytest.raises(ZooError, match="refusing"):

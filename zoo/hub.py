@@ -102,7 +102,10 @@ def read(name: str | Path) -> Saved:
         from zoo.runs import RunFolder
 
         run = RunFolder(path)
-        return read_training_checkpoint(run.best, run.read_config()["data"])
+        data = run.read_config().get("data")
+        if not isinstance(data, dict):
+            raise ZooError(f"{run.config} is damaged: it does not hold data")
+        return read_training_checkpoint(run.best, data)
     return read_pretrained(find_pretrained(name))
 
 
@@ -143,7 +146,8 @@ def read_pretrained(folder: Path) -> Saved:
     except Exception as error:  # the library has its own error class
         raise ZooError(f"{path} is no safetensors file: {error}") from error
     model = {**config["arguments"], "_target_": ARCHITECTURES[config["arch"]]}
-    return Saved(path, config["arch"], model, config["data"], state)
+    data = config["data"] | ({"root": None} if "root" in config["data"] else {})  # a path of another machine
+    return Saved(path, config["arch"], model, data, state)
 
 
 def read_config(folder: Path) -> dict[str, Any]:
@@ -174,6 +178,7 @@ def read_training_checkpoint(path: Path, data: dict[str, Any]) -> Saved:
     checkpoint = read_checkpoint(path)
     model = checkpoint["config"]
     check_plain(model, f"{path}: config")
+    check_plain(data, f"{path}: the data beside it")
     return Saved(path, architecture(model.get("_target_")), model, data, checkpoint["state_dict"])
 
 

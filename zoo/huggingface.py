@@ -36,7 +36,7 @@ def download(name: str) -> Path:
     found = REPOSITORY.fullmatch(name)
     assert found, name
     try:
-        return Path(
+        folder = Path(
             api.snapshot_download(
                 found["id"], revision=found["revision"], allow_patterns=list(FILES), etag_timeout=TIMEOUT
             )
@@ -46,6 +46,10 @@ def download(name: str) -> Path:
             f"there is no folder {name!r} here, and the Hugging Face repository of that name cannot be had: "
             f"{_one_line(error)}"
         ) from error
+    environment = str(hub.read_config(folder)["data"].get("env"))
+    if ":" in environment:  # Gymnasium would import it
+        raise ZooError(f"{name}: refusing the environment {environment!r}, which names a module to import")
+    return folder
 
 
 def push_to_hub(

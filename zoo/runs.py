@@ -97,19 +97,19 @@ class RunFolder:
 
     def read_config(self) -> dict[str, Any]:
         """The configuration that the run was started with."""
-        return self._read(self.config, yaml.safe_load)
+        return self._read(self.config, yaml.safe_load, ("model",))
 
     def read_results(self) -> dict[str, Any]:
         """The scores of a complete run."""
-        return self._read(self.results, json.loads)
+        return self._read(self.results, json.loads, ("metrics", "limits"))
 
-    def _read(self, path: Path, parse: Any) -> dict[str, Any]:
+    def _read(self, path: Path, parse: Any, parts: tuple[str, ...]) -> dict[str, Any]:
         try:
             value = parse(path.read_text(encoding="utf-8"))
-        except (OSError, ValueError, yaml.YAMLError) as error:
+        except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
             raise ZooError(f"{path} cannot be read: {error}") from error
-        if not isinstance(value, dict):
-            raise ZooError(f"{path} is damaged: it holds no settings")
+        if not isinstance(value, dict) or not all(isinstance(value.get(part), dict) for part in parts):
+            raise ZooError(f"{path} is damaged: it does not hold {', '.join(parts)}")
         return value
 
 
