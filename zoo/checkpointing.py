@@ -2,6 +2,8 @@
 
 import logging
 import os
+import signal
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -50,29 +52,71 @@ def atomic(path: Path) -> Iterator[Path]:
             temporary.unlink()
 
 
+AGREE_EVERY = 10
+"""Batches with a step of the optimiser after which several processes ask each other whether one was told to stop."""
+
+
+class Stopped(ZooError):
+    """Training was told to stop by SIGTERM, and has saved where it stands."""
+
+    status = 128 + signal.SIGTERM
+
+
 class ResumeCheckpoints(Checkpoint):
     """Saves ``step-<n>.ckpt`` every so many steps and after each epoch, and keeps the two newest.
 
     Two, so that there is another if one is damaged. After an epoch's last step it waits for the validation: a run
-    resumed from before it would go on without it.
+    resumed from before it would go on without it. On SIGTERM, which a machine sends that is about to be taken
+    away, it finishes the step, saves and ends the run; any one of several processes may get the signal.
 
     Args:
         folder: of the checkpoints.
         every_n_steps: of the optimiser.
+
+    Raises:
+        Stopped: after SIGTERM.
     """
 
     def __init__(self, folder: Path, *, every_n_steps: int) -> None:
         self.folder, self.every_n_steps = folder, every_n_steps
         self.last: Path | None = None
+        self._told_to_stop, self._step, self._batches = False, 0, 0
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._step = trainer.global_step
+        # In place of the Trainer's handler, which communicates from wherever it interrupts; the Trainer restores
+        # what was there before it.
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, self._tell_to_stop)
+
+    def _tell_to_stop(self, *_: Any) -> None:
+        self._told_to_stop = True
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        if trainer.global_step % self.every_n_steps == 0 and not trainer.is_last_batch:
+        stepped, self._step = trainer.global_step != self._step, trainer.global_step
+        if trainer.is_last_batch or not stepped:  # gradients that are being accumulated are not saved
+            return
+        if trainer.global_step % self.every_n_steps == 0:
             self._save(trainer)
+        self._batches += 1
+        if trainer.world_size == 1 or self._batches % AGREE_EVERY == 0:
+            self._stop_if_told(trainer)
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._save(trainer)
+        self._stop_if_told(trainer)
+
+    def _stop_if_told(self, trainer: Trainer) -> None:
+        told = self._told_to_stop
+        if trainer.world_size > 1:
+            told = trainer.strategy.reduce_boolean_decision(told, all=False)
+        if told:
+            self._save(trainer)
+            if trainer.global_rank:
+                raise SystemExit(0)  # the first rank says it
+            raise Stopped(f"stopped by SIGTERM; saved {self.last}. The same command resumes the run.")
 
     def _save(self, trainer: Trainer) -> None:
         path = self.folder / f"step-{trainer.global_step:08d}.ckpt"

@@ -7,6 +7,9 @@ class ZooError(ValueError):
     The message says what to do. The command line prints it without a traceback.
     """
 
+    status = 1
+    """With which the command line exits."""
+
 
 def did_you_mean(name: str, valid: list[str]) -> str:
     """``" Did you mean 'tau'?"`` for a near miss of one of ``valid``, else an empty string."""

@@ -45,7 +45,8 @@ def from_pretrained(name: str | Path, *, map_location: Any = "cpu", **changes: A
 
     Args:
         name: ``arch.tag`` of a shipped model, a folder made by :func:`save_pretrained`, a run folder of
-            ``scripts/train.py`` (its best weights), or a checkpoint file of one.
+            ``scripts/train.py`` (its best weights), a checkpoint file of one, or ``OWNER/NAME``, with ``@REVISION`` or
+            without, of a Hugging Face repository that :func:`zoo.push_to_hub` made.
         map_location: the device.
         changes: arguments of the model to change, such as ``iwae_samples=1000``.
 
@@ -78,12 +79,17 @@ class Saved:
     def build(self, config: dict[str, Any] | None = None, map_location: Any = "cpu") -> "ZooModule":
         """The model, in ``eval()``, of ``config``, by default of its own, with the saved weights."""
         from zoo.config import from_config
+        from zoo.untrusted import MemoryLimit
 
-        model = from_config(config or self.model, where="model", only_zoo=True)
         try:
+            with MemoryLimit(sum(value.numel() for value in self.state.values())):
+                model = from_config(config or self.model, where="model", only_zoo=True)
             model.load_state_dict(self.state)
-        except RuntimeError as error:
-            raise ZooError(f"{self.origin} does not fit its configuration: {' '.join(str(error).split())}") from error
+        except ZooError:
+            raise
+        except Exception as error:  # whatever a damaged configuration makes of a constructor
+            reason = " ".join(str(error).split())[:1000]
+            raise ZooError(f"{self.origin} does not fit its configuration: {reason}") from error
         return model.to(map_location).eval()
 
 
@@ -96,7 +102,10 @@ def read(name: str | Path) -> Saved:
         from zoo.runs import RunFolder
 
         run = RunFolder(path)
-        return read_training_checkpoint(run.best, run.read_config()["data"])
+        data = run.read_config().get("data")
+        if not isinstance(data, dict):
+            raise ZooError(f"{run.config} is damaged: it does not hold data")
+        return read_training_checkpoint(run.best, data)
     return read_pretrained(find_pretrained(name))
 
 
@@ -107,6 +116,10 @@ def find_pretrained(name: str | Path) -> Path:
     names = list_models(pretrained=True)
     if str(name) in names:
         return resource("checkpoints") / str(name)
+    from zoo import huggingface
+
+    if huggingface.is_repository(name):
+        return huggingface.download(str(name))
     raise ZooError(
         f"there is no pretrained model {str(name)!r}, and no run or model folder of that name."
         f"{did_you_mean(str(name), names)} Pretrained: {', '.join(names) or 'none'}."
@@ -121,7 +134,10 @@ def read_pretrained(folder: Path) -> Saved:
     path = folder / "model.safetensors"
     if not path.is_file():
         raise ZooError(f"{folder} has no model.safetensors")
-    content = path.read_bytes()
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise ZooError(f"{path} cannot be read: {error}") from error
     checksum = hashlib.sha256(content).hexdigest()
     if checksum != config.get("sha256"):
         raise ZooError(f"{path} is damaged or not the file that config.json describes: its sha256 is {checksum}")
@@ -129,32 +145,40 @@ def read_pretrained(folder: Path) -> Saved:
         state = safetensors.torch.load(content)
     except Exception as error:  # the library has its own error class
         raise ZooError(f"{path} is no safetensors file: {error}") from error
-    model = {"_target_": ARCHITECTURES[config["arch"]], **config["arguments"]}
-    return Saved(path, config["arch"], model, config["data"], state)
+    model = {**config["arguments"], "_target_": ARCHITECTURES[config["arch"]]}
+    data = config["data"] | ({"root": None} if "root" in config["data"] else {})  # a path of another machine
+    return Saved(path, config["arch"], model, data, state)
 
 
 def read_config(folder: Path) -> dict[str, Any]:
     """The checked contents of ``config.json``."""
+    from zoo.untrusted import check_plain
+
     path = folder / "config.json"
     try:
         config = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise ZooError(f"{path} cannot be read: {error}") from error
     if not isinstance(config, dict) or not all(isinstance(config.get(key), dict) for key in ("arguments", "data")):
         raise ZooError(f"{path} is no configuration of a pretrained model")
     if config.get("format") != FORMAT:
         raise ZooError(f"{path} has format {config.get('format')!r}; this version of the zoo reads format {FORMAT}")
-    if config.get("arch") not in ARCHITECTURES:
+    if str(config.get("arch")) not in ARCHITECTURES:
         raise ZooError(f"{path}: unknown arch {config.get('arch')!r}; known: {', '.join(ARCHITECTURES)}")
+    for part in ("arguments", "data"):
+        check_plain(config[part], f"{path}: {part}")
     return config
 
 
 def read_training_checkpoint(path: Path, data: dict[str, Any]) -> Saved:
     """Read a checkpoint of a run."""
     from zoo.models import read_checkpoint
+    from zoo.untrusted import check_plain
 
     checkpoint = read_checkpoint(path)
     model = checkpoint["config"]
+    check_plain(model, f"{path}: config")
+    check_plain(data, f"{path}: the data beside it")
     return Saved(path, architecture(model.get("_target_")), model, data, checkpoint["state_dict"])
 
 

@@ -81,15 +81,15 @@ class WandbSettings(Configurable):
     def __init__(self, *, project: str, name: str | None = None, tags: list[str] | None = None) -> None:
         self.project, self.name, self.tags = project, name, tags or []
 
-    def logger(self, folder: Path, config: dict[str, Any]) -> WandbLogger:
+    def logger(self, folder: Path, config: dict[str, Any]) -> WandbLogger | None:
         """A logger that works on any machine and continues the run of ``folder`` if there is one.
 
         An explicit ``WANDB_MODE`` wins. Else the run is online if this machine is logged in and W&B
-        answers in time, and offline if not.
+        answers in time, and offline if not. None where W&B cannot even write its folder: no reason not to train.
         """
         import wandb
 
-        arguments = {
+        arguments: dict[str, Any] = {
             "project": self.project,
             "name": self.name or folder.name,
             "tags": self.tags,
@@ -100,13 +100,19 @@ class WandbSettings(Configurable):
         }
         if rank_zero_only.rank:
             return WandbLogger(log_model=False)
-        settings = {"console": "off", "silent": True}
-        mode = os.environ.get("WANDB_MODE") or ("online" if logged_in() else "offline")
+        settings: dict[str, Any] = {"console": "off", "silent": True}
+        mode: Any = os.environ.get("WANDB_MODE") or ("online" if logged_in() else "offline")
         try:
-            run = wandb.init(**arguments, mode=mode, settings=wandb.Settings(init_timeout=ONLINE_TIMEOUT, **settings))
+            try:
+                timed = wandb.Settings(init_timeout=ONLINE_TIMEOUT, **settings)
+                run = wandb.init(**arguments, mode=mode, settings=timed)
+            except Exception as error:
+                log.warning("W&B: not online (%s); this run is offline", one_line(error))
+                wandb.teardown()  # which else remembers the run that failed as one in use
+                run = wandb.init(**arguments, mode="offline", settings=wandb.Settings(**settings))
         except Exception as error:
-            log.warning("W&B: not online (%s); this run is offline", " ".join(str(error).split())[:200])
-            run = wandb.init(**arguments, mode="offline", settings=wandb.Settings(**settings))
+            log.warning("W&B: cannot write to %s (%s); this run goes on without it", folder / "wandb", one_line(error))
+            return None
         if run.settings.mode == "online":
             log.info("W&B: %s", run.url)
         elif run.settings.mode == "offline":
@@ -114,6 +120,10 @@ class WandbSettings(Configurable):
         run.define_metric("trainer/global_step")
         run.define_metric("*", step_metric="trainer/global_step", step_sync=True)
         return WandbLogger(experiment=run, log_model=False)
+
+
+def one_line(error: Exception) -> str:
+    return " ".join(str(error).split())[:200]
 
 
 def logged_in() -> bool:

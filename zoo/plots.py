@@ -1,6 +1,6 @@
 """Figures: small, labelled, drawn without a display and without pyplot's global state."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -40,7 +40,7 @@ def heat_map(values: Tensor, title: str, x_label: str, y_label: str) -> Figure:
     return figure
 
 
-def curves(panels: dict[str, dict[str, Sequence[tuple[float, float]]]], x_label: str) -> Figure:
+def curves(panels: Mapping[str, Mapping[str, Sequence[tuple[float, float]]]], x_label: str) -> Figure:
     """One panel for each name, each with its labelled curves of (x, y) points."""
     figure = Figure(figsize=(7, 2.6 * len(panels)), layout="constrained")
     for axes, (name, lines) in zip(figure.subplots(len(panels), squeeze=False)[:, 0], panels.items()):

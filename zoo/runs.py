@@ -32,6 +32,7 @@ MAY_CHANGE = (
     "data.root",
     "pictures_every_n_epochs",
     "checkpoint_every_n_steps",
+    "compile",
 )
 """Parts of the configuration in which the continuation of a run may differ from its beginning."""
 
@@ -69,7 +70,8 @@ class RunFolder:
         return self
 
     def __exit__(self, *exception: object) -> None:
-        self._lock.close()  # which releases it; so does the end of the process, however it comes
+        if self._lock:
+            self._lock.close()  # which releases it; so does the end of the process, however it comes
 
     def claim(self, config: dict[str, Any], command: str) -> None:
         """Write down ``config`` and ``command``, or check that the run that is here was started with them.
@@ -95,19 +97,19 @@ class RunFolder:
 
     def read_config(self) -> dict[str, Any]:
         """The configuration that the run was started with."""
-        return self._read(self.config, yaml.safe_load)
+        return self._read(self.config, yaml.safe_load, ("model",))
 
     def read_results(self) -> dict[str, Any]:
         """The scores of a complete run."""
-        return self._read(self.results, json.loads)
+        return self._read(self.results, json.loads, ("metrics", "limits"))
 
-    def _read(self, path: Path, parse: Any) -> dict[str, Any]:
+    def _read(self, path: Path, parse: Any, parts: tuple[str, ...]) -> dict[str, Any]:
         try:
             value = parse(path.read_text(encoding="utf-8"))
-        except (OSError, ValueError, yaml.YAMLError) as error:
+        except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
             raise ZooError(f"{path} cannot be read: {error}") from error
-        if not isinstance(value, dict):
-            raise ZooError(f"{path} is damaged: it holds no settings")
+        if not isinstance(value, dict) or not all(isinstance(value.get(part), dict) for part in parts):
+            raise ZooError(f"{path} is damaged: it does not hold {', '.join(parts)}")
         return value
 
 
@@ -122,11 +124,12 @@ def differences(before: Any, after: Any, where: str = "") -> Iterator[tuple[str,
         yield where, f"{where} was {before!r}, now {after!r}"
 
 
-def set_up_logging(file: Path | None) -> None:
+def set_up_logging(file: Path | None, *, level: int = logging.INFO) -> None:
     """Messages of the zoo to the terminal and to ``file``; of Lightning only warnings."""
     log = logging.getLogger("zoo")
-    log.setLevel(logging.INFO)
+    log.setLevel(level)
     log.propagate = False
+    logging.raiseExceptions = False  # a log that cannot be written, on a full disk, is no reason for a traceback
     for handler in list(log.handlers):
         log.removeHandler(handler)
         handler.close()
@@ -138,7 +141,8 @@ def set_up_logging(file: Path | None) -> None:
         log.addHandler(handler)
     import lightning.pytorch  # noqa: F401  (sets the level of its logger when it is imported)
 
-    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
+    for name in ("lightning.pytorch", "lightning.fabric"):
+        logging.getLogger(name).setLevel(logging.WARNING)
     warnings.filterwarnings("ignore", message=".*LeafSpec.*is deprecated")  # within Lightning
 
 

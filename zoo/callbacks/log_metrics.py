@@ -23,17 +23,20 @@ class LogMetrics(Callback):
         ZooError: if the loss is NaN or infinite, naming the step and the last checkpoint.
     """
 
+    _loss: Tensor | None = None
+    _batch_idx = 0
+
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._relaxations = {name: m for name, m in pl_module.named_modules() if isinstance(m, Relaxation)}
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: dict[str, Tensor], batch: Any, batch_idx: int
     ) -> None:
-        self._loss = outputs["loss"]
+        self._loss, self._batch_idx = outputs["loss"], batch_idx
         if trainer.global_step % trainer.log_every_n_steps:
             return
-        self._refuse_nan(trainer)
-        values = {f"train/{name}": value.item() for name, value in outputs.items()}
+        values = {f"train/{name}": value for name, value in mean_over_ranks(outputs, trainer).items()}
+        self._refuse_nan(trainer, "loss", values["train/loss"])
         values["lr"] = trainer.optimizers[0].param_groups[0]["lr"]
         for name, relaxation in self._relaxations.items():
             values["tau" if len(self._relaxations) == 1 else f"tau/{name}"] = relaxation.tau.item()
@@ -43,7 +46,12 @@ class LogMetrics(Callback):
             pl_module.log(name, outputs[name], prog_bar=True, logger=False)
 
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
-        self._refuse_nan(trainer)
+        weights = [p.detach().sum() for p in pl_module.parameters() if p.requires_grad]
+        values = (
+            {"loss": self._loss, "sum of the weights": torch.stack(weights).sum()} if self._loss is not None else {}
+        )
+        for name, value in mean_over_ranks(values, trainer).items():
+            self._refuse_nan(trainer, name, value)
 
     def on_validation_batch_end(
         self,
@@ -73,12 +81,24 @@ class LogMetrics(Callback):
         values = {f"{stage}/{name}": value for name, value in outputs.items()}
         pl_module.log_dict(values, on_step=False, on_epoch=True, batch_size=len(batch[0]), sync_dist=True)
 
-    def _refuse_nan(self, trainer: Trainer) -> None:
-        loss = getattr(self, "_loss", torch.zeros(())).item()
-        if not math.isfinite(loss):
-            last = next((c.last for c in trainer.callbacks if isinstance(c, ResumeCheckpoints)), None)
-            raise ZooError(
-                f"the loss is {loss} at step {trainer.global_step} (epoch {trainer.current_epoch}). "
-                f"The last good checkpoint is {last or 'none yet'}. Try a lower model.optimizer.lr, "
-                "a higher relaxation.tau, or look for NaN in the data."
-            )
+    def _refuse_nan(self, trainer: Trainer, name: str, value: float) -> None:
+        """Raise ``ZooError`` if ``value``, the same on every rank, is not finite."""
+        if math.isfinite(value):
+            return
+        if trainer.global_rank:
+            raise SystemExit(1)  # the first rank says it
+        last = next((c.last for c in trainer.callbacks if isinstance(c, ResumeCheckpoints)), None)
+        raise ZooError(
+            f"the {name} is {value} at step {trainer.global_step} (epoch {trainer.current_epoch}, batch "
+            f"{self._batch_idx}). The last good checkpoint is {last or 'none yet'}. Try a lower model.optimizer.lr, "
+            "a higher relaxation.tau, or look for NaN in the data."
+        )
+
+
+def mean_over_ranks(values: dict[str, Tensor], trainer: Trainer) -> dict[str, float]:
+    """Single values as numbers: what one process would have of the whole batch, where they are means over its part."""
+    if trainer.world_size == 1:
+        return {name: value.item() for name, value in values.items()}
+    device = trainer.strategy.root_device
+    stacked = torch.tensor([value.item() for value in values.values()], dtype=torch.float64, device=device)
+    return dict(zip(values, trainer.strategy.reduce(stacked, reduce_op="mean").tolist()))

@@ -1,9 +1,12 @@
 """Pictures of what a model does, to the run folder and to W&B."""
 
+from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 from lightning import Callback, LightningModule, Trainer
 from lightning.pytorch.loggers import WandbLogger
+from matplotlib.figure import Figure
 
 from zoo.models import ZooModule
 from zoo.plots import film_strip, save_film
@@ -29,7 +32,7 @@ class Pictures(Callback):
     def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._draw(trainer, pl_module, trainer.test_dataloaders)
 
-    def _draw(self, trainer: Trainer, pl_module: LightningModule, loader: object) -> None:
+    def _draw(self, trainer: Trainer, pl_module: LightningModule, loader: Iterable[Any]) -> None:
         if not trainer.is_global_zero or not isinstance(pl_module, ZooModule):
             return
         seed_default_generators(0, PREDICT)  # the same samples each time, so that progress can be seen
@@ -59,10 +62,11 @@ def save_curves(metrics: Path, path: Path, trainer: Trainer) -> None:
         if all(f"{stage}/{loss}" in series for stage in stages)
     }
     panels |= {name: {name: series[name]} for name in sorted(series) if name == "lr" or name.startswith("tau")}
-    save_picture(curves(panels, "step"), path, trainer)
+    if panels:  # a short run may not have logged anything
+        save_picture(curves(panels, "step"), path, trainer)
 
 
-def save_picture(figure: object, path: Path, trainer: Trainer) -> None:
+def save_picture(figure: Figure, path: Path, trainer: Trainer) -> None:
     """Write ``figure`` to ``path`` and to W&B, where that is a logger of ``trainer``."""
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=120)

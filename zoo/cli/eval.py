@@ -34,7 +34,7 @@ Pretrained models: {pretrained}
 def main() -> None:
     arguments = sys.argv[1:]
     if not arguments or {"-h", "--help"} & set(arguments):
-        print(HELP.format(pretrained=", ".join(hub.list_models(pretrained=True)) or "none"))
+        print(options.usage(HELP).format(pretrained=", ".join(hub.list_models(pretrained=True)) or "none"))
         return
     set_up_logging(None)
     parsed = {override.key_or_group: override.value() for override in options.parse(arguments)}
@@ -67,7 +67,7 @@ def evaluate(saved: hub.Saved, overrides: dict[str, Any]) -> dict[str, float]:
 
     config = configure(saved, overrides)
     model = saved.build(config["model"])
-    data = from_config(config["data"], where="data")
+    data = from_config(config["data"], where="data", only_zoo=True)
     trainer = build_trainer(
         config["trainer"],
         [callbacks.SeedEachBatch(config["seed"]), callbacks.LogMetrics()],

@@ -5,7 +5,9 @@ or option gets the valid names and a "did you mean", and every value is checked 
 class it goes to.
 """
 
+import errno
 import os
+import re
 import sys
 import time
 from collections.abc import Callable
@@ -42,14 +44,40 @@ def _spaces(env: str, part: str) -> list[int]:
 OmegaConf.register_new_resolver("spaces", _spaces, use_cache=True, replace=True)
 
 
+def usage(text: str) -> str:
+    """``text`` with the commands as this program was started: ``python scripts/train.py``, or ``zoo-train``."""
+    return text if sys.argv[0].endswith(".py") else re.sub(r"python scripts/(\w+)\.py", r"zoo-\1", text)
+
+
+def rank() -> int:
+    """Of this process among those of a run, by the variables that launchers set."""
+    return int(next((os.environ[name] for name in ("RANK", "LOCAL_RANK", "SLURM_PROCID") if name in os.environ), 0))
+
+
+def external_launcher() -> str | None:
+    """``torchrun`` or ``srun`` if it started this process as one of several, else None."""
+    if "TORCHELASTIC_RUN_ID" in os.environ and int(os.environ.get("WORLD_SIZE", 1)) > 1:
+        return "torchrun"
+    interactive = os.environ.get("SLURM_JOB_NAME") in ("bash", "interactive")
+    return "srun" if int(os.environ.get("SLURM_NTASKS", 1)) > 1 and not interactive else None
+
+
 def fail_politely(main: Callable[..., Any]) -> Callable[..., Any]:
-    """``main`` with a :class:`ZooError` printed as one message, exit status 1."""
+    """``main`` with a :class:`ZooError` printed as one message; its exit status is the error's, 1."""
 
     def wrapped(*args: Any) -> Any:
         try:
             return main(*args)
         except ZooError as error:
-            sys.exit(f"error: {error}")
+            message = f"[process {rank()}] error: {error}" if rank() else f"error: {error}"
+            if error.status == 1:
+                sys.exit(message)
+            print(message, file=sys.stderr, flush=True)
+            sys.exit(error.status)
+        except OSError as error:
+            if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+                raise
+            sys.exit(f"error: the disk is full: {error}")
 
     return wrapped
 

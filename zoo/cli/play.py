@@ -3,6 +3,7 @@
 import logging
 import sys
 from pathlib import Path
+from typing import Any
 
 from zoo import hub
 from zoo.cli import options
@@ -27,10 +28,15 @@ Pretrained models: {pretrained}
 def main() -> None:
     arguments = sys.argv[1:]
     if not arguments or {"-h", "--help"} & set(arguments):
-        print(HELP.format(pretrained=", ".join(hub.list_models("actor_critic.*", pretrained=True)) or "none"))
+        print(
+            options.usage(HELP).format(
+                pretrained=", ".join(hub.list_models("actor_critic.*", pretrained=True)) or "none"
+            )
+        )
         return
     set_up_logging(None)
-    values = {"checkpoint": "", "episodes": 1, "seed": 0, "policy": "mode", "show": False, "output": "episode.gif"}
+    values: dict[str, Any] = {"checkpoint": "", "episodes": 1, "seed": 0, "policy": "mode", "show": False}
+    values["output"] = "episode.gif"
     for override in options.parse(arguments):
         key, value = override.key_or_group, override.value()
         if key not in values:

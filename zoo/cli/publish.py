@@ -22,7 +22,7 @@ The best weights of the run are scored on the test set, and the scores go into t
 def main() -> None:
     arguments = sys.argv[1:]
     if {"-h", "--help"} & set(arguments) or len(arguments) < 2:
-        print(HELP)
+        print(options.usage(HELP))
         return
     set_up_logging(None)
     run, name, *rest = arguments

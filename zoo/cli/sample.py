@@ -2,6 +2,7 @@
 
 import sys
 from pathlib import Path
+from typing import Any
 
 from zoo import hub
 from zoo.cli import options
@@ -19,10 +20,10 @@ Pretrained models: {pretrained}
 def main() -> None:
     arguments = sys.argv[1:]
     if not arguments or {"-h", "--help"} & set(arguments):
-        print(HELP.format(pretrained=", ".join(hub.list_models(pretrained=True)) or "none"))
+        print(options.usage(HELP).format(pretrained=", ".join(hub.list_models(pretrained=True)) or "none"))
         return
     given = {override.key_or_group: override.value() for override in options.parse(arguments)}
-    values = {"checkpoint": "", "n": 64, "seed": 0, "output": "samples.png"}
+    values: dict[str, Any] = {"checkpoint": "", "n": 64, "seed": 0, "output": "samples.png"}
     for key, value in given.items():
         if key not in values:
             raise ZooError(f"there is no option {key!r}. Options: {', '.join(values)}.")

@@ -38,10 +38,13 @@ Choose a file of each group by its name. Any value in it can be overridden, as i
 def main() -> None:
     arguments = sys.argv[1:]
     if not arguments or {"-h", "--help"} & set(arguments):
-        print(HELP.format(choices=options.describe_choices()))
+        print(options.usage(HELP).format(choices=options.describe_choices()))
         return
+    overrides = options.without_flags(arguments)
+    if (launcher := options.external_launcher()) and not any(override.startswith("run=") for override in overrides):
+        raise ZooError(f"{launcher} started several processes: say which run folder they share, run=FOLDER")
     # All jobs are checked before the first one starts.
-    for job in options.jobs(options.without_flags(arguments)):
+    for job in options.jobs(overrides):
         check(options.compose(job))
     hydra.main(version_base="1.3", config_path=str(options.CONFIGS), config_name="train")(run_job)()
 
@@ -62,6 +65,8 @@ def check(config: DictConfig) -> None:
         if name not in known:
             raise ZooError(f"there is no option {name!r}. Options: {', '.join(sorted(known))}.")
         check_config(value, where=name)
+    if type(values["compile"]) is not bool:
+        raise ZooError(f"compile={values['compile']!r} is not valid: it must be true or false.")
     for name, least in {"seed": 0, "epochs": 1, "pictures_every_n_epochs": 1, "checkpoint_every_n_steps": 1}.items():
         if type(values[name]) is not int or values[name] < least:
             raise ZooError(f"{name}={values[name]!r} is not valid: it must be a whole number, {least} or more.")
@@ -96,7 +101,7 @@ def train(config: dict[str, Any], folder: Path, *, command: str) -> float:
     from lightning.pytorch.utilities import rank_zero_only
 
     if rank_zero_only.rank:  # a process started by a distributed strategy: the first one keeps the folder
-        set_up_logging(None)
+        set_up_logging(None, level=logging.WARNING)
         return _train(config, RunFolder(folder))
     with RunFolder(folder) as run:
         set_up_logging(run.log)
@@ -119,6 +124,7 @@ def _train(config: dict[str, Any], run: RunFolder) -> float:
     from zoo.checkpointing import AtomicCheckpointIO, ResumeCheckpoints, atomic, newest_checkpoint
     from zoo.cli.trainer import build_trainer
     from zoo.config import from_config
+    from zoo.distributed import environment_plugins, joint_work
     from zoo.loggers import CSVLogger
     from zoo.seeding import seed_default_generators
 
@@ -126,9 +132,12 @@ def _train(config: dict[str, Any], run: RunFolder) -> float:
     seed_default_generators(config["seed"])
     model = from_config(config["model"], where="model")
     data = from_config(config["data"], where="data")
+    if config["compile"]:
+        model.compile_networks()
     loggers: list[Any] = [CSVLogger(run.metrics)]
     if config["logger"]["wandb"]:
-        loggers.append(from_config(config["logger"]["wandb"], where="logger.wandb").logger(run.path, config))
+        wandb = from_config(config["logger"]["wandb"], where="logger.wandb").logger(run.path, config)
+        loggers += [wandb] if wandb else []
     trainer = build_trainer(
         config["trainer"],
         [
@@ -146,15 +155,19 @@ def _train(config: dict[str, Any], run: RunFolder) -> float:
             ResumeCheckpoints(run.checkpoints, every_n_steps=config["checkpoint_every_n_steps"]),
         ],
         logger=loggers,
-        plugins=[AtomicCheckpointIO()],
+        plugins=[AtomicCheckpointIO(), *environment_plugins()],
         default_root_dir=str(run.path),
     )
+    batch_size, processes = config["data"].get("batch_size"), trainer.world_size
+    if batch_size and batch_size % processes:  # the mean of their gradients would not be that of the batch
+        raise ZooError(f"data.batch_size={batch_size} cannot be split evenly among {processes} processes: change one")
     newest = newest_checkpoint(run.checkpoints)
     if newest:
         log.info("resuming from %s", newest)
-    trainer.fit(model, data, ckpt_path=newest, weights_only=True)
-    best = trainer.checkpoint_callback.best_model_score
-    metrics = trainer.test(model, data, ckpt_path=run.best, weights_only=True, verbose=False)[0]
+    with joint_work(trainer):
+        trainer.fit(model, data, ckpt_path=newest, weights_only=True)
+        best = trainer.checkpoint_callback.best_model_score
+        metrics = trainer.test(model, data, ckpt_path=run.best, weights_only=True, verbose=False)[0]
     if trainer.is_global_zero:
         callbacks.save_curves(run.metrics, run.pictures / "curves.png", trainer)
         results = {

@@ -176,7 +176,7 @@ class Copy:
 
     def reset(self, seed: int) -> np.ndarray:
         self.steps = 0
-        game = getattr(self.env.unwrapped, "game", None)
+        game: Any = getattr(self.env.unwrapped, "game", None)
         if hasattr(game, "last_action"):  # MinAtar's sticky actions would reach over from the episode before
             game.last_action = 0
         try:
@@ -595,6 +595,7 @@ class Environments(Configurable, LightningDataModule):
         return seed_of_reset(self.seed, TRAIN, EPISODE, self.rank, copy, episode)
 
     def train_dataloader(self) -> Ticks:
+        assert self.experience, "setup comes first"
         return Ticks(self.experience, max(1, self.epoch_steps // (self.envs * self.world_size)), self._position)
 
     def _position(self) -> int:

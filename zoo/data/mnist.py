@@ -89,7 +89,7 @@ def bernoulli_noise(count: int, images: Tensor, g: torch.Generator) -> Tensor:
 
 def to_float(images: Tensor, binarize: Binarize, noise: Tensor | None) -> Tensor:
     """uint8 images as float32 in [0, 1]."""
-    if binarize == "dynamic":
+    if noise is not None:
         return (noise < images).float()
     if binarize == "threshold":
         return (images > 127).float()

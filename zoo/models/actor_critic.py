@@ -11,11 +11,12 @@ import itertools
 import logging
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -28,6 +29,7 @@ from zoo.nets import Critic, Policy
 from zoo.optim import AdamW
 from zoo.relaxations import Exact, Relaxation
 from zoo.relaxations.base import mask_logits
+from zoo.seeding import PREDICT, generator
 
 log = logging.getLogger(__name__)
 
@@ -174,7 +176,7 @@ class ActorCritic(ZooModule):
         return self.optimizer.configure(trained, self.total_steps)
 
     def on_train_start(self) -> None:
-        self._clock = None
+        self._clock: tuple[float, int] | None = None
 
     def on_train_epoch_start(self) -> None:
         self._clock = None  # time spent on evaluation does not count
@@ -189,7 +191,7 @@ class ActorCritic(ZooModule):
             diagnosis = self.diagnose(self.observe(experience.sample(self.batch_size).observation))
             diagnosis = {f"train/{name}": value for name, value in diagnosis.items()}
             diagnosis["step"] = torch.tensor(float(self.global_step))
-            self.log_dict(diagnosis, on_step=False, on_epoch=True, batch_size=self.batch_size)
+            self.log_dict(diagnosis, on_step=False, on_epoch=True, batch_size=self.batch_size, sync_dist=True)
         began, from_step = self._clock
         return values | {
             "return": torch.tensor(experience.recent_return),
@@ -213,7 +215,8 @@ class ActorCritic(ZooModule):
         optimizer.step()
         schedule.step()
         with torch.no_grad():
-            followers, leaders = list(self.target_critic.parameters()), list(self.critic.parameters())
+            followers: list[Tensor] = list(self.target_critic.parameters())
+            leaders: list[Tensor] = list(self.critic.parameters())
             torch._foreach_lerp_(followers, leaders, self.target_rate)
         return {"loss": loss, "alpha": self.log_alpha.exp(), **values}
 
@@ -237,17 +240,24 @@ class ActorCritic(ZooModule):
         self._log_returns("test")
 
     def _log_returns(self, stage: str) -> None:
-        values = {}
+        values: dict[str, Tensor] = {}
         for kind, returns in {"": self.mode_returns, "sampled_": self.sampled_returns}.items():
             values |= {f"{stage}/{kind}{name}": value for name, value in returns.compute().items()}
             returns.reset()
         if stage == "val":  # the Trainer counts training batches where a module makes its own steps
             values["step"] = torch.tensor(float(self.global_step))
-        self.log_dict(values)
+        self.log_dict(values, sync_dist=True)
         # Lower is better, and of two agents that are perfect in one policy the better in the other.
-        self.log(f"{stage}/neg_return", -(values[f"{stage}/return"] + values[f"{stage}/sampled_return"]) / 2)
+        neg_return = -(values[f"{stage}/return"] + values[f"{stage}/sampled_return"]) / 2
+        self.log(f"{stage}/neg_return", neg_return, sync_dist=True)
 
     # What it is for -----------------------------------------------------------------------------------------------
+
+    @property
+    def example_input_array(self) -> Tensor:
+        """Two observations of noise: what :func:`zoo.export` traces ``forward`` with."""
+        g = generator(self.device, 0, PREDICT)
+        return torch.randn(2, *self.spaces.observation, generator=g, device=self.device)
 
     def forward(self, observation: Tensor) -> Tensor:
         """Observations, as the environment gives them, to logits ``(batch, choices, categories)``."""
@@ -259,7 +269,7 @@ class ActorCritic(ZooModule):
         choose = self.relaxation.mode if mode else self.relaxation.sample
         return choose(self(observation), self.mask).argmax(-1)
 
-    def films(self, batch: Trial) -> dict[str, list]:
+    def films(self, batch: Trial) -> "dict[str, Sequence[np.ndarray]]":
         """One episode of the mode policy."""
         try:
             act = partial(self.act, mode=True)

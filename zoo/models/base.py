@@ -6,17 +6,23 @@ from typing import TYPE_CHECKING, Any, Self
 
 import torch
 from lightning import LightningModule
+from torchmetrics import Metric
 
 from zoo.config import Configurable, to_config
 from zoo.errors import ZooError
 from zoo.hub import from_pretrained
 from zoo.optim import AdamW
+from zoo.relaxations import Relaxation
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     import numpy as np
     from matplotlib.figure import Figure
+
+
+CONTENTS = ("config", "state_dict")
+"""What every checkpoint of this project has, beside what the Trainer needs to go on."""
 
 
 class ZooModule(Configurable, LightningModule):
@@ -41,6 +47,12 @@ class ZooModule(Configurable, LightningModule):
 
     def configure_optimizers(self) -> dict[str, Any]:
         return self.optimizer.configure(self.parameters(), self.total_steps)
+
+    def compile_networks(self) -> None:
+        """Compile the networks, in place: what their weights, draws and names are does not change."""
+        for child in self.children():
+            if not isinstance(child, (Relaxation, Metric)):
+                child.compile()
 
     def pictures(self, batch: Any) -> "dict[str, Figure]":
         """Figures that show what the model does, by name."""
@@ -83,6 +95,6 @@ def read_checkpoint(path: str | Path, map_location: Any = "cpu") -> dict[str, An
     except Exception as error:
         reason = " ".join(str(error).split())[:200]
         raise ZooError(f"checkpoint {path} is truncated or damaged ({path.stat().st_size} bytes): {reason}") from error
-    if not isinstance(checkpoint, dict) or not {"config", "state_dict"} <= checkpoint.keys():
+    if not isinstance(checkpoint, dict) or not all(isinstance(checkpoint.get(k), dict) for k in CONTENTS):
         raise ZooError(f"{path} is no training checkpoint of this project")
     return checkpoint

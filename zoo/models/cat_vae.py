@@ -16,6 +16,8 @@ from zoo.models.base import ZooModule
 from zoo.optim import AdamW
 from zoo.relaxations import Relaxation
 from zoo.relaxations.base import log_prob, sum_per_example
+from zoo.relaxations.splitting import rows_of_whole_batch
+from zoo.seeding import PREDICT, generator
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -158,11 +160,18 @@ class CatVAE(ZooModule):
         self._log_code_statistics("test")
 
     def _log_code_statistics(self, stage: str) -> None:
-        self.log_dict({f"{stage}/{name}": value for name, value in self.code_statistics.compute().items()})
+        statistics = {f"{stage}/{name}": value for name, value in self.code_statistics.compute().items()}
+        self.log_dict(statistics, sync_dist=True)
         self.code_usage = self.code_statistics.usage().cpu()
         self.code_statistics.reset()
 
     # What it is for -----------------------------------------------------------------------------------------------
+
+    @property
+    def example_input_array(self) -> Tensor:
+        """Two images of noise: what :func:`zoo.export` traces ``forward`` with."""
+        images = self.decode(torch.zeros(2, self.latents, dtype=torch.int64, device=self.device))
+        return torch.rand(images.shape, generator=generator(self.device, 0, PREDICT), device=self.device)
 
     def forward(self, x: Tensor) -> Tensor:
         """Images to the pixel means of their reconstruction through the most probable code."""
@@ -209,7 +218,7 @@ class CatVAE(ZooModule):
             rows: codes decoded at a time, which bounds the memory.
         """
         logits = self.posterior_logits(x) / tau
-        chunk = max(1, rows // len(x))
+        chunk = max(1, rows // rows_of_whole_batch(len(x)))  # the same draws, however the batch is split
         parts = []
         for start in range(0, k, chunk):
             repeated = logits.unsqueeze(1).expand(-1, min(chunk, k - start), -1, -1)

@@ -5,8 +5,11 @@ thousand steps of training go by before the code is used.
 """
 
 from collections.abc import Sequence
+from typing import TypeVar
 
 from torch import nn
+
+Linear = TypeVar("Linear", nn.Linear, nn.ConvTranspose2d)
 
 
 def code_input(latents: int, categories: int, width: int) -> nn.Linear:
@@ -27,11 +30,12 @@ def code_logits(width: int, latents: int, categories: int) -> nn.Linear:
     return layer
 
 
-def start_dark(layer: nn.Module) -> nn.Module:
+def start_dark(layer: Linear) -> Linear:
     """``layer``, whose outputs are logits of pixels, with a bias of -2: 12% ink, as in MNIST.
 
     From a bias of 0, half ink, the first steps would prefer whichever code is darkest, whatever the image.
     """
+    assert layer.bias is not None
     nn.init.constant_(layer.bias, -2.0)
     return layer
 

@@ -1,6 +1,7 @@
 """REBAR and RELAX: the score function with a relaxed run of the same program as its control variate."""
 
 from collections.abc import Callable
+from typing import Protocol, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -151,8 +152,9 @@ class Relax(Rebar):
         super().__init__(tau=tau, decay=decay)
         if hidden < 1:
             raise ValueError(f"hidden must be at least 1, got {hidden}")
-        self.network = nn.Sequential(nn.Linear(3 + PLACE_FEATURES, hidden), nn.Tanh(), nn.Linear(hidden, 1, bias=False))
-        nn.init.normal_(self.network[-1].weight, std=1e-2)  # starts near REBAR
+        last = nn.Linear(hidden, 1, bias=False)
+        self.network = nn.Sequential(nn.Linear(3 + PLACE_FEATURES, hidden), nn.Tanh(), last)
+        nn.init.normal_(last.weight, std=1e-2)  # starts near REBAR
 
     def expectation(self, program: Program) -> Tensor:
         if not self.training:
@@ -201,7 +203,16 @@ def run_hard(program: Program) -> tuple[Tensor, list[_Draw]]:
     return check_cost(program(draw)), draws
 
 
-def replay(program: Program, draws: list[_Draw], value: Callable[[_Draw], Tensor]) -> Tensor:
+class Known(Protocol):
+    """A draw that was made before, at these ``logits``."""
+
+    logits: Tensor
+
+
+AnyDraw = TypeVar("AnyDraw", bound=Known)
+
+
+def replay(program: Program, draws: list[AnyDraw], value: Callable[[AnyDraw], Tensor]) -> Tensor:
     """Run ``program`` again, with ``value(draw)`` for each draw.
 
     Raises:

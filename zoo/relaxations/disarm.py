@@ -1,5 +1,7 @@
 """DisARM: antithetic pairs of draws."""
 
+from functools import partial
+
 import torch
 from torch import Tensor
 
@@ -7,6 +9,7 @@ from zoo.relaxations.base import Program, Relaxation, check_cost, mask_logits
 from zoo.relaxations.control_variates import replay, weigh
 from zoo.relaxations.functional import one_hot_like, sample_one_hot
 from zoo.relaxations.score_function import no_single_draw
+from zoo.relaxations.splitting import draw_noise
 
 
 class DisARM(Relaxation):
@@ -67,7 +70,7 @@ class _Pair:
         later = raw.flip(-1).logcumsumexp(-1).flip(-1)[..., 1:]
         self.phi = raw[..., :-1] - later
         with torch.no_grad():
-            u, p = torch.rand_like(self.phi), self.phi.sigmoid()
+            u, p = draw_noise(partial(torch.rand, device=self.phi.device), self.phi.shape), self.phi.sigmoid()
             broken, antithetic = u < p, 1 - u < p
             first, second = first_true(broken), first_true(antithetic)
             self.first, self.second = one_hot_like(first, self.logits), one_hot_like(second, self.logits)

@@ -8,6 +8,8 @@ passes. They obey PyTorch's generators, give masked entries (``-inf``) exactly z
 import torch
 from torch import Tensor
 
+from zoo.relaxations.splitting import draw_noise
+
 
 def one_hot_like(index: Tensor, logits: Tensor) -> Tensor:
     """``index`` ``(...)`` as one-hot with the shape, dtype and device of ``logits``."""
@@ -30,12 +32,15 @@ def sample_index(p: Tensor) -> Tensor:
     counts = scaled.view(torch.int32).copy_(scaled)  # in place
     cumulative = torch.cumsum(counts, -1, dtype=torch.int32, out=counts)
     total = cumulative[..., -1:].long()
-    threshold = (torch.randint(2**31, total.shape, device=p.device) * total >> 31).to(torch.int32)  # < total
+    bits = draw_noise(lambda shape: torch.randint(2**31, shape, device=p.device), total.shape)
+    threshold = (bits * total >> 31).to(torch.int32)  # < total
     return torch.searchsorted(cumulative, threshold, right=True).clamp_max_(p.shape[-1] - 1)  # of NaN only
 
 
-def sample_gumbel(like: Tensor) -> Tensor:
+def sample_gumbel(like: Tensor, batch_dim: int = 0) -> Tensor:
     """Standard Gumbel noise of the shape of ``like``: ``-log E`` with ``E ~ Exp(1)``, always finite.
+
+    Dimension ``batch_dim`` of ``like`` is the batch.
 
     ``E`` is ``-log(1 - u)`` with ``u`` uniform in (0, 1). Small ``E`` decide between many or rare categories. From
     ``-log(rand())`` they would be multiples of 2^-24, the step of float32 below one: with 32768 equal logits one
@@ -54,13 +59,20 @@ def sample_gumbel(like: Tensor) -> Tensor:
     """
     shape, device = like.shape, like.device
     if not _steps_are_cheap(like):
-        exponential = torch.empty(shape, dtype=torch.float32, device=device).exponential_()
+        exponential = draw_noise(
+            lambda shape: torch.empty(shape, dtype=torch.float32, device=device).exponential_(), shape, batch_dim
+        )
         return exponential.clamp_min_(torch.finfo(torch.float32).tiny).log_().neg_().to(like.dtype)
     if torch.compiler.is_compiling():  # knows no random_, has a precise log1p but not, on a CPU, a precise atanh
-        u = torch.randint(2**31 - 1, shape, dtype=torch.int32, device=device).to(torch.float32).add_(0.5)
+        bits = draw_noise(
+            lambda shape: torch.randint(2**31 - 1, shape, dtype=torch.int32, device=device), shape, batch_dim
+        )
+        u = bits.to(torch.float32).add_(0.5)
         exponential = u.mul_(-(2.0**-31) * (1 - 2.0**-22)).log1p_().neg_()
     else:
-        bits = torch.empty(shape, dtype=torch.int32, device=device).random_()
+        bits = draw_noise(
+            lambda shape: torch.empty(shape, dtype=torch.int32, device=device).random_(), shape, batch_dim
+        )
         u = bits.view(torch.float32).copy_(bits).add_(0.5)  # in units of 2^-31
         exponential = u.reciprocal_().mul_(2.0**32 / (1 - 2.0**-22)).sub_(1).reciprocal_().atanh_().mul_(2)
     return exponential.log_().neg_().to(like.dtype)

@@ -120,8 +120,8 @@ def conditional_gumbel(logits: Tensor, winner: Tensor, samples: int) -> Tensor:
 
     Source: Maddison & Tarlow 2017, "Gumbel machinery"; Paulus et al. 2021, arXiv 2010.04838, section 3.1.
     """
-    free = logits + sample_gumbel(logits.expand(samples, *logits.shape))
-    top = logits.logsumexp(-1, keepdim=True) + sample_gumbel(free[..., :1])
+    free = logits + sample_gumbel(logits.expand(samples, *logits.shape), batch_dim=1)
+    top = logits.logsumexp(-1, keepdim=True) + sample_gumbel(free[..., :1], batch_dim=1)
     return torch.where(winner.bool(), top, -torch.logaddexp(-free, -top))
 
 

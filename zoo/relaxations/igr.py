@@ -1,9 +1,9 @@
 """Invertible Gaussian reparameterisation."""
 
-import torch
 from torch import Tensor
 
 from zoo.relaxations.base import Relaxation
+from zoo.relaxations.splitting import randn_like
 
 
 class IGR(Relaxation):
@@ -34,6 +34,6 @@ class IGR(Relaxation):
         self.sigma = sigma
 
     def relax(self, logits: Tensor) -> Tensor:
-        noise = torch.randn_like(logits)
+        noise = randn_like(logits)
         noise[..., -1] = 0.0
         return ((logits + self.sigma * noise) / self.tau).softmax(-1)

@@ -167,8 +167,8 @@ def _log_prob_of_sets(scores: Tensor, rest: Tensor, k: int) -> Tensor:
         ``(..., number of sets)``.
     """
     log_p = torch.zeros_like(rest)
-    for inside, last, before in _lattice(scores.shape[-1], k):
-        inside, last, before = (torch.from_numpy(index).to(scores.device) for index in (inside, last, before))
+    for layer in _lattice(scores.shape[-1], k):
+        inside, last, before = (torch.from_numpy(index).to(scores.device) for index in layer)
         outside = scores.unsqueeze(-2).masked_fill(inside, _NEVER).logsumexp(-1)
         conditional = log_p - torch.logaddexp(outside, rest)
         log_p = (conditional[..., before] + scores[..., last]).logsumexp(-1)

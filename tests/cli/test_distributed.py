@@ -1,0 +1,241 @@
+"""Several processes, by the launchers that users have: they agree with one process, and none is left waiting."""
+
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+import torch
+
+from tests.cli.test_train import same_weights, train_here
+from tests.conftest import ROOT, SMALL, run_script
+from zoo import hub
+from zoo.cli.options import compose
+from zoo.cli.train import check
+from zoo.errors import ZooError
+from zoo.loggers import read_metrics
+from zoo.runs import RunFolder
+
+pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore")]
+
+OPTIONS = ("checkpoint_every_n_steps=4", "annealing=linear", "trainer.accelerator=cpu")
+FAST = ("model=cat_vae", *SMALL, *OPTIONS)
+TWO = ("trainer=ddp", "trainer.devices=2", "trainer.strategy.timeout=10")
+WARNING = re.compile(r".*(?:[Ww]arn|[Dd]eprecat|recommended|Traceback).*")
+
+
+@pytest.fixture(scope="module")
+def single(tmp_path_factory, mnist_root) -> RunFolder:
+    """The run in one process."""
+    return train_here(tmp_path_factory.mktemp("runs") / "one", mnist_root, *OPTIONS)
+
+
+@pytest.fixture(scope="module")
+def two(tmp_path_factory, mnist_root) -> RunFolder:
+    """The run in two processes."""
+    folder = tmp_path_factory.mktemp("runs") / "two"
+    result = run_script("train", *FAST, *TWO, f"run={folder}", ZOO_DATA_DIR=mnist_root)
+    assert result.returncode == 0, result.stdout
+    (folder / "stdout.txt").write_text(result.stdout)
+    return RunFolder(folder)
+
+
+def difference(a: RunFolder, b: RunFolder) -> float:
+    """The largest difference between two weights, of the size of these."""
+    first, second = (torch.load(run.best, weights_only=True)["state_dict"] for run in (a, b))
+    assert first.keys() == second.keys()
+    return max((first[name] - second[name]).abs().max().item() for name in first)
+
+
+def agree(a: RunFolder, b: RunFolder) -> None:
+    """Both ended within rounding of each other: weights of order 1 after 60 steps of 0.0015, scores of order 100."""
+    assert difference(a, b) < 1e-5
+    assert a.read_results()["metrics"] == pytest.approx(b.read_results()["metrics"], rel=1e-4)
+    series = read_metrics(a.metrics), read_metrics(b.metrics)
+    assert series[0].keys() == series[1].keys()
+    for name in ("train/loss", "val/neg_elbo", "tau"):
+        assert series[0][name] == [(step, pytest.approx(value, rel=1e-4)) for step, value in series[1][name]]
+
+
+def test_two_processes_agree_with_one(single, two):
+    agree(single, two)
+    assert two.read_results()["steps"] == 60
+
+
+def test_another_seed_does_not_agree(single, tmp_path, mnist_root):
+    """So the test above can fail."""
+    other = train_here(tmp_path / "run", mnist_root, *OPTIONS, "seed=1")
+    assert difference(single, other) > 1e-2
+
+
+def test_two_machines_of_two_processes_agree_with_one(single, tmp_path, mnist_root):
+    """torchrun as it is started on each of two machines; here they are one, and meet at a port."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    command = [sys.executable, "-m", "torch.distributed.run", "--nnodes=2", "--nproc-per-node=2"]
+    command += ["--master-addr=127.0.0.1", f"--master-port={port}"]
+    options = (*FAST, "trainer=multi_node", "trainer.num_nodes=2", "trainer.devices=2", f"run={tmp_path / 'run'}")
+    machines = [
+        subprocess.Popen(
+            [*command, f"--node-rank={rank}", str(ROOT / "scripts/train.py"), *options],
+            env=environment(mnist_root),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        for rank in range(2)
+    ]
+    printed = [machine.communicate(timeout=300)[0] for machine in machines]
+    assert [machine.returncode for machine in machines] == [0, 0], printed
+    assert "Test scores" in printed[0] and not printed[1]
+    agree(single, RunFolder(tmp_path / "run"))
+
+
+def test_torchrun_and_srun_ask_for_the_run_folder(mnist_root):
+    for variables in ({"TORCHELASTIC_RUN_ID": "x", "WORLD_SIZE": "2"}, {"SLURM_NTASKS": "2"}):
+        result = run_script("train", *FAST, "trainer=multi_node", ZOO_DATA_DIR=mnist_root, **variables)
+        assert result.returncode == 1 and "say which run folder they share, run=FOLDER" in result.stdout
+
+
+def test_a_batch_that_cannot_be_split_evenly_is_refused(tmp_path, mnist_root):
+    with pytest.raises(ZooError, match=r"batch_size=100 cannot be split evenly among 3 processes"):
+        train_here(tmp_path / "run", mnist_root, *OPTIONS, *TWO, "trainer.devices=3")
+
+
+@pytest.mark.parametrize("options", [["trainer.strategy.timeout=0"], ["trainer.strategy.timeout=soon"]])
+def test_mistakes(options, tmp_path, mnist_root):
+    with pytest.raises(ZooError, match="timeout"):
+        check(compose([*FAST, *TWO, *options]))
+        train_here(tmp_path / "run", mnist_root, *TWO, *options)
+
+
+# What goes wrong ------------------------------------------------------------------------------------------------------
+
+
+def environment(data: str) -> dict[str, str]:
+    return os.environ | {"OMP_NUM_THREADS": "1", "ZOO_DATA_DIR": data}
+
+
+@contextmanager
+def started(folder: Path, data: str) -> Iterator[tuple[subprocess.Popen, int]]:
+    """A run of two processes in ``folder``, and the second one's id, some steps after it was started or resumed."""
+    before = newest_step(folder)
+    process = subprocess.Popen(
+        [sys.executable, str(ROOT / "scripts/train.py"), *FAST, *TWO, f"run={folder}"],
+        cwd=ROOT,
+        env=environment(data),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+    )
+    try:
+        deadline = time.time() + 200
+        while newest_step(folder) <= before:
+            assert process.poll() is None, process.communicate()[0]
+            assert time.time() < deadline
+            time.sleep(0.01)
+        (second,) = map(int, Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split())
+        yield process, second
+    finally:
+        for pid in (process.pid, second):
+            if alive(pid):
+                os.kill(pid, signal.SIGKILL)
+        process.communicate()
+
+
+def newest_step(folder: Path) -> int:
+    return max((int(path.stem[5:]) for path in (folder / "checkpoints").glob("step-*.ckpt")), default=-1)
+
+
+def alive(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
+def ends(pid: int) -> bool:
+    """Whether the process is gone within a few seconds."""
+    deadline = time.time() + 20
+    while alive(pid) and time.time() < deadline:
+        time.sleep(0.05)
+    return not alive(pid)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="finds the second process in /proc")
+def test_whatever_ends_processes_the_run_ends_in_the_same_bits(two, tmp_path, mnist_root):
+    """One hangs; one is killed; SIGTERM; all are killed, each in the middle of an epoch. Then the run is finished."""
+    folder = tmp_path / "run"
+    with started(folder, mnist_root) as (process, second):
+        os.kill(second, signal.SIGSTOP)
+        printed = process.communicate(timeout=100)[0]
+        assert process.returncode == 1 and "process 0 of 2 lost the others" in printed, printed
+        assert ends(second)
+    with started(folder, mnist_root) as (process, second):
+        os.kill(second, signal.SIGKILL)
+        printed = process.communicate(timeout=100)[0]
+        assert process.returncode == 1 and "process 0 of 2 lost the others" in printed, printed
+    with started(folder, mnist_root) as (process, second):
+        os.kill(second, signal.SIGTERM)  # whichever gets it
+        printed = process.communicate(timeout=100)[0]
+        step = newest_step(folder)
+        assert (
+            process.returncode == 143 and f"stopped by SIGTERM; saved {folder}/checkpoints/step-{step:08d}" in printed
+        )
+        assert ends(second)
+    with started(folder, mnist_root) as (process, second):
+        os.killpg(process.pid, signal.SIGKILL)
+        assert ends(process.pid) and ends(second)
+    assert newest_step(folder) < 60
+    result = run_script("train", *FAST, *TWO, f"run={folder}", ZOO_DATA_DIR=mnist_root)
+    assert result.returncode == 0 and "resuming from" in result.stdout, result.stdout
+    resumed = RunFolder(folder)
+    assert same_weights(resumed.best, two.best)
+    assert resumed.read_results()["metrics"] == two.read_results()["metrics"]
+    assert read_metrics(resumed.metrics) == read_metrics(two.metrics)
+
+
+# Every model ----------------------------------------------------------------------------------------------------------
+
+BRIEF = (
+    "logger=csv",
+    "epochs=1",
+    "trainer.enable_progress_bar=false",
+    "trainer.accelerator=cpu",
+    "trainer.log_every_n_steps=2",
+    "pictures_every_n_epochs=100",
+)
+MODELS = {
+    "actor_critic": (
+        "model.policy.hidden=[16]",
+        "model.critic.hidden=[16]",
+        "data.epoch_steps=400",
+        "data.start=80",
+        "data.envs=8",
+        "data.eval_episodes=2",
+        "data.test_episodes=2",
+    ),
+}
+"""Options that make a model's run short, beside a few batches of each kind."""
+FEW = ("trainer.limit_train_batches=4", "trainer.limit_val_batches=1", "trainer.limit_test_batches=1")
+
+
+@pytest.mark.parametrize("arch", sorted(hub.ARCHITECTURES))
+def test_two_processes_train_every_model_without_a_warning(arch, request, tmp_path, mnist_root):
+    if arch == "cat_vae":  # has been trained above
+        printed = (request.getfixturevalue("two").path / "stdout.txt").read_text()
+    else:
+        options = (f"model={arch}", *BRIEF, *MODELS.get(arch, FEW), *TWO, f"run={tmp_path / 'run'}")
+        result = run_script("train", *options, ZOO_DATA_DIR=mnist_root)
+        assert result.returncode == 0, result.stdout
+        printed = result.stdout
+    assert "Test scores" in printed and not WARNING.findall(printed)

@@ -1,0 +1,112 @@
+"""The Hugging Face hub, without a network: what would be sent, and what is read from its cache."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+import zoo
+from tests.conftest import ROOT
+from tests.models.test_cat_vae import make
+from zoo import huggingface
+from zoo.errors import ZooError
+
+REVISION = "0123456789abcdef0123456789abcdef01234567"
+
+
+@pytest.fixture
+def folder(tmp_path) -> Path:
+    return zoo.save_pretrained(make(), tmp_path / "cat_vae.test", data={"_target_": "zoo.data.MNIST"})
+
+
+@pytest.fixture
+def repository(tmp_path, folder, monkeypatch) -> Path:
+    """The folder of owner/name in a cache of the hub, as its own client lays it out; the client is offline."""
+    import huggingface_hub.constants as constants
+
+    cache = tmp_path / "cache"
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(cache))
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    snapshot = cache / "models--owner--name" / "snapshots" / REVISION
+    snapshot.mkdir(parents=True)
+    (cache / "models--owner--name/refs").mkdir()
+    (cache / "models--owner--name/refs/main").write_text(REVISION)
+    huggingface.stage(folder, snapshot)
+    return snapshot
+
+
+def test_what_would_be_sent(folder):
+    sizes = zoo.push_to_hub(folder, "owner/name", dry_run=True)
+    assert set(sizes) == {"config.json", "model.safetensors", "README.md"}
+    assert sizes["model.safetensors"] == (folder / "model.safetensors").stat().st_size
+
+
+def test_the_card_has_what_the_hub_reads(folder, tmp_path):
+    (tmp_path / "staged").mkdir()
+    huggingface.stage(folder, tmp_path / "staged")
+    card = (tmp_path / "staged/README.md").read_text()
+    assert card.startswith("---\nlicense: mit\n") and "# cat_vae.test" in card
+
+
+@pytest.mark.parametrize("name", ["owner/name", "owner/name@main", f"owner/name@{REVISION}"])
+def test_a_repository_is_loaded_by_its_name(folder, repository, name):
+    again, model = zoo.from_pretrained(name), zoo.from_pretrained(folder)
+    assert all(torch.equal(value, again.state_dict()[key]) for key, value in model.state_dict().items())
+
+
+def test_the_rules_of_pretrained_folders_hold_there_too(repository):
+    weights, config = repository / "model.safetensors", repository / "config.json"
+    good = weights.read_bytes()
+    weights.write_bytes(good[:-1] + bytes([good[-1] ^ 1]))
+    with pytest.raises(ZooError, match="sha256"):
+        zoo.from_pretrained("owner/name")
+    weights.write_bytes(good)
+    values = json.loads(config.read_text())
+    config.write_text(json.dumps(values | {"data": {"_target_": "zoo.data.Environments", "env": "os:X-v0"}}))
+    with pytest.raises(ZooError, match="refusing the environment 'os:X-v0'"):
+        zoo.from_pretrained("owner/name")
+    values["arguments"]["encoder"] = {"_target_": "os.system", "command": "true"}
+    config.write_text(json.dumps(values))
+    with pytest.raises(ZooError, match="refusing"):
+        zoo.from_pretrained("owner/name")
+
+
+@pytest.mark.parametrize("name", ["owner/other", "owner/name@nothing"])
+def test_what_is_not_in_the_cache_cannot_be_had_offline(repository, name):
+    with pytest.raises(ZooError, match=r"no folder '.*' here, and the Hugging Face repository .* cannot be had"):
+        zoo.from_pretrained(name)
+
+
+@pytest.mark.parametrize(
+    "name", ["../name", "owner/..", "owner/../x", "/etc/passwd", "owner/name/x", "a b/c", "o/n@.."]
+)
+def test_names_that_are_no_repositories(name, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ZooError):
+        zoo.from_pretrained(name)
+    with pytest.raises(ZooError, match="give OWNER/NAME"):
+        zoo.push_to_hub("cat_vae.mnist", name, dry_run=True)
+
+
+def test_a_folder_that_is_here_is_no_repository(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "runs").mkdir()
+    with pytest.raises(ZooError, match="no pretrained model 'runs/mine'"):
+        zoo.from_pretrained("runs/mine")
+
+
+def test_without_the_package_the_extra_is_named(folder, monkeypatch):
+    monkeypatch.setitem(sys.modules, "huggingface_hub", None)
+    with pytest.raises(ZooError, match=r"pip install 'discrete-latent-zoo\[hub\]'"):
+        zoo.push_to_hub(folder, "owner/name")
+
+
+def test_a_hub_that_cannot_be_reached_is_one_error(folder):
+    code = f"import zoo; zoo.push_to_hub({str(folder)!r}, 'owner/name', token='hf_none')"
+    environment = os.environ | {"HF_ENDPOINT": "http://127.0.0.1:9", "PYTHONPATH": str(ROOT)}  # nobody is there
+    result = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, timeout=100)
+    assert "ZooError: cannot upload" in result.stderr.splitlines()[-1]

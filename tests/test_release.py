@@ -1,0 +1,91 @@
+"""What is released: commands, a wheel, torch.hub, a version; and that the code is checked."""
+
+import os
+import re
+import subprocess
+import sys
+import tomllib
+import zipfile
+from importlib import import_module
+from pathlib import Path
+
+import pytest
+import torch
+
+import zoo
+from tests.conftest import ROOT
+from zoo import hub
+from zoo.errors import ZooError
+
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
+
+
+def run(*command: str, cwd: Path = ROOT, **environment: str) -> str:
+    result = subprocess.run(
+        command,
+        cwd=cwd,
+        env=os.environ | environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        timeout=300,
+    )
+    assert result.returncode == 0, result.stdout
+    return result.stdout
+
+
+def test_every_script_with_a_command_line_is_a_command():
+    scripts = {f"zoo-{path.stem}" for path in (ROOT / "scripts").glob("*.py") if "zoo.cli" in path.read_text()[:300]}
+    assert scripts <= set(PROJECT["project"]["scripts"])
+    for target in PROJECT["project"]["scripts"].values():
+        module, _, function = target.partition(":")
+        assert callable(getattr(import_module(module), function))
+
+
+def test_the_newest_entry_of_the_changelog_is_this_version():
+    versions = re.findall(r"^## (\d+\.\d+\.\d+)\b", (ROOT / "CHANGELOG.md").read_text(), re.MULTILINE)
+    assert versions[0] == zoo.__version__ and len(set(versions)) == len(versions)
+    assert versions == sorted(versions, key=lambda version: [int(n) for n in version.split(".")], reverse=True)
+
+
+def test_torch_hub(tmp_path, monkeypatch):
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    monkeypatch.syspath_prepend(str(ROOT))
+    assert {*hub.ARCHITECTURES, "from_pretrained", "list_models"} <= vars(import_module("hubconf")).keys()
+    model = torch.hub.load(str(ROOT), "actor_critic", source="local", tag="cartpole", entropy_weight=0.5)
+    assert type(model).__name__ == "ActorCritic" and model.arguments["entropy_weight"] == 0.5
+    with pytest.raises(ZooError, match="say which actor_critic: tag=, one of"):
+        torch.hub.load(str(ROOT), "actor_critic", source="local")
+
+
+def test_a_wheel_has_all_that_works_outside_the_checkout(tmp_path):
+    run(sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(tmp_path))
+    (path,) = tmp_path.glob("*.whl")
+    assert path.name.startswith(f"discrete_latent_zoo-{zoo.__version__}-")
+    with zipfile.ZipFile(path) as wheel:
+        names = set(wheel.namelist())
+        wheel.extractall(tmp_path / "site")
+    for folder in ("configs", "checkpoints"):
+        files = {p.relative_to(ROOT).as_posix() for p in (ROOT / folder).rglob("*") if p.is_file()}
+        assert {f"zoo/{file}" for file in files} <= names
+    assert not [name for name in names if name.startswith(("tests/", "scripts/", "data/"))]
+    assert max(info.file_size for info in zipfile.ZipFile(path).infolist()) < 10_000_000
+    code = (
+        "import sys; sys.argv = ['zoo-train']; from zoo.cli.train import main; main(); import zoo; print(zoo.__file__)"
+    )
+    printed = run(sys.executable, "-P", "-c", code, cwd=tmp_path, PYTHONPATH=str(tmp_path / "site"))
+    assert "zoo-train model=cat_vae" in printed and "python scripts" not in printed
+    assert printed.splitlines()[-1] == str(tmp_path / "site/zoo/__init__.py")
+    code = "import zoo; print(zoo.list_models(pretrained=True))"
+    printed = run(sys.executable, "-P", "-c", code, cwd=tmp_path, PYTHONPATH=str(tmp_path / "site"))
+    assert printed.strip() == str(zoo.list_models(pretrained=True))
+
+
+def test_style():
+    run(sys.executable, "-m", "ruff", "check", "--no-cache")
+    run(sys.executable, "-m", "ruff", "format", "--check", "--no-cache")
+
+
+@pytest.mark.slow
+def test_types(tmp_path):
+    run(sys.executable, "-m", "mypy", "--cache-dir", str(tmp_path))

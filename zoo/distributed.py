@@ -1,0 +1,79 @@
+"""Many processes that train together, and what happens when one of them does not answer."""
+
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+
+from lightning import Trainer
+from lightning.fabric.plugins.environments import SLURMEnvironment
+from lightning.pytorch.strategies import DDPStrategy
+from torch import distributed
+from torch.distributed import distributed_c10d
+
+from zoo.errors import ZooError
+
+START_TIMEOUT = 1800.0  # seconds; machines of a cluster do not start at the same moment
+
+
+class DDP(DDPStrategy):
+    """Lightning's data parallelism, with a time-out.
+
+    Args:
+        timeout: seconds for which a process waits for the others in a joint operation, such as averaging gradients.
+            Then it ends with an error: one that hangs does not hold up the rest for ever. At the start they have
+            half an hour to find each other.
+
+    Raises:
+        ValueError: if ``timeout`` is not positive.
+    """
+
+    def __init__(self, *, timeout: float = 600.0) -> None:
+        if not timeout > 0:
+            raise ValueError(f"timeout must be positive, got {timeout}")
+        super().__init__(timeout=timedelta(seconds=max(timeout, START_TIMEOUT)))
+        self._answer_within = timedelta(seconds=timeout)
+
+    def setup_distributed(self) -> None:
+        super().setup_distributed()
+        set_timeout = getattr(distributed, "set_timeout", None) or distributed_c10d._set_pg_timeout  # its older name
+        set_timeout(self._answer_within)
+
+
+def environment_plugins() -> list[SLURMEnvironment]:
+    """For the Trainer: SLURM's own variables, where it started this process.
+
+    Without Lightning's requeueing, which would save in the middle of a step: on SIGTERM a run saves after the step,
+    and SLURM itself requeues a job that was submitted with ``--requeue``.
+    """
+    return [SLURMEnvironment(auto_requeue=False)] if SLURMEnvironment.detect() else []
+
+
+@contextmanager
+def joint_work(trainer: Trainer) -> Iterator[None]:
+    """What the processes of ``trainer`` do together: if one fails, none is left waiting.
+
+    Raises:
+        ZooError: in place of the errors of a process group whose other processes are gone or do not answer.
+    """
+    try:
+        yield
+    except BaseException as error:
+        if trainer.strategy.launcher is not None and hasattr(trainer.strategy.launcher, "procs"):
+            trainer.strategy.launcher.kill(signal.SIGKILL)  # our children; one that hangs answers to nothing else
+        if trainer.world_size > 1 and is_of_process_group(error):
+            raise ZooError(
+                f"process {trainer.global_rank} of {trainer.world_size} lost the others: one of them was killed, "
+                "failed (see above) or did not answer within trainer.strategy.timeout. The same command resumes the "
+                f"run from its last checkpoint. ({' '.join(str(error).split())[:200]})"
+            ) from error
+        raise
+
+
+def is_of_process_group(error: BaseException) -> bool:
+    """Whether ``error`` comes from communication between processes; gloo's are plain RuntimeErrors."""
+    words = ("gloo", "connection closed by peer", "connection reset by peer", "timed out waiting", "broken pipe")
+    text = str(error).lower()
+    return isinstance(error, distributed.DistError) or (
+        isinstance(error, RuntimeError) and any(word in text for word in words)
+    )

@@ -1,0 +1,74 @@
+"""A model's inference path as a file that runs without this package."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from zoo.errors import ZooError
+from zoo.hub import from_pretrained
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from zoo.models import ZooModule
+
+
+def export(model: "str | Path | ZooModule", path: str | Path, *, inputs: "tuple[Tensor, ...] | None" = None) -> Path:
+    """Write ``forward`` of ``model`` in ``eval()`` to a ``.pt2`` file, once it is known to compute the same.
+
+    ``torch.export.load(path).module()`` is the function again, in any program with PyTorch, for any batch size. What
+    was exported is compared with the model on another batch size first.
+
+    Args:
+        model: a model, or what :func:`zoo.from_pretrained` takes.
+        path: of the file; written whole or not at all.
+        inputs: of ``forward``, at least two examples each, the batch first; the default is the model's own
+            ``example_input_array``.
+
+    Returns:
+        ``path``.
+
+    Raises:
+        ZooError: if the model cannot be exported, what was exported computes something else, or ``path`` cannot be
+            written.
+    """
+    import torch
+
+    from zoo.checkpointing import atomic
+
+    if isinstance(model, (str, Path)):
+        model = from_pretrained(model)
+    if inputs is None:
+        example: Any = model.example_input_array
+        if example is None:
+            raise ZooError(f"{type(model).__name__} has no example_input_array: give export the inputs of its forward")
+        inputs = tuple(example) if isinstance(example, (tuple, list)) else (example,)
+    training = model.training
+    try:
+        program = torch.export.export(
+            model.eval(), inputs, dynamic_shapes=tuple({0: torch.export.Dim("batch", min=1)} for _ in inputs)
+        )
+    except Exception as error:  # the exporter has many error classes of its own
+        raise ZooError(f"{type(model).__name__} cannot be exported: {' '.join(str(error).split())[:300]}") from error
+    finally:
+        model.train(training)
+    with atomic(Path(path)) as temporary:
+        with temporary.open("wb") as file:
+            torch.export.save(program, file)
+        with temporary.open("rb") as file:
+            _compare(model, torch.export.load(file).module(), inputs)
+    return Path(path)
+
+
+def _compare(model: "ZooModule", exported: Any, inputs: "tuple[Tensor, ...]") -> None:
+    """Raise ``ZooError`` unless ``exported`` gives what ``model`` gives, on a batch of another size and order."""
+    import torch
+
+    others = tuple(value[torch.arange(2 * len(value) + 1) % len(value)].flip(0) for value in inputs)
+    training = model.training
+    with torch.no_grad():
+        expected, got = model.eval()(*others), exported(*others)
+    model.train(training)
+    try:
+        torch.testing.assert_close(got, expected)
+    except AssertionError as error:
+        raise ZooError(f"the exported {type(model).__name__} computes something else: {error}") from error
