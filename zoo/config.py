@@ -176,7 +176,7 @@ def locate(path: Any, where: str, *, only_zoo: bool = False) -> Any:
         ZooError: if there is none, or it is outside this project's public names and ``only_zoo``.
     """
     module, _, name = str(path).rpartition(".")
-    if only_zoo and module not in ("zoo.models", "zoo.nets", "zoo.relaxations", "zoo.optim"):
+    if only_zoo and module not in ("zoo.models", "zoo.nets", "zoo.relaxations", "zoo.optim", "zoo.tasks"):
         raise ZooError(f"{where}: refusing to build {path!r}, which is not a model, net or relaxation of this project.")
     try:
         cls = getattr(importlib.import_module(module), name)

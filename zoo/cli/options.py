@@ -42,6 +42,16 @@ def _spaces(env: str, part: str) -> list[int]:
 OmegaConf.register_new_resolver("spaces", _spaces, use_cache=True, replace=True)
 
 
+def _task(target: str, part: str) -> int:
+    from zoo.config import locate
+
+    return getattr(locate(target, "data.task"), part)
+
+
+# What a combinatorial task asks of the networks: ${task:zoo.tasks.TSP,features} is 2.
+OmegaConf.register_new_resolver("task", _task, use_cache=True, replace=True)
+
+
 def fail_politely(main: Callable[..., Any]) -> Callable[..., Any]:
     """``main`` with a :class:`ZooError` printed as one message, exit status 1."""
 
