@@ -29,14 +29,14 @@ class MeanPerInstance(Metric):
 
 
 class OptimalityGap(MeanPerInstance):
-    """By how many per cent costs exceed the optimum: the mean over instances of ``100 (cost / optimum - 1)``.
+    """By how many per cent costs exceed the optimum: the mean over instances of ``100 (cost - optimum) / |optimum|``.
 
     Not the ratio of the means, which gives long tours more weight.
     """
 
     def update(self, cost: Tensor, optimum: Tensor) -> None:
         """Add instances, each ``(batch,)``, where ``optimum`` is not NaN. Where both are zero the gap is zero."""
-        gap = 100 * (cost.double() / optimum.double() - 1)
+        gap = 100 * (cost.double() - optimum.double()) / optimum.double().abs()
         self.add(gap.masked_fill((cost == 0) & (optimum == 0), 0.0))
 
 
@@ -60,6 +60,14 @@ class KendallTau(MeanPerInstance):
         first, second = torch.triu_indices(n, n, 1, device=values.device)
         in_order = (values[:, first] <= values[:, second]).double()
         self.add((2 * in_order - 1).mean(-1) if n > 1 else torch.ones(len(values), device=values.device))
+
+
+class AreaRatio(MeanPerInstance):
+    """The mean share of the convex hull's area that a polygon covers."""
+
+    def update(self, area: Tensor, hull_area: Tensor) -> None:
+        """Add polygons, each ``(batch,)``."""
+        self.add(area.double() / hull_area.double())
 
 
 class Validity(MeanPerInstance):

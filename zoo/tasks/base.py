@@ -157,3 +157,11 @@ def pick(values: Tensor, order: Tensor) -> Tensor:
     """Rows of ``values`` ``(batch, elements, features)`` by ``order`` ``(batch, ...)``: ``(batch, ..., features)``."""
     index = order.reshape(len(order), -1, 1).expand(-1, -1, values.shape[-1])
     return values.gather(1, index).view(*order.shape, values.shape[-1])
+
+
+def with_stop(x: Tensor) -> Tensor:
+    """Elements ``(..., n, f)`` after a stop, ``(..., n + 1, f + 1)``: the last feature is 1 for the stop, else 0."""
+    elements = torch.cat([x, torch.zeros_like(x[..., :1])], -1)
+    stop = torch.zeros_like(elements[..., :1, :])
+    stop[..., -1] = 1.0
+    return torch.cat([stop, elements], -2)
