@@ -13,6 +13,8 @@ from typing import Any, get_type_hints
 from zoo.errors import ZooError, did_you_mean
 
 Config = dict[str, Any]
+PUBLIC = ("zoo.models", "zoo.nets", "zoo.relaxations", "zoo.optim", "zoo.data", "zoo.tasks")
+"""Where the classes that a saved configuration may name are."""
 
 
 class Configurable:
@@ -176,7 +178,7 @@ def locate(path: Any, where: str, *, only_zoo: bool = False) -> Any:
         ZooError: if there is none, or it is outside this project's public names and ``only_zoo``.
     """
     module, _, name = str(path).rpartition(".")
-    if only_zoo and module not in ("zoo.models", "zoo.nets", "zoo.relaxations", "zoo.optim", "zoo.data"):
+    if only_zoo and module not in PUBLIC:
         raise ZooError(f"{where}: refusing to build {path!r}, which is not a model, net or relaxation of this project.")
     try:
         cls = getattr(importlib.import_module(module), name)

@@ -20,7 +20,11 @@ if TYPE_CHECKING:
     from zoo.models import ZooModule
 
 PACKAGE = Path(__file__).parent
-ARCHITECTURES = {"actor_critic": "zoo.models.ActorCritic", "cat_vae": "zoo.models.CatVAE"}
+ARCHITECTURES = {
+    "actor_critic": "zoo.models.ActorCritic",
+    "cat_vae": "zoo.models.CatVAE",
+    "pointer_net": "zoo.models.PointerNet",
+}
 """Every architecture: the name in ``arch.tag`` and on the command line -> its class."""
 FORMAT = 1
 

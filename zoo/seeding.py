@@ -10,7 +10,7 @@ import torch
 TRAIN, VALIDATE, TEST, PREDICT = range(4)
 """Stages: the second part of every key."""
 
-STEP, SHUFFLE, BINARIZE, EPISODE = range(4)
+STEP, SHUFFLE, BINARIZE, EPISODE, INSTANCE = range(5)
 """Uses: the third part, so that no two uses share a stream."""
 
 

@@ -44,6 +44,16 @@ def _spaces(env: str, part: str) -> list[int]:
 OmegaConf.register_new_resolver("spaces", _spaces, use_cache=True, replace=True)
 
 
+def _task(target: str, part: str) -> int:
+    from zoo.config import locate
+
+    return getattr(locate(target, "data.task"), part)
+
+
+# What a combinatorial task asks of the networks: ${task:zoo.tasks.TSP,features} is 2.
+OmegaConf.register_new_resolver("task", _task, use_cache=True, replace=True)
+
+
 def usage(text: str) -> str:
     """``text`` with the commands as this program was started: ``python scripts/train.py``, or ``zoo-train``."""
     return text if sys.argv[0].endswith(".py") else re.sub(r"python scripts/(\w+)\.py", r"zoo-\1", text)

@@ -2,5 +2,6 @@
 
 from zoo.metrics.code_statistics import CodeStatistics
 from zoo.metrics.returns import EpisodeReturns
+from zoo.metrics.solutions import AreaRatio, ExactMatch, KendallTau, OptimalityGap, Validity
 
-__all__ = ["CodeStatistics", "EpisodeReturns"]
+__all__ = ["AreaRatio", "CodeStatistics", "EpisodeReturns", "ExactMatch", "KendallTau", "OptimalityGap", "Validity"]

@@ -3,6 +3,7 @@
 from zoo.models.actor_critic import ActorCritic
 from zoo.models.base import ZooModule, read_checkpoint
 from zoo.models.cat_vae import CatVAE
+from zoo.models.pointer_net import PointerNet
 from zoo.models.polynomial import PolynomialProgram
 
-__all__ = ["ActorCritic", "CatVAE", "PolynomialProgram", "ZooModule", "read_checkpoint"]
+__all__ = ["ActorCritic", "CatVAE", "PointerNet", "PolynomialProgram", "ZooModule", "read_checkpoint"]

@@ -3,5 +3,16 @@
 from zoo.nets.agents import Critic, Policy
 from zoo.nets.conv import ConvDecoder, ConvEncoder
 from zoo.nets.mlp import MLPDecoder, MLPEncoder
+from zoo.nets.pointer import LSTMEncoder, PointerDecoder, TransformerEncoder
 
-__all__ = ["ConvDecoder", "ConvEncoder", "Critic", "MLPDecoder", "MLPEncoder", "Policy"]
+__all__ = [
+    "ConvDecoder",
+    "ConvEncoder",
+    "Critic",
+    "LSTMEncoder",
+    "MLPDecoder",
+    "MLPEncoder",
+    "PointerDecoder",
+    "Policy",
+    "TransformerEncoder",
+]

@@ -17,7 +17,11 @@ Draw = Callable[..., Tensor]
 """``draw(logits, mask=None)`` -> a value of the shape of ``logits``."""
 
 Program = Callable[[Draw], Tensor]
-"""Ordinary code that calls ``draw`` once or many times and returns a cost per example, ``(batch,)``."""
+"""Ordinary code that calls ``draw`` once or many times and returns a cost per example, ``(batch,)``.
+
+Or, where every draw is ``(batch, replicas, ...)``, the costs of independent replicas of each example, ``(batch,
+replicas)``: their mean is the estimate, and an estimator can use the others as a baseline.
+"""
 
 
 class Relaxation(Configurable, nn.Module):
@@ -85,7 +89,7 @@ class Relaxation(Configurable, nn.Module):
         Its value is an unbiased estimate of the expectation for every relaxation that draws hard
         samples; its gradient is the estimator that the relaxation is named after.
         """
-        return check_cost(program(self))
+        return mean_of_replicas(program(self))
 
     @torch.no_grad()
     def sample(self, logits: Tensor, mask: Tensor | None = None) -> Tensor:
@@ -180,3 +184,12 @@ def check_cost(cost: Tensor) -> Tensor:
             f"got shape {tuple(cost.shape)}. Do not average over the batch inside it."
         )
     return cost
+
+
+def mean_of_replicas(cost: Tensor) -> Tensor:
+    """``cost``, ``(batch,)`` or ``(batch, replicas)``, as one value per example, ``(batch,)``.
+
+    Raises:
+        ValueError: if it has another shape.
+    """
+    return cost.mean(1) if cost.dim() == 2 else check_cost(cost)

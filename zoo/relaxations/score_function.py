@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from zoo.relaxations.base import Program, Relaxation, check_cost, sum_per_example
+from zoo.relaxations.base import Program, Relaxation, check_cost, mean_of_replicas
 from zoo.relaxations.functional import sample_one_hot
 
 
@@ -21,16 +21,33 @@ class ScoreFunction(Relaxation):
         return sample_one_hot(logits)
 
     def run(self, program: Program) -> tuple[Tensor, Tensor]:
-        """Run ``program`` on hard samples; its cost and the log-probability of all draws, each ``(batch,)``."""
+        """Run ``program`` on hard samples; its cost and the log-probability of all draws, each ``(batch,)`` or
+        ``(batch, replicas)``."""
         log_probs: list[Tensor] = []
 
         def draw(logits: Tensor, mask: Tensor | None = None) -> Tensor:
             value = self.sample(logits, mask)
-            log_probs.append(sum_per_example(self.log_prob(logits, value, mask)))
+            log_probs.append(self.log_prob(logits, value, mask))
             return value
 
-        cost = check_cost(program(draw))
-        return cost, sum(log_probs, torch.zeros_like(cost))
+        cost = program(draw)
+        if cost.dim() != 2:
+            check_cost(cost)
+        return cost, sum((sum_like(log_prob, cost) for log_prob in log_probs), torch.zeros_like(cost))
+
+
+def sum_like(log_prob: Tensor, cost: Tensor) -> Tensor:
+    """``log_prob`` summed over all dimensions that ``cost`` does not have.
+
+    Raises:
+        ValueError: if it lacks one that ``cost`` has.
+    """
+    if log_prob.shape[: cost.dim()] != cost.shape:
+        raise ValueError(
+            f"the cost is {tuple(cost.shape)} but a draw is {tuple(log_prob.shape)}: where a program returns costs "
+            "(batch, replicas), all its draws must begin with these dimensions"
+        )
+    return log_prob.reshape(*cost.shape, -1).sum(-1)
 
 
 def no_single_draw(relaxation: Relaxation, logits: Tensor) -> None:
@@ -80,13 +97,15 @@ class Reinforce(ScoreFunction):
         with torch.no_grad():
             self.baseline.lerp_(cost.detach().float().mean(), 1 - self.decay)
             self.weight.lerp_(torch.ones_like(self.weight), 1 - self.decay)
-        return loss
+        return mean_of_replicas(loss)
 
 
 class RLOO(ScoreFunction):
     """REINFORCE with k samples, each with the mean cost of the others as its baseline.
 
-    Unbiased; the variance falls faster than 1/k. k program runs.
+    Unbiased; the variance falls faster than 1/k. k program runs. Where the program returns costs of replicas, the
+    others among all samples of all replicas are the baseline: with many starts of a tour the shared baseline of Kwon
+    et al. 2020, arXiv 2010.16011, equation 3.
 
     Args:
         samples: k, at least 2.
@@ -107,6 +126,7 @@ class RLOO(ScoreFunction):
         if not self.training:
             return super().expectation(program)
         runs = [self.run(program) for _ in range(self.samples)]
-        cost, log_prob = (torch.stack(part) for part in zip(*runs))  # (samples, batch) each
-        others = (cost.sum(0) - cost) / (self.samples - 1)
-        return surrogate(cost, others, log_prob).mean(0)
+        cost, log_prob = (torch.stack(part) for part in zip(*runs))  # (samples, batch) or (samples, batch, replicas)
+        total, count = (cost.sum(0), len(cost)) if cost.dim() == 2 else (cost.sum((0, 2)), len(cost) * cost.shape[2])
+        others = (total.view(-1, *[1] * (cost.dim() - 2)) - cost) / (count - 1)
+        return mean_of_replicas(surrogate(cost, others, log_prob).mean(0))

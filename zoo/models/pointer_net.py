@@ -1,0 +1,252 @@
+"""A pointer network: an encoder over a set and a decoder that points at one element after another.
+
+Each pointer is a hard one-hot draw through the relaxation layer, with a mask of what may still be chosen; the element
+drawn is what the decoder sees next. The cost of the whole selection is a program with as many draws as steps (Vinyals
+et al. 2015, arXiv 1506.03134; many starts after Kwon et al. 2020, arXiv 2010.16011).
+"""
+
+import logging
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from zoo.errors import ZooError
+from zoo.models.base import ZooModule
+from zoo.nets.pointer import Memory, PointerDecoder
+from zoo.optim import AdamW
+from zoo.relaxations import Relaxation
+from zoo.relaxations.base import Draw, fill_masked
+from zoo.relaxations.functional import sample_index, softmax_
+from zoo.tasks import Task
+
+if TYPE_CHECKING:
+    pass
+
+log = logging.getLogger(__name__)
+
+Choose = Callable[[Tensor, Tensor], Tensor]
+"""``(logits, mask)``, each ``(batch, starts, elements)``, to the elements chosen: indices ``(batch, starts)``, or
+one-hot or relaxed choices of the shape of the logits."""
+
+
+class PointerNet(ZooModule):
+    """Pointer network with hard attention, for any task of :mod:`zoo.tasks`, trained by any relaxation.
+
+    Args:
+        task: what is to be solved: its cost, its rules, its metrics.
+        encoder: elements ``(batch, n, features)`` and their distances to embeddings ``(batch, n, width)``.
+        decoder: embeddings to logits over elements, step by step or of whole solutions.
+        relaxation: how gradients pass through the pointers; any of :mod:`zoo.relaxations`.
+        optimizer: with its learning-rate schedule.
+        objective: ``expectation`` of the cost, by the relaxation; ``self_label``: cross-entropy on the best of the
+            sampled solutions (Corsini et al. 2024, arXiv 2401.11849); ``supervised``: cross-entropy on the task's exact
+            solutions. The last two do not use the relaxation. Null for the task's own.
+        starts: solutions of each instance in training: of a cycle from different first elements, else independent
+            draws. At most one for each element of a cycle. Null for the task's own number.
+        polish: rounds of the task's local search that a label goes through.
+        max_grad_norm: gradients are scaled down to this norm; null for no limit.
+        eval_starts: of a cycle in evaluation, at most one for each element.
+
+    Raises:
+        ValueError: if a number is out of range.
+        ZooError: if a pathwise relaxation is to train on a cost without gradient.
+    """
+
+    def __init__(
+        self,
+        *,
+        task: Task,
+        encoder: nn.Module,
+        decoder: PointerDecoder,
+        relaxation: Relaxation,
+        optimizer: AdamW,
+        objective: Literal["expectation", "self_label", "supervised"] | None = None,
+        starts: int | None = None,
+        polish: int = 0,
+        max_grad_norm: float | None = 1.0,
+        eval_starts: int = 100,
+    ) -> None:
+        super().__init__()
+        objective, starts = objective or task.objective, task.train_starts if starts is None else starts
+        if starts < 1 or eval_starts < 1 or polish < 0:
+            raise ValueError(
+                f"need starts >= 1, eval_starts >= 1 and polish >= 0, got {starts}, {eval_starts}, {polish}"
+            )
+        if max_grad_norm is not None and not max_grad_norm > 0:
+            raise ValueError(f"max_grad_norm must be positive or null, got {max_grad_norm}")
+        if objective == "expectation" and relaxation.pathwise and not task.differentiable:
+            raise ZooError(
+                f"the cost of {type(task).__name__} has no gradient for a pathwise relaxation such as "
+                f"{type(relaxation).__name__}: use relaxation=rloo or reinforce, or objective=self_label"
+            )
+        self.task, self.encoder, self.decoder = task, encoder, decoder
+        self.relaxation, self.optimizer, self.objective = relaxation, optimizer, objective
+        self.starts, self.polish, self.eval_starts = starts, polish, eval_starts
+        self.max_grad_norm = max_grad_norm
+        self.progress = ("loss", "cost")
+        self.monitor = "val/cost"
+        self.scores = task.metrics()
+
+    # Building solutions -------------------------------------------------------------------------------------------
+
+    def encode(self, x: Tensor) -> Memory:
+        """Everything of instances ``(batch, n, features)`` that does not change from step to step."""
+        distances = self.task.relation(x)
+        return self.decoder.prepare(self.encoder(x, distances), distances)
+
+    def construct(self, x: Tensor, memory: Memory, choose: Choose, starts: int) -> list[Tensor]:
+        """Build ``starts`` solutions of every instance, choice by choice.
+
+        Returns:
+            the choices of each step, as ``choose`` gives them; a given first element as an index.
+        """
+        batch, n = x.shape[:2]
+        taken = torch.zeros(batch, starts, n, dtype=torch.bool, device=x.device)
+        given = self.task.starts(n, starts, x.device)
+        choices, first, last, index, state = [], None, None, None, None
+        for step in range(self.task.steps(n)):
+            if step == 0 and given is not None:
+                last = given.expand(batch, starts)
+            else:
+                mask = self.task.mask(x, taken, index)
+                context = self.task.context(x, taken)
+                logits, state = self.decoder.step(memory, mask, first, last, context, state)
+                last = choose(logits, mask)
+            first = last if first is None else first
+            index = last.detach().argmax(-1) if last.is_floating_point() else last  # of a relaxed choice its mode
+            taken = taken.scatter(-1, index.unsqueeze(-1), True)
+            choices.append(last)
+        return choices
+
+    def solve(self, x: Tensor, memory: Memory, choose: Choose, starts: int) -> tuple[Tensor, Tensor]:
+        """Orders ``(batch, starts, steps)`` built by a ``choose`` that gives indices, and their costs."""
+        order = torch.stack(self.construct(x, memory, choose, starts), -1)
+        return order, self.task.cost(x, order)
+
+    def score(self, x: Tensor, memory: Memory, order: Tensor) -> Tensor:
+        """Logits of every choice in whole solutions ``order``, in one masked attention call.
+
+        Returns:
+            ``(batch, starts, drawn steps, n)``, ``-inf`` where the task's mask forbids.
+        """
+        n = x.shape[1]
+        given = int(self.task.starts(n, 1, x.device) is not None)
+        chosen = F.one_hot(order, n)
+        taken = (chosen.cumsum(2) - chosen) > 0  # before each step
+        masks = torch.empty_like(taken)
+        masks[:, :, 0] = self.task.mask(x, taken[:, :, 0], None)
+        if order.shape[2] > 1:
+            masks[:, :, 1:] = self.task.mask(x, taken[:, :, 1:], order[:, :, :-1])
+        context = self.task.context(x, taken)
+        return fill_masked(self.decoder.score(memory, order, masks, given, context), masks[:, :, given:])
+
+    # The objectives -----------------------------------------------------------------------------------------------
+
+    def expectation(self, x: Tensor) -> dict[str, Tensor]:
+        """The expected cost, whose gradient the relaxation estimates."""
+        memory = self.encode(x)
+        starts = self.train_starts(x)
+
+        def program(draw: Draw) -> Tensor:
+            choices = self.construct(x, memory, draw, starts)
+            n = x.shape[1]
+            one_hot = [c if c.is_floating_point() else F.one_hot(c, n).to(choices[-1].dtype) for c in choices]
+            cost = self.task.cost_of_choices(x, torch.stack(one_hot, 2))
+            return cost if starts > 1 else cost.squeeze(1)
+
+        cost = self.relaxation.expectation(program)
+        return {"loss": cost.mean(), "cost": cost.detach().mean()}
+
+    def self_label(self, x: Tensor) -> dict[str, Tensor]:
+        """Cross-entropy on the best of the sampled solutions: sampled without gradient, then scored as a whole."""
+        with torch.no_grad():
+            order, cost = self.solve(x, self.encode(x), sample, self.train_starts(x))
+            label = order[torch.arange(len(x), device=x.device), cost.argmin(1)]
+            if self.polish:
+                label = self.task.improve(x, label, self.polish)
+            best = self.task.cost(x, label.unsqueeze(1)).mean()
+        return {"loss": self.cross_entropy(x, label), "cost": cost.mean(), "best_cost": best}
+
+    def supervised(self, x: Tensor) -> dict[str, Tensor]:
+        """Cross-entropy on an exact solution."""
+        label = self.task.optimal_order(x)
+        return {"loss": self.cross_entropy(x, label), "cost": self.task.cost(x, label.unsqueeze(1)).mean()}
+
+    def cross_entropy(self, x: Tensor, label: Tensor) -> Tensor:
+        """``-log p(label)`` per choice, in nats, of solutions ``(batch, steps)``; of a cycle from every start."""
+        steps = label.shape[1]
+        order = label.unsqueeze(1)
+        given = self.task.starts(x.shape[1], self.train_starts(x), x.device)
+        if given is not None:
+            begin = (label.unsqueeze(1) == given.view(1, -1, 1)).int().argmax(-1, keepdim=True)
+            rotated = (begin + torch.arange(steps, device=x.device)) % steps
+            order = label.unsqueeze(1).expand(-1, len(given), -1).gather(2, rotated)
+        log_p = self.score(x, self.encode(x), order).log_softmax(-1)
+        return -log_p.gather(-1, order[:, :, steps - log_p.shape[2] :, None]).mean()
+
+    def train_starts(self, x: Tensor) -> int:
+        return min(self.starts, x.shape[1]) if self.task.cyclic else self.starts
+
+    # Lightning's steps --------------------------------------------------------------------------------------------
+
+    def on_fit_start(self) -> None:
+        if self.objective != "expectation":
+            log.info("model.objective=%s trains without the relaxation; objective=expectation uses it", self.objective)
+
+    def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
+        # Lightning's own clipping refuses a fused optimiser in mixed precision, though here nothing is scaled any more.
+        if self.max_grad_norm is not None:
+            nn.utils.clip_grad_norm_(self.parameters(), self.max_grad_norm)
+
+    def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> dict[str, Tensor]:
+        return getattr(self, self.objective)(batch[0])
+
+    def validation_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> dict[str, Tensor]:
+        return self._evaluate(*batch)
+
+    def test_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> dict[str, Tensor]:
+        return self._evaluate(*batch)
+
+    def _evaluate(self, x: Tensor, optimum: Tensor) -> dict[str, Tensor]:
+        order, cost = self.greedy(x)
+        for start in range(order.shape[1]):
+            self.task.update(self.scores, x, order[:, start], optimum)
+        return {"cost": cost.mean(), "best_cost": cost.amin(1).mean()}
+
+    def on_validation_epoch_end(self) -> None:
+        self._log_scores("val")
+
+    def on_test_epoch_end(self) -> None:
+        self._log_scores("test")
+
+    def _log_scores(self, stage: str) -> None:
+        for name, metric in self.scores.items():
+            if metric.count:  # what is measured against an optimum needs one
+                self.log(f"{stage}/{name}", metric.compute())
+            metric.reset()
+
+    # What it is for -----------------------------------------------------------------------------------------------
+
+    @torch.no_grad()
+    def greedy(self, x: Tensor, starts: int | None = None) -> tuple[Tensor, Tensor]:
+        """Orders ``(batch, starts, steps)`` of the most probable choices, and their costs ``(batch, starts)``."""
+        starts = min(starts or self.eval_starts, x.shape[1]) if self.task.cyclic else 1
+        return self.solve(x, self.encode(x), most_probable, starts)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """The best of the greedy solutions, int64 ``(batch, steps)``."""
+        order, cost = self.greedy(x)
+        return order[torch.arange(len(x), device=x.device), cost.argmin(1)]
+
+
+def sample(logits: Tensor, mask: Tensor) -> Tensor:
+    """Indices ``(batch, starts)`` drawn from the allowed elements."""
+    return sample_index(softmax_(fill_masked(logits, mask))).squeeze(-1)
+
+
+def most_probable(logits: Tensor, mask: Tensor) -> Tensor:
+    """The allowed elements with the largest logits, ``(batch, starts)``."""
+    return fill_masked(logits, mask).argmax(-1)
