@@ -1,0 +1,170 @@
+"""Real and vocoded words to train judges of speech on, with voices that are mixed from two."""
+
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
+
+import torch
+from lightning import LightningDataModule
+from torch import Tensor
+
+from zoo import audio
+from zoo.config import Configurable
+from zoo.data.speech import Speech, SpokenDigits
+from zoo.seeding import SHUFFLE, TRAIN, generator
+
+MIXTURE = 10  # a use of the seed, beside those of zoo.seeding
+LEAST, MOST = 0.35, 0.65  # share of the first of two mixed voices
+
+
+class Heard(NamedTuple):
+    """A batch of words as a judge hears them.
+
+    Attributes:
+        mel: time-normalised log-mel spectrograms ``(batch, frames, mels)``.
+        content: the digit, int64 ``(batch,)``.
+        speaker: who it is, int64 ``(batch,)``; of a mix of two the first.
+        hybrid: whether it is a mix of two speakers, bool ``(batch,)``.
+        vocoded: whether it went through the vocoder, bool ``(batch,)``.
+    """
+
+    mel: Tensor
+    content: Tensor
+    speaker: Tensor
+    hybrid: Tensor
+    vocoded: Tensor
+
+
+class HeardBatches:
+    """Batches of :class:`Heard` on the device; as :class:`zoo.data.speech.SpeechBatches`."""
+
+    def __init__(
+        self, heard: Heard, *, batch_size: int, seed: int, shuffle: bool, position: Callable[[], tuple[int, int]]
+    ) -> None:
+        self.heard, self.batch_size, self.seed = heard, batch_size, seed
+        self.shuffle, self.position = shuffle, position
+
+    def __len__(self) -> int:
+        full, rest = divmod(len(self.heard.mel), self.batch_size)
+        return full + (rest > 0 and not self.shuffle)
+
+    def __iter__(self) -> Iterator[Heard]:
+        epoch, start = self.position()
+        n, device = len(self.heard.mel), self.heard.mel.device
+        order = torch.arange(n, device=device)
+        if self.shuffle:
+            order = torch.randperm(n, generator=generator(device, self.seed, TRAIN, SHUFFLE, epoch), device=device)
+        for batch in range(start, len(self)):
+            index = order[batch * self.batch_size : (batch + 1) * self.batch_size]
+            yield Heard(*(values[index] for values in self.heard))
+
+    # The Trainer warns on a mid-epoch resume of a loader without these two. This one has no state to save.
+    def state_dict(self) -> dict[str, int]:
+        return {}
+
+    def load_state_dict(self, state: dict[str, int]) -> None:
+        pass
+
+
+class VocodedSpeech(Configurable, LightningDataModule):
+    """Each recording as it is, vocoded with another of the same speaker mixed in or alone, and vocoded with another
+    speaker mixed in.
+
+    Two recordings of one word are mixed in one of two ways, at random: by the mean of their time-normalised log-mel
+    spectrograms, which has the harmonics of both; or by the means of envelope and of pitch, which has one pitch between
+    the two (a morph). Their shares are from 0.35 to 0.65. What is mixed within a speaker in the same ways is the
+    control: from it a judge learns that the mixing itself is not what it is to hear. All of a split is made from that
+    split alone.
+
+    Args:
+        speech: the recordings; all speakers and all recordings of them.
+        batch_size: of training, in each process.
+        eval_batch_size: the same for validation and test.
+        seed: of the order and the mixes.
+
+    Raises:
+        ValueError: if a batch size is less than 1, or ``speech`` leaves recordings out.
+    """
+
+    def __init__(
+        self, *, speech: SpokenDigits, batch_size: int = 64, eval_batch_size: int = 300, seed: int = 0
+    ) -> None:
+        super().__init__()
+        if batch_size < 1 or eval_batch_size < 1 or seed < 0:
+            raise ValueError(f"need batch sizes >= 1 and seed >= 0, got {batch_size}, {eval_batch_size}, {seed}")
+        if speech.mix is not None:
+            raise ValueError("a judge is to hear all recordings: leave data.speech.mix=null")
+        self.speech, self.batch_size, self.eval_batch_size, self.seed = speech, batch_size, eval_batch_size, seed
+        self.splits: dict[str, Heard] = {}
+        self.notice = speech.notice
+
+    def setup(self, stage: str | None = None) -> None:
+        """Put the spectrograms on the training device (the CPU without a Trainer)."""
+        self.speech.setup()
+        device = self.trainer.strategy.root_device if self.trainer else torch.device("cpu")
+        wanted = {"fit": ("train", "val"), "validate": ("val",), "test": ("test",)}.get(stage, ("train", "val", "test"))
+        for i, split in enumerate(("train", "val", "test")):
+            if split in wanted and split not in self.splits:
+                heard = voices(self.speech.splits[split], generator("cpu", self.seed, TRAIN, MIXTURE, i))
+                self.splits[split] = Heard(*(values.to(device) for values in heard))
+
+    def train_dataloader(self) -> HeardBatches:
+        return self._batches("train", self.batch_size, shuffle=True, position=self._position)
+
+    def val_dataloader(self) -> HeardBatches:
+        return self._batches("val", self.eval_batch_size, shuffle=False, position=lambda: (0, 0))
+
+    def test_dataloader(self) -> HeardBatches:
+        return self._batches("test", self.eval_batch_size, shuffle=False, position=lambda: (0, 0))
+
+    def _batches(self, split: str, batch_size: int, **options: Any) -> HeardBatches:
+        return HeardBatches(self.splits[split], batch_size=batch_size, seed=self.seed, **options)
+
+    def _position(self) -> tuple[int, int]:
+        if not self.trainer:
+            return 0, 0
+        return self.trainer.current_epoch, self.trainer.fit_loop.epoch_loop.batch_progress.current.ready
+
+
+def voices(x: Speech, g: torch.Generator) -> Heard:
+    """Real, vocoded and mixed voices of the recordings ``x``, in this order."""
+    n = len(x.mel)
+    same = partners(x, g, same_speaker=True)
+    alone = torch.rand(n, generator=g) < 0.5
+    same[alone] = torch.arange(n)[alone]
+    other = partners(x, g, same_speaker=False)
+    mel = [x.mel, *(vocode_mixed(x, partner, g) for partner in (same, other))]
+    third = torch.arange(3).repeat_interleave(n)
+    return Heard(torch.cat(mel), x.content.repeat(3), x.speaker.repeat(3), third == 2, third > 0)
+
+
+def partners(x: Speech, g: torch.Generator, *, same_speaker: bool) -> Tensor:
+    """For each recording another one of the same word, by the same speaker or by another: int64 ``(n,)``.
+
+    Where there is none, as for a single take, it is its own.
+    """
+    alike = x.speaker[:, None] == x.speaker
+    allowed = (x.content[:, None] == x.content) & (alike if same_speaker else ~alike)
+    allowed.fill_diagonal_(False)
+    allowed |= ~allowed.any(1, keepdim=True) & torch.eye(len(allowed), dtype=torch.bool)
+    return torch.multinomial(allowed.float(), 1, generator=g)[:, 0]
+
+
+def vocode_mixed(x: Speech, partner: Tensor, g: torch.Generator) -> Tensor:
+    """The spectrograms of what is heard when each recording is mixed with its partner: ``(n, frames, mels)``."""
+    y = Speech(*(values[partner] for values in x))
+    share = LEAST + (MOST - LEAST) * torch.rand(len(partner), generator=g)
+    one, three = share[:, None], share[:, None, None]
+    blend = torch.lerp(y.mel, x.mel, three)
+    voiced = torch.maximum(x.voiced, y.voiced)
+    envelope = torch.lerp(audio.envelope(y.mel), audio.envelope(x.mel), three)
+    pitch = torch.lerp(y.pitch, x.pitch, one)
+    morph = envelope + voiced.unsqueeze(-1) * audio.excitation(pitch) * audio.RIPPLE
+    is_morph = (torch.rand(len(partner), generator=g) < 0.5) & (partner != torch.arange(len(partner)))
+    mel = torch.where(is_morph[:, None, None], morph, blend)
+    frames = torch.lerp(y.log_frames, x.log_frames, share).exp().round().long().tolist()
+    return hear(audio.vocode(mel, frames))
+
+
+def hear(sounds: list[Tensor]) -> Tensor:
+    """What a judge hears of ``sounds``, each ``(samples,)``: time-normalised spectrograms ``(n, frames, mels)``."""
+    return torch.cat([audio.resize(audio.log_mel(audio.level(audio.trim(s))[None]), audio.FRAMES) for s in sounds])
