@@ -2,5 +2,6 @@
 
 from zoo.metrics.code_statistics import CodeStatistics
 from zoo.metrics.returns import EpisodeReturns
+from zoo.metrics.speakers import SpeakerStatistics
 
-__all__ = ["CodeStatistics", "EpisodeReturns"]
+__all__ = ["CodeStatistics", "EpisodeReturns", "SpeakerStatistics"]

@@ -3,5 +3,16 @@
 from zoo.nets.agents import Critic, Policy
 from zoo.nets.conv import ConvDecoder, ConvEncoder
 from zoo.nets.mlp import MLPDecoder, MLPEncoder
+from zoo.nets.speech import SpeechClassifier, SpeechDecoder, SpeechEncoder
 
-__all__ = ["ConvDecoder", "ConvEncoder", "Critic", "MLPDecoder", "MLPEncoder", "Policy"]
+__all__ = [
+    "ConvDecoder",
+    "ConvEncoder",
+    "Critic",
+    "MLPDecoder",
+    "MLPEncoder",
+    "Policy",
+    "SpeechClassifier",
+    "SpeechDecoder",
+    "SpeechEncoder",
+]
