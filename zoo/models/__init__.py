@@ -4,5 +4,15 @@ from zoo.models.actor_critic import ActorCritic
 from zoo.models.base import ZooModule, read_checkpoint
 from zoo.models.cat_vae import CatVAE
 from zoo.models.polynomial import PolynomialProgram
+from zoo.models.speaker_generator import SpeakerGenerator
+from zoo.models.speech_judge import SpeechJudge
 
-__all__ = ["ActorCritic", "CatVAE", "PolynomialProgram", "ZooModule", "read_checkpoint"]
+__all__ = [
+    "ActorCritic",
+    "CatVAE",
+    "PolynomialProgram",
+    "SpeakerGenerator",
+    "SpeechJudge",
+    "ZooModule",
+    "read_checkpoint",
+]
