@@ -1,5 +1,7 @@
 """The speaker generator and its judge through the command line: trained, resumed, judged, published, spoken with."""
 
+import re
+import sys
 from pathlib import Path
 
 import pytest
@@ -13,6 +15,7 @@ from zoo.cli import train as cli
 from zoo.cli.eval import evaluate
 from zoo.cli.options import compose, plain
 from zoo.cli.publish import publish
+from zoo.cli.speak import main as speak_main
 from zoo.errors import ZooError
 from zoo.loggers import read_metrics
 from zoo.models import SpeakerGenerator
@@ -141,6 +144,39 @@ def test_eval_repeats_the_scores(run):
     expected = {name.removeprefix("test/"): value for name, value in run.read_results()["metrics"].items()}
     assert scores.keys() == expected.keys()
     assert all(scores[name] == pytest.approx(expected[name], abs=1e-5) for name in ("mcd", "accuracy", "prior_tv"))
+
+
+def test_publish_and_speak(run, tmp_path, checkpoints, monkeypatch, capsys):
+    folder = publish(run, "speaker_generator.tiny", [])
+    card = (folder / "README.md").read_text()
+    assert "![Voices](voices.png)" in card and "[Sound: low generated](low_generated.wav)" in card
+    assert "CC BY-SA 4.0" in card and (folder / "mean_vector.wav").is_file()
+    output = tmp_path / "x.wav"
+
+    def speak(*arguments):
+        monkeypatch.setattr(sys, "argv", ["speak.py", f"checkpoint={folder}", "--output", str(output), *arguments])
+        speak_main()
+        return output.read_bytes(), capsys.readouterr().err
+
+    sampled, said = speak("--text", "4 0 7", "--speaker", "sample")
+    assert re.search(r"code [01], (low|high): four zero seven", said) and "times real time" in said
+    assert speak("text=four 07")[0] == sampled and speak("--text=407", "--seed", "1")[0] != sampled
+    low, said = speak("--text", "407", "--speaker", "low")
+    assert ", low: four" in said and speak("--text", "407", "--speaker", "mean")[0] != low
+    assert len(audio.read_wav(output)[0]) > 3 * 1200
+    for arguments, message in (
+        ([], "say what to speak"),
+        (["--text", "4 plus 7"], "cannot say 'plus'"),
+        (["--text", "4", "--speaker", "lwo"], "no speaker 'lwo'. Did you mean 'low'"),
+        (["--text", "4", "--speaker", "9"], "no speaker '9'"),
+        (["--txet", "4"], "no option 'txet'. Did you mean 'text'"),
+        (["--text"], "--text needs a value"),
+        (["--text", "4", "--seed", "-1"], "seed='-1' is not valid"),
+        (["--text", "4", "checkpoint=speech_judge.fsdd"], "does not speak"),
+        (["--text", "4", f"output={folder}/README.md/x.wav"], "cannot write output="),
+    ):
+        with pytest.raises(SystemExit, match=message):
+            speak(*arguments)
 
 
 def test_without_a_judge_that_knows_the_speakers_nothing_is_judged(tmp_path, root, checkpoints):

@@ -190,7 +190,7 @@ def test_judged_scores_agree_with_what_is_heard(tmp_path):
     data = FSDD(root=str(tmp_path), speakers=["a", "b", "c"])
     data.setup()
     model = generator().eval()
-    model.matching = torch.tensor([2, 0, 1])
+    model.matching.copy_(torch.tensor([2, 0, 1]))
     judge = SpeechJudge(
         classifier=SpeechClassifier(speakers=4, channels=4), optimizer=AdamW(), speakers=["c", "x", "b", "a"]
     ).eval()

@@ -10,10 +10,12 @@ from torch import Tensor
 from zoo import audio
 from zoo.config import Configurable
 from zoo.data.speech import Speech, SpokenDigits
+from zoo.errors import ZooError
 from zoo.seeding import SHUFFLE, TRAIN, generator
 
 MIXTURE = 10  # a use of the seed, beside those of zoo.seeding
 LEAST, MOST = 0.35, 0.65  # share of the first of two mixed voices
+TAKES = 5  # at most, in a mean of takes of one speaker
 
 
 class Heard(NamedTuple):
@@ -66,14 +68,13 @@ class HeardBatches:
 
 
 class VocodedSpeech(Configurable, LightningDataModule):
-    """Each recording as it is, vocoded with another of the same speaker mixed in or alone, and vocoded with another
-    speaker mixed in.
+    """Each recording as it is; vocoded, alone or as the mean of some takes of its speaker; and vocoded as a mix of such
+    takes with some of another speaker, in shares from 0.35 to 0.65.
 
-    Two recordings of one word are mixed in one of two ways, at random: by the mean of their time-normalised log-mel
-    spectrograms, which has the harmonics of both; or by the means of envelope and of pitch, which has one pitch between
-    the two (a morph). Their shares are from 0.35 to 0.65. What is mixed within a speaker in the same ways is the
-    control: from it a judge learns that the mixing itself is not what it is to hear. All of a split is made from that
-    split alone.
+    A mean of takes of one word is made in one of two ways, at random: of their time-normalised log-mel spectrograms,
+    which has the harmonics of all; or of envelope and of pitch apart, which has one pitch between them (a morph). The
+    means within one speaker are the control: from them a judge learns that neither the vocoder nor the smoothness of a
+    mean is what it is to hear, but the voice. All of a split is made from that split alone.
 
     Args:
         speech: the recordings; all speakers and all recordings of them.
@@ -126,43 +127,48 @@ class VocodedSpeech(Configurable, LightningDataModule):
 
 
 def voices(x: Speech, g: torch.Generator) -> Heard:
-    """Real, vocoded and mixed voices of the recordings ``x``, in this order."""
+    """Real voices, vocoded ones, and vocoded mixes of two speakers, of the recordings ``x``, in this order."""
     n = len(x.mel)
-    same = partners(x, g, same_speaker=True)
-    alone = torch.rand(n, generator=g) < 0.5
-    same[alone] = torch.arange(n)[alone]
-    other = partners(x, g, same_speaker=False)
-    mel = [x.mel, *(vocode_mixed(x, partner, g) for partner in (same, other))]
+    own, other = takes(x, x.speaker, g), takes(x, another_speaker(x, g), g)
+    share = LEAST + (MOST - LEAST) * torch.rand(n, 1, generator=g)
+    mel = [x.mel, *(vocode_mean(x, weights, g) for weights in (own, torch.lerp(other, own, share)))]
     third = torch.arange(3).repeat_interleave(n)
     return Heard(torch.cat(mel), x.content.repeat(3), x.speaker.repeat(3), third == 2, third > 0)
 
 
-def partners(x: Speech, g: torch.Generator, *, same_speaker: bool) -> Tensor:
-    """For each recording another one of the same word, by the same speaker or by another: int64 ``(n,)``.
+def another_speaker(x: Speech, g: torch.Generator) -> Tensor:
+    """For each recording a speaker that has the same word and is not its own, int64 ``(n,)``."""
+    there = torch.zeros(int(x.content.max()) + 1, int(x.speaker.max()) + 1)
+    there[x.content, x.speaker] = 1
+    allowed = there[x.content]
+    allowed.scatter_(1, x.speaker[:, None], 0)
+    if not allowed.any(1).all():
+        raise ZooError("a judge of mixed voices needs every word from two speakers or more")
+    return torch.multinomial(allowed, 1, generator=g)[:, 0]
 
-    Where there is none, as for a single take, it is its own.
-    """
-    alike = x.speaker[:, None] == x.speaker
-    allowed = (x.content[:, None] == x.content) & (alike if same_speaker else ~alike)
-    allowed.fill_diagonal_(False)
-    allowed |= ~allowed.any(1, keepdim=True) & torch.eye(len(allowed), dtype=torch.bool)
-    return torch.multinomial(allowed.float(), 1, generator=g)[:, 0]
+
+def takes(x: Speech, speaker: Tensor, g: torch.Generator) -> Tensor:
+    """For each recording one to ``TAKES`` recordings of its word by ``speaker`` ``(n,)``, itself among them if that
+    is its own: their weights in a mean, ``(n, n)``."""
+    n = len(speaker)
+    rank = torch.rand(n, n, generator=g)
+    rank.fill_diagonal_(-1)
+    rank[(x.content[:, None] != x.content) | (speaker[:, None] != x.speaker)] = 2
+    wanted = torch.randint(1, TAKES + 1, (n, 1), generator=g)
+    order = rank.argsort(1).argsort(1)
+    chosen = ((order < wanted) & (rank < 2)).float()
+    return chosen / chosen.sum(1, keepdim=True)
 
 
-def vocode_mixed(x: Speech, partner: Tensor, g: torch.Generator) -> Tensor:
-    """The spectrograms of what is heard when each recording is mixed with its partner: ``(n, frames, mels)``."""
-    y = Speech(*(values[partner] for values in x))
-    share = LEAST + (MOST - LEAST) * torch.rand(len(partner), generator=g)
-    one, three = share[:, None], share[:, None, None]
-    blend = torch.lerp(y.mel, x.mel, three)
-    voiced = torch.maximum(x.voiced, y.voiced)
-    envelope = torch.lerp(audio.envelope(y.mel), audio.envelope(x.mel), three)
-    pitch = torch.lerp(y.pitch, x.pitch, one)
-    morph = envelope + voiced.unsqueeze(-1) * audio.excitation(pitch) * audio.RIPPLE
-    is_morph = (torch.rand(len(partner), generator=g) < 0.5) & (partner != torch.arange(len(partner)))
+def vocode_mean(x: Speech, weights: Tensor, g: torch.Generator) -> Tensor:
+    """What is heard of weighted means of recordings, by either kind of mean: ``(n, frames, mels)``."""
+    blend, envelope = (torch.einsum("ij,jtm->itm", weights, values) for values in (x.mel, audio.envelope(x.mel)))
+    voiced = (weights @ x.voiced > 0.5).float()
+    morph = envelope + voiced.unsqueeze(-1) * audio.excitation(weights @ x.pitch) * audio.RIPPLE
+    alone = weights.amax(1) == 1
+    is_morph = (torch.rand(len(weights), generator=g) < 0.5) & ~alone
     mel = torch.where(is_morph[:, None, None], morph, blend)
-    frames = torch.lerp(y.log_frames, x.log_frames, share).exp().round().long().tolist()
-    return hear(audio.vocode(mel, frames))
+    return hear(audio.vocode(mel, (weights @ x.log_frames).exp().round().long().tolist()))
 
 
 def hear(sounds: list[Tensor]) -> Tensor:

@@ -133,6 +133,8 @@ class SpeakerGenerator(ZooModule):
         self.register_buffer("content_mean", torch.zeros(contents, audio.FRAMES, audio.MELS))
         self.content_count: Tensor
         self.register_buffer("content_count", torch.zeros(contents))
+        self.matching: Tensor  # the speaker that each code was matched with in the last validation or test
+        self.register_buffer("matching", torch.full((speakers,), -1))
         self.statistics = SpeakerStatistics(speakers, speakers)
 
     # The objective ------------------------------------------------------------------------------------------------
@@ -254,7 +256,7 @@ class SpeakerGenerator(ZooModule):
 
     def _log_statistics(self, stage: str) -> None:
         values = self.statistics.compute()
-        self.matching = self.statistics.matching()
+        self.matching.copy_(self.statistics.matching())
         self.code_usage = self.statistics.usage()
         self.statistics.reset()
         truth = self.trainer.datamodule.proportions().to(self.device)

@@ -18,6 +18,7 @@ from zoo.optim import AdamW
 
 MASKED_FRAMES, MASKED_MELS = 10, 8  # at most, in training
 NOISE = 0.1
+FALSE_ALARM = 2.0  # what a false alarm costs, where a mix that is not heard costs 1
 
 
 class Judgement(NamedTuple):
@@ -66,7 +67,9 @@ class SpeechJudge(ZooModule):
         values = {
             "digit": F.cross_entropy(digits, x.content, reduction="none"),
             "speaker": F.cross_entropy(speakers, x.speaker, reduction="none") * ~x.hybrid,
-            "hybrid": F.binary_cross_entropy_with_logits(hybrid, x.hybrid.to(hybrid), reduction="none"),
+            "hybrid": F.binary_cross_entropy_with_logits(
+                hybrid, x.hybrid.to(hybrid), reduction="none", weight=torch.where(x.hybrid, 1.0, FALSE_ALARM)
+            ),
         }
         return values, Judgement(digits.argmax(-1), speakers.softmax(-1), hybrid.sigmoid())
 
