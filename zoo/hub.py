@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from fnmatch import fnmatch
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
 
 from zoo.errors import ZooError, did_you_mean
 
@@ -24,6 +25,8 @@ ARCHITECTURES = {
     "actor_critic": "zoo.models.ActorCritic",
     "cat_vae": "zoo.models.CatVAE",
     "pointer_net": "zoo.models.PointerNet",
+    "speaker_generator": "zoo.models.SpeakerGenerator",
+    "speech_judge": "zoo.models.SpeechJudge",
 }
 """Every architecture: the name in ``arch.tag`` and on the command line -> its class."""
 FORMAT = 1
@@ -202,6 +205,7 @@ def save_pretrained(
     data: dict[str, Any] | None = None,
     command: str = "",
     pictures: dict[str, Path] | None = None,
+    notice: str = "",
 ) -> Path:
     """Write ``model`` as a folder that :func:`from_pretrained` loads.
 
@@ -211,7 +215,8 @@ def save_pretrained(
         metrics: name -> value, for the card.
         data: configuration of the data that ``metrics`` were measured on.
         command: that made the weights.
-        pictures: caption -> PNG file, copied into the folder.
+        pictures: caption -> picture or sound, a file that is copied into the folder.
+        notice: what the card has to say of the licence of the data.
 
     Returns:
         the folder.
@@ -239,6 +244,7 @@ def save_pretrained(
         "data": data or {},
         "metrics": metrics or {},
         "command": command,
+        "notice": notice,
         "versions": versions(),
         "sha256": hashlib.sha256(weights).hexdigest(),
     }
@@ -289,7 +295,11 @@ def model_card(name: str, config: dict[str, Any], model: "ZooModule", pictures: 
         "",
         "With " + ", ".join(f"{package} {version}" for package, version in config["versions"].items()) + ".",
         "",
-        *(f"![{caption}]({picture.name})\n" for caption, picture in pictures.items()),
+        *([config["notice"], ""] if config["notice"] else []),
+        *(
+            f"{'' if file.suffix == '.wav' else '!'}[{caption}]({quote(file.name)})\n"
+            for caption, file in pictures.items()
+        ),
         "## Arguments",
         "",
         "```json",

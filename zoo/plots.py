@@ -42,7 +42,9 @@ def heat_map(values: Tensor, title: str, x_label: str, y_label: str) -> Figure:
 
 def curves(panels: Mapping[str, Mapping[str, Sequence[tuple[float, float]]]], x_label: str) -> Figure:
     """One panel for each name, each with its labelled curves of (x, y) points."""
-    figure = Figure(figsize=(7, 2.6 * len(panels)), layout="constrained")
+    figure = Figure(figsize=(7, 2.6 * max(1, len(panels))), layout="constrained")
+    if not panels:  # a run too short to have logged anything
+        return figure
     for axes, (name, lines) in zip(figure.subplots(len(panels), squeeze=False)[:, 0], panels.items()):
         for label, points in lines.items():
             axes.plot(*zip(*points), label=label, linewidth=1.2)
@@ -55,6 +57,27 @@ def curves(panels: Mapping[str, Mapping[str, Sequence[tuple[float, float]]]], x_
         if len(lines) > 1:
             axes.legend(fontsize=8)
     axes.set_xlabel(x_label)
+    return figure
+
+
+def spectrograms(rows: dict[str, Tensor], title: str, *, names: Sequence[str]) -> Figure:
+    """Log-mel spectrograms ``(columns, frames, mels)`` under each other: rows by label, columns by ``names``.
+
+    Low bands are at the bottom, and all have the same colours.
+    """
+    columns = max(len(row) for row in rows.values())
+    figure = Figure(figsize=(1.1 * columns + 1.2, 0.95 * len(rows) + 0.5), layout="constrained")
+    axes = figure.subplots(len(rows), columns, squeeze=False)
+    for i, (label, row) in enumerate(rows.items()):
+        for j, mel in enumerate(row.detach().float().cpu().numpy()):
+            axes[i, j].imshow(mel.T, origin="lower", aspect="auto", cmap="magma", vmin=-1.6, vmax=2.4)
+            if not i:
+                axes[i, j].set_title(names[j], fontsize=8)
+        for one in axes[i]:
+            one.set_xticks([])
+            one.set_yticks([])
+        axes[i, 0].set_ylabel(label, fontsize=8, rotation=0, ha="right", va="center")
+    figure.suptitle(title, fontsize=10)
     return figure
 
 

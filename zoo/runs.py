@@ -7,6 +7,7 @@
     checkpoints/     best.ckpt, and the newest two to resume from
     metrics.csv      step,name,value
     pictures/        PNG files
+    sounds/          wav files, of models that speak
     wandb/           what W&B keeps on this machine
     results.json     the scores of the test, once the run is complete
     train.log        what was printed
@@ -55,6 +56,7 @@ class RunFolder:
         self.best = self.checkpoints / "best.ckpt"
         self.metrics = self.path / "metrics.csv"
         self.pictures = self.path / "pictures"
+        self.sounds = self.path / "sounds"
         self.results = self.path / "results.json"
         self.log = self.path / "train.log"
         self._lock: IO[str] | None = None

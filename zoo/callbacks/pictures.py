@@ -1,4 +1,4 @@
-"""Pictures of what a model does, to the run folder and to W&B."""
+"""Pictures and sounds of what a model does, to the run folder and to W&B."""
 
 from collections.abc import Iterable
 from pathlib import Path
@@ -8,21 +8,24 @@ from lightning import Callback, LightningModule, Trainer
 from lightning.pytorch.loggers import WandbLogger
 from matplotlib.figure import Figure
 
+from zoo.audio import write_wav
 from zoo.models import ZooModule
 from zoo.plots import film_strip, save_film
 from zoo.seeding import PREDICT, seed_default_generators
 
 
 class Pictures(Callback):
-    """Draws ``module.pictures(batch)`` and shows ``module.films(batch)`` after validation and test.
+    """Draws ``module.pictures(batch)``, shows ``module.films(batch)`` and plays ``module.sounds(batch)`` after
+    validation and test.
 
     Args:
         folder: for ``<name>.png``, and of a film ``<name>.gif`` beside a strip of its frames; W&B keeps every version.
+        sounds: for ``<name>.wav``.
         every_n_epochs: of validation.
     """
 
-    def __init__(self, folder: str | Path, *, every_n_epochs: int = 10) -> None:
-        self.folder = Path(folder)
+    def __init__(self, folder: str | Path, sounds: str | Path, *, every_n_epochs: int = 10) -> None:
+        self.folder, self.sounds = Path(folder), Path(sounds)
         self.every_n_epochs = every_n_epochs
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -46,6 +49,13 @@ class Pictures(Callback):
                 if isinstance(logger, WandbLogger):
                     path = str(self.folder / f"{name}.gif")
                     logger.log_video(f"films/{name}", [path], step=trainer.global_step, format=["gif"])
+        for name, sound in pl_module.sounds(batch).items():
+            path = self.sounds / f"{name}.wav"
+            self.sounds.mkdir(parents=True, exist_ok=True)
+            write_wav(path, sound)
+            for logger in trainer.loggers:
+                if isinstance(logger, WandbLogger):
+                    logger.log_audio(f"sounds/{name}", [str(path)], step=trainer.global_step)
 
 
 def save_curves(metrics: Path, path: Path, trainer: Trainer) -> None:

@@ -43,6 +43,9 @@ def _spaces(env: str, part: str) -> list[int]:
 # The sizes that an environment asks of the networks: ${spaces:CartPole-v1,observation} is [4].
 OmegaConf.register_new_resolver("spaces", _spaces, use_cache=True, replace=True)
 
+# How many a list has: ${count:${data.speakers}}.
+OmegaConf.register_new_resolver("count", len, replace=True)
+
 
 def _task(target: str, part: str) -> int:
     from zoo.config import locate

@@ -6,6 +6,7 @@ from pathlib import Path
 from zoo import hub
 from zoo.cli import options
 from zoo.cli.eval import configure, evaluate
+from zoo.config import from_config
 from zoo.errors import ZooError
 from zoo.runs import RunFolder, set_up_logging
 
@@ -49,7 +50,8 @@ def publish(run: RunFolder, name: str, overrides: list[str]) -> Path:
         metrics=evaluate(saved, parsed),
         data={key: None if key == "root" else value for key, value in config["data"].items()},
         command=run.command.read_text(encoding="utf-8").strip(),
-        pictures=pictures(run.pictures),
+        pictures=pictures(run.pictures) | sounds(run.sounds),
+        notice=getattr(from_config(config["data"], where="data"), "notice", ""),
     )
 
 
@@ -57,3 +59,8 @@ def pictures(folder: Path) -> dict[str, Path]:
     """Captions and files of what a run has drawn; of a film the moving picture, in place of its strip."""
     files = {path.stem: path for pattern in ("*.png", "*.gif") for path in sorted(folder.glob(pattern))}
     return {stem.replace("_", " ").capitalize(): path for stem, path in files.items()}
+
+
+def sounds(folder: Path) -> dict[str, Path]:
+    """Captions and files of what a run has spoken."""
+    return {f"Sound: {path.stem.replace('_', ' ')}": path for path in sorted(folder.glob("*.wav"))}

@@ -142,9 +142,9 @@ def _train(config: dict[str, Any], run: RunFolder) -> float:
         config["trainer"],
         [
             callbacks.SeedEachBatch(config["seed"]),
-            from_config(config["annealing"], where="annealing"),
+            *([from_config(config["annealing"], where="annealing")] if config.get("annealing") else []),
             callbacks.LogMetrics(),
-            callbacks.Pictures(run.pictures, every_n_epochs=config["pictures_every_n_epochs"]),
+            callbacks.Pictures(run.pictures, run.sounds, every_n_epochs=config["pictures_every_n_epochs"]),
             ModelCheckpoint(
                 run.checkpoints,
                 filename=run.best.stem,
@@ -191,4 +191,6 @@ def report(run: RunFolder, results: dict[str, Any]) -> None:
         log.info("    %-24s %10.3f", name.removeprefix("test/"), value)
     log.info("Run folder  %s", run.path)
     log.info("Pictures    %s", ", ".join(str(path) for path in sorted(run.pictures.glob("*.[pg][ni][gf]"))))
+    if run.sounds.is_dir():
+        log.info("Sounds      %s", ", ".join(str(path) for path in sorted(run.sounds.glob("*.wav"))))
     log.info("Checkpoint  %s", run.best)

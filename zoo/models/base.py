@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 import torch
 from lightning import LightningModule
+from torch import Tensor
 from torchmetrics import Metric
 
 from zoo.config import Configurable, to_config
@@ -60,6 +61,10 @@ class ZooModule(Configurable, LightningModule):
 
     def films(self, batch: Any) -> "dict[str, Sequence[np.ndarray]]":
         """Moving pictures by name: frames, uint8 ``(height, width, 3)``."""
+        return {}
+
+    def sounds(self, batch: Any) -> dict[str, Tensor]:
+        """Sounds at 8 kHz by name, each ``(samples,)``."""
         return {}
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:

@@ -4,6 +4,7 @@ from zoo.nets.agents import Critic, Policy
 from zoo.nets.conv import ConvDecoder, ConvEncoder
 from zoo.nets.mlp import MLPDecoder, MLPEncoder
 from zoo.nets.pointer import LSTMEncoder, PointerDecoder, TransformerEncoder
+from zoo.nets.speech import SpeechClassifier, SpeechDecoder, SpeechEncoder
 
 __all__ = [
     "ConvDecoder",
@@ -14,5 +15,8 @@ __all__ = [
     "MLPEncoder",
     "PointerDecoder",
     "Policy",
+    "SpeechClassifier",
+    "SpeechDecoder",
+    "SpeechEncoder",
     "TransformerEncoder",
 ]

@@ -1,0 +1,300 @@
+"""Speech as log-mel spectrograms, and back: wav files, mel filters, pitch, Griffin-Lim, mel-cepstral distortion.
+
+Everything is at 8 kHz. Shapes: ``(batch, samples)`` for sound, ``(batch, frames, mels)`` for spectrograms; a frame is
+8 ms. It needs PyTorch and the standard library alone.
+"""
+
+import math
+import wave
+from collections.abc import Sequence
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+SAMPLE_RATE = 8000
+N_FFT = 256  # 32 ms: the harmonics of a voice of 100 Hz are still apart
+HOP = 64
+MELS = 64
+FRAMES = 48  # of time-normalised speech
+RMS = 0.1  # level to which sound is brought
+FLOOR, CENTRE, SPREAD = math.log(1e-2), -1.8, 1.7  # of ln magnitude; the last two: about zero mean, unit variance
+LOWEST, HIGHEST = 60.0, 400.0  # Hz, of the pitch of a voice
+PITCH_WINDOW = 384  # samples: three periods of the lowest pitch
+RIPPLE = 0.6  # of harmonics in speech, as a share of those of a pulse train, which stand out more
+VOCODED = 16  # words at a time
+VOICED = 0.5  # autocorrelation from which a frame counts as voiced
+
+
+# Files ----------------------------------------------------------------------------------------------------------------
+
+
+def read_wav(path: str | Path) -> tuple[Tensor, int]:
+    """A mono wav file of 16-bit integers: float32 ``(samples,)`` in [-1, 1), and its sample rate.
+
+    Raises:
+        ValueError: if it is damaged, empty or in another format.
+        OSError: if it cannot be read.
+    """
+    try:
+        with wave.open(str(path), "rb") as file:
+            if file.getnchannels() != 1 or file.getsampwidth() != 2:
+                raise ValueError(f"{file.getnchannels()} channels of {8 * file.getsampwidth()} bits, not 1 of 16")
+            rate, content = file.getframerate(), file.readframes(file.getnframes())
+    except (wave.Error, EOFError) as error:
+        raise ValueError(f"no wav file: {error or 'it ends too early'}") from error
+    samples = np.frombuffer(content[: len(content) // 2 * 2], dtype="<i2")
+    if not samples.any():
+        raise ValueError("silence" if len(samples) else "it holds no sound")
+    return torch.from_numpy(samples.astype(np.float32) / 32768), rate
+
+
+def write_wav(path: str | Path, sound: Tensor, sample_rate: int = SAMPLE_RATE) -> None:
+    """Write ``sound`` ``(samples,)`` as a mono wav file of 16 bits, made quieter if it would be clipped."""
+    sound = sound.detach().float().cpu()
+    loudest = sound.abs().max().item() if len(sound) else 0.0
+    sound = sound / max(loudest, 1.0)
+    with wave.open(str(path), "wb") as file:
+        file.setnchannels(1)
+        file.setsampwidth(2)
+        file.setframerate(sample_rate)
+        file.writeframes((sound * 32767).round().numpy().astype("<i2").tobytes())
+
+
+def resample(sound: Tensor, rate: int, new_rate: int = SAMPLE_RATE) -> Tensor:
+    """``sound`` ``(samples,)`` at another rate, by the Fourier transform: an ideal low-pass."""
+    if rate == new_rate:
+        return sound
+    shared = math.gcd(rate, new_rate)
+    block, new_block = rate // shared, new_rate // shared
+    blocks = -(-len(sound) // block)  # whole blocks, so that no transform has an awkward length
+    spectrum = torch.fft.rfft(F.pad(sound, (0, blocks * block - len(sound))))
+    resized = torch.fft.irfft(spectrum[: blocks * new_block // 2 + 1], n=blocks * new_block)
+    return resized[: round(len(sound) * new_rate / rate)] * (new_block / block)
+
+
+# Spectrograms ---------------------------------------------------------------------------------------------------------
+
+
+@cache
+def mel_filters() -> Tensor:
+    """Triangular filters ``(mels, bins)`` of unit height, on Slaney's scale: linear to 1 kHz, then logarithmic.
+
+    In the linear part a filter is every 36 Hz, more than a bin, so that none is empty. (Slaney 1998, Auditory
+    Toolbox, Interval Research report 1998-010.)
+    """
+    per_mel, bend, step = 200 / 3, 1000.0, math.log(6.4) / 27
+    top = bend / per_mel + math.log(SAMPLE_RATE / 2 / bend) / step
+    points = torch.linspace(0, top, MELS + 2, dtype=torch.float64)
+    linear = points * per_mel
+    edges = torch.where(linear < bend, linear, bend * ((points - bend / per_mel) * step).exp())
+    bins = torch.linspace(0, SAMPLE_RATE / 2, N_FFT // 2 + 1, dtype=torch.float64)
+    rising = (bins - edges[:-2, None]) / (edges[1:-1] - edges[:-2])[:, None]
+    falling = (edges[2:, None] - bins) / (edges[2:] - edges[1:-1])[:, None]
+    return torch.minimum(rising, falling).clamp(min=0).float()
+
+
+def stft(sound: Tensor) -> Tensor:
+    """The short-time Fourier transform, complex ``(batch, bins, frames)``: frame i is centred at sample 64 i."""
+    window = torch.hann_window(N_FFT, device=sound.device)
+    return torch.stft(sound, N_FFT, HOP, window=window, pad_mode="constant", return_complex=True)
+
+
+def log_mel(sound: Tensor) -> Tensor:
+    """``sound`` ``(batch, samples)`` as a log-mel spectrogram ``(batch, 1 + samples // 64, mels)``.
+
+    Natural logarithm of mel-filtered magnitudes, cut off below 0.01, shifted and scaled to about unit variance for
+    sound of the level of :func:`level`.
+    """
+    return normalise(stft(sound).abs().transpose(1, 2) @ mel_filters().to(sound.device).T)
+
+
+def normalise(mel: Tensor) -> Tensor:
+    """Mel magnitudes in the units of :func:`log_mel`."""
+    return (mel.clamp(min=math.exp(FLOOR)).log() - CENTRE) / SPREAD
+
+
+def denormalise(mel: Tensor) -> Tensor:
+    """The magnitudes of a log-mel spectrogram."""
+    return (mel * SPREAD + CENTRE).exp()
+
+
+def level(sound: Tensor) -> Tensor:
+    """``sound`` ``(samples,)`` without its mean and with a root mean square of 0.1."""
+    sound = sound - sound.mean()
+    return sound * (RMS / sound.square().mean().sqrt().clamp(min=1e-8))
+
+
+def trim(sound: Tensor, *, decibels: float = 35.0, margin: int = 2) -> Tensor:
+    """``sound`` ``(samples,)`` without what is quieter by ``decibels`` than its loudest frame before and after it.
+
+    ``margin`` frames are kept on either side.
+    """
+    loudness = F.pad(sound, (0, -len(sound) % HOP)).view(-1, HOP).square().mean(-1)
+    loud = (loudness > loudness.max() * 10 ** (-decibels / 10)).nonzero()[:, 0]
+    first, last = max(0, int(loud[0]) - margin), int(loud[-1]) + margin + 1
+    return sound[first * HOP : last * HOP]
+
+
+def resize(values: Tensor, frames: int) -> Tensor:
+    """``values`` ``(batch, frames, channels)`` at another number of frames, linear in between."""
+    return F.interpolate(values.transpose(1, 2), frames, mode="linear", align_corners=True).transpose(1, 2)
+
+
+# Pitch ----------------------------------------------------------------------------------------------------------------
+
+
+def pitch(sound: Tensor) -> tuple[Tensor, Tensor]:
+    """The pitch of ``sound`` ``(samples,)``: Hz and whether voiced, each float32 ``(1 + samples // 64,)``.
+
+    The highest peak of the autocorrelation of each frame, divided by that of its window (Boersma 1993, IFA Proceedings
+    17, 97-110); then once more within a factor of 1.6 of the median, against errors of an octave. Frames without
+    voice get the pitch between their neighbours.
+    """
+    frames = F.pad(sound, (PITCH_WINDOW // 2, PITCH_WINDOW // 2)).unfold(0, PITCH_WINDOW, HOP)
+    window = torch.hann_window(PITCH_WINDOW, device=sound.device)
+    frames = (frames - frames.mean(-1, keepdim=True)) * window
+    size = 2 * PITCH_WINDOW
+    correlation = torch.fft.irfft(torch.fft.rfft(frames, size).abs().square(), size)
+    own = torch.fft.irfft(torch.fft.rfft(window, size).abs().square(), size)
+    first, last = int(SAMPLE_RATE / HIGHEST), int(SAMPLE_RATE / LOWEST)
+    energy = correlation[:, :1]
+    correlation = correlation / energy.clamp(min=1e-8) / (own / own[0]).clamp(min=1e-3)
+    loud = energy[:, 0] > 1e-3 * energy.max()
+    lags = torch.arange(first, last + 1, device=sound.device)
+    strength = correlation[:, first : last + 1] - 0.02 * lags.log2()  # of equal peaks the first
+    best = strength.argmax(-1)
+    voiced = loud & (correlation.gather(1, lags[best, None])[:, 0] > VOICED)
+    if not voiced.any():
+        return torch.full_like(energy[:, 0], math.sqrt(LOWEST * HIGHEST)), torch.zeros_like(energy[:, 0])
+    middle = lags[best][voiced].float().median()
+    near = (lags > middle / 1.6) & (lags < middle * 1.6)
+    lag = lags[strength.masked_fill(~near, -math.inf).argmax(-1)]
+    before, at, after = (correlation.gather(1, lag[:, None] + i)[:, 0] for i in (-1, 0, 1))
+    shift = (before - after) / (2 * (before - 2 * at + after)).clamp(max=-1e-6)  # the top of the parabola
+    voiced = loud & (at > VOICED)
+    hertz = SAMPLE_RATE / (lag + shift.clamp(-0.5, 0.5))
+    if not voiced.any():
+        return torch.full_like(hertz, float(SAMPLE_RATE / middle)), voiced.float()
+    hertz = F.pad(fill(hertz, voiced)[None, None], (2, 2), mode="replicate")[0, 0].unfold(0, 5, 1).median(-1).values
+    return hertz, voiced.float()
+
+
+def fill(values: Tensor, known: Tensor) -> Tensor:
+    """``values`` ``(n,)`` with those that are not ``known`` interpolated from those that are."""
+    at = known.nonzero()[:, 0].cpu().numpy()
+    everywhere = np.interp(np.arange(len(values)), at, values.cpu().numpy()[at])
+    return torch.from_numpy(everywhere.astype(np.float32)).to(values.device)
+
+
+@cache
+def harmonics(steps: int = 128) -> Tensor:
+    """What pulses of each pitch look like: ``(steps, mels)``, of pitches spaced evenly in the logarithm.
+
+    The log-mel spectrum of a pulse train through the window, less the mean over all pitches, which has no harmonics.
+    """
+    time = torch.arange(SAMPLE_RATE // 4, dtype=torch.float64) / SAMPLE_RATE
+    rows = []
+    for hertz in torch.logspace(math.log10(LOWEST), math.log10(HIGHEST), steps, dtype=torch.float64):
+        partials = torch.arange(1, int(SAMPLE_RATE / 2 / hertz) + 1, dtype=torch.float64)
+        phase = math.pi * partials**2 / len(partials)  # Schroeder's: a flat envelope
+        sound = torch.cos(2 * math.pi * hertz * partials[:, None] * time + phase[:, None]).sum(0).float()
+        mel = (stft(sound[None]).abs().mean(-1) @ mel_filters().T)[0].clamp(min=1e-3).log()
+        rows.append(mel)
+    table = torch.stack(rows)
+    return (table - table.mean(0)) / SPREAD
+
+
+def pitch_to_unit(hertz: Tensor) -> Tensor:
+    """Hz as a number in [-1, 1], linear in the logarithm."""
+    low, high = math.log(LOWEST), math.log(HIGHEST)
+    return 2 * (hertz.clamp(LOWEST, HIGHEST).log() - low) / (high - low) - 1
+
+
+def excitation(unit: Tensor) -> Tensor:
+    """The harmonics of pitches ``(...)`` in [-1, 1], as :func:`pitch_to_unit` gives them: ``(..., mels)``."""
+    table = harmonics().to(unit.device)
+    place = (unit.clamp(-1, 1) + 1) / 2 * (len(table) - 1)
+    below = place.floor().clamp(max=len(table) - 2)
+    share = (place - below).unsqueeze(-1)
+    return torch.lerp(table[below.long()], table[below.long() + 1], share.to(table.dtype))
+
+
+def envelope(mel: Tensor, *, coefficients: int = 14) -> Tensor:
+    """``mel`` ``(batch, frames, mels)`` without the harmonics: its first cepstral coefficients alone."""
+    cosines = cepstrum_basis(coefficients).to(mel)
+    return mel @ cosines.T @ cosines
+
+
+@cache
+def cepstrum_basis(coefficients: int) -> Tensor:
+    """The first cosines of the discrete cosine transform over mel bands, orthonormal: ``(coefficients, mels)``."""
+    order, bands = torch.arange(coefficients)[:, None], torch.arange(MELS)
+    cosines = torch.cos(math.pi / MELS * (bands + 0.5) * order) * math.sqrt(2 / MELS)
+    cosines[0] /= math.sqrt(2)
+    return cosines
+
+
+# Sound from spectrograms ----------------------------------------------------------------------------------------------
+
+
+def invert_mel(mel: Tensor, *, iterations: int = 20) -> Tensor:
+    """Magnitudes ``(batch, bins, frames)`` that the mel filters take to ``exp`` of a log-mel spectrogram.
+
+    Non-negative least squares by multiplicative updates (Lee & Seung 2001, NIPS 13, theorem 1), from the clipped
+    pseudo-inverse.
+    """
+    filters = mel_filters().to(mel.device)
+    wanted = denormalise(mel)
+    magnitude = (wanted @ torch.linalg.pinv(filters).T).clamp(min=1e-5)
+    target, gram = wanted @ filters, filters.T @ filters
+    for _ in range(iterations):
+        magnitude = magnitude * target / (magnitude @ gram).clamp(min=1e-8)
+    return magnitude.transpose(1, 2)
+
+
+def griffin_lim(mel: Tensor, *, iterations: int = 32, momentum: float = 0.99, seed: int = 0) -> Tensor:
+    """Sound ``(batch, 64 (frames - 1))`` with about the log-mel spectrogram ``mel`` ``(batch, frames, mels)``.
+
+    The fast Griffin-Lim algorithm (Perraudin et al. 2013, WASPAA, algorithm 2), from random phases of ``seed``.
+    """
+    magnitude = invert_mel(mel.detach().float())
+    g = torch.Generator().manual_seed(seed)
+    phase = torch.rand(magnitude.shape, generator=g).to(magnitude.device) * 2 * math.pi
+    window = torch.hann_window(N_FFT, device=mel.device)
+    spectrum, before = torch.polar(magnitude, phase), torch.zeros(())
+    for _ in range(iterations):
+        consistent = stft(torch.istft(spectrum, N_FFT, HOP, window=window))
+        ahead = consistent + momentum * (consistent - before)
+        before = consistent
+        spectrum = ahead * (magnitude / ahead.abs().clamp(min=1e-8))
+    return torch.istft(spectrum, N_FFT, HOP, window=window)
+
+
+def vocode(mel: Tensor, frames: Sequence[int], *, seed: int = 0) -> list[Tensor]:
+    """Sounds of time-normalised spectrograms ``(batch, frames, mels)``, each stretched to its number of ``frames``."""
+    silence = (FLOOR - CENTRE) / SPREAD
+    order = sorted(range(len(frames)), key=frames.__getitem__)
+    sounds: list[Tensor] = [mel.new_zeros(0)] * len(frames)
+    for start in range(0, len(order), VOCODED):  # of similar length, so that little is wasted on silence
+        chunk = order[start : start + VOCODED]
+        padded = mel.new_full((len(chunk), max(frames[i] for i in chunk), mel.shape[-1]), silence)
+        for row, i in zip(padded, chunk):
+            row[: frames[i]] = resize(mel[i : i + 1], frames[i])[0]
+        for i, sound in zip(chunk, griffin_lim(padded, seed=seed)):
+            sounds[i] = sound[: HOP * (frames[i] - 1)]
+    return sounds
+
+
+def mel_cepstral_distortion(mel: Tensor, other: Tensor, *, coefficients: int = 13) -> Tensor:
+    """The distance in dB between spectrograms ``(batch, frames, mels)`` of the same length, ``(batch,)``.
+
+    ``10 sqrt(2) / ln 10`` times the mean over frames of the Euclidean distance between mel cepstra, of which the
+    zeroth, the loudness, is left out. (Kubichek 1993, PACRIM, equation 1.)
+    """
+    cosines = cepstrum_basis(coefficients + 1)[1:].to(mel)
+    difference = (mel - other) * SPREAD @ cosines.T / math.sqrt(MELS / 2)  # of c in ln |X| = sum of c_m cos(m w)
+    return 10 * math.sqrt(2) / math.log(10) * difference.square().sum(-1).sqrt().mean(-1)

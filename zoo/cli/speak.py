@@ -1,0 +1,140 @@
+"""Speak with a speaker generator."""
+
+import logging
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from zoo import hub
+from zoo.cli import options
+from zoo.errors import ZooError, did_you_mean
+from zoo.runs import set_up_logging
+
+log = logging.getLogger(__name__)
+
+HELP = """Speak digits, and save them as a wav file.
+
+    python scripts/speak.py checkpoint=speaker_generator.fsdd --text "4 0 7"                    a drawn speaker
+    python scripts/speak.py checkpoint=speaker_generator.fsdd --text "4 0 7" --speaker theo     one of the speakers
+    python scripts/speak.py checkpoint=runs/mine --text "four zero seven" --speaker 2           one of the codes
+
+Options: checkpoint=, and --text, --speaker (sample, a name, a code, or mean for the mean vector in place of a choice),
+--seed, --output. Each may also be written as text="4 0 7".
+
+Pretrained models: {pretrained}
+"""
+WORDS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
+
+
+@options.fail_politely
+def main() -> None:
+    arguments = sys.argv[1:]
+    if not arguments or {"-h", "--help"} & set(arguments):
+        print(HELP.format(pretrained=", ".join(hub.list_models("speaker_generator.*", pretrained=True)) or "none"))
+        return
+    set_up_logging(None)
+    values = read_arguments(arguments)
+    if not values["checkpoint"]:
+        raise ZooError("say which checkpoint: checkpoint=NAME or checkpoint=FOLDER")
+    digits = read_digits(values["text"])
+    if not values["seed"].isdecimal():
+        raise ZooError(f"seed={values['seed']!r} is not valid: it must be a whole number, 0 or more.")
+    speak(values["checkpoint"], digits, values["speaker"], int(values["seed"]), Path(values["output"]))
+
+
+def read_arguments(arguments: list[str]) -> dict[str, str]:
+    """``key=value``, ``--key value`` and ``--key=value``."""
+    values = {"checkpoint": "", "text": "", "speaker": "sample", "seed": "0", "output": "speech.wav"}
+    rest = list(arguments)
+    while rest:
+        key, equals, value = rest.pop(0).removeprefix("--").partition("=")
+        if key not in values:
+            raise ZooError(
+                f"there is no option {key!r}.{did_you_mean(key, list(values))} Options: {', '.join(values)}."
+            )
+        if not equals:
+            if not rest:
+                raise ZooError(f"--{key} needs a value")
+            value = rest.pop(0)
+        values[key] = value
+    return values
+
+
+def read_digits(text: str) -> list[int]:
+    """``4 0 7``, ``407`` or ``four zero seven``.
+
+    Raises:
+        ZooError: for anything else, or nothing.
+    """
+    digits: list[int] = []
+    for word in text.lower().replace(",", " ").split():
+        if word in WORDS:
+            digits.append(WORDS.index(word))
+        elif word.isascii() and word.isdecimal():
+            digits += [int(digit) for digit in word]
+        else:
+            raise ZooError(f"cannot say {word!r}: the text must be digits, such as --text '4 0 7' or 'four zero seven'")
+    if not digits:
+        raise ZooError("say what to speak: --text '4 0 7'")
+    return digits
+
+
+def speak(checkpoint: str, digits: list[int], speaker: str, seed: int, output: Path) -> None:
+    """Write ``digits``, spoken by one ``speaker``, to ``output``, and say who it is and how long it took."""
+    import torch
+
+    from zoo.audio import SAMPLE_RATE, write_wav
+    from zoo.models.speaker_generator import SpeakerGenerator, in_a_row
+    from zoo.seeding import PREDICT, seed_default_generators
+
+    saved = hub.read(checkpoint)
+    model = saved.build()
+    if not isinstance(model, SpeakerGenerator):
+        raise ZooError(f"{checkpoint} is a {type(model).__name__}, which does not speak")
+    seed_default_generators(seed, PREDICT)
+    content = torch.tensor(digits)
+    names = voices(saved.data, model.matching.tolist())
+    if speaker == "mean":
+        chosen: Any = model.log_prior(content).exp()
+        about = "the mean vector"
+    else:
+        code = int(model.sample_speaker(content[:1])) if speaker == "sample" else find_voice(speaker, names)
+        chosen = torch.full_like(content, code)
+        about = f"code {code}" + (f", {names[code]}" if names[code] else "")
+    began = time.perf_counter()
+    sounds = model.speak(content, chosen)
+    took = time.perf_counter() - began
+    sound = in_a_row(sounds)
+    try:
+        output.parent.mkdir(parents=True, exist_ok=True)
+        write_wav(output, sound)
+    except OSError as error:
+        raise ZooError(f"cannot write output={output}: {error}") from error
+    seconds = sum(len(one) for one in sounds) / SAMPLE_RATE
+    log.info("%s: %s", about, " ".join(WORDS[digit] for digit in digits))
+    log.info("%.2f s of speech in %.3f s: %.0f times real time", seconds, took, seconds / took)
+    log.info("%s", output)
+
+
+def voices(data: dict[str, Any], matching: list[int]) -> list[str]:
+    """The name of the speaker that each code is matched with, as far as it is known."""
+    speakers = data.get("speakers", [])
+    return [speakers[i] if 0 <= i < len(speakers) else "" for i in matching]
+
+
+def find_voice(speaker: str, names: list[str]) -> int:
+    """The code of ``speaker``, a name or a code.
+
+    Raises:
+        ZooError: if there is none.
+    """
+    if speaker in names:
+        return names.index(speaker)
+    if speaker.isdecimal() and int(speaker) < len(names):
+        return int(speaker)
+    known = [name for name in names if name]
+    raise ZooError(
+        f"there is no speaker {speaker!r}.{did_you_mean(speaker, known)} Say sample, mean, "
+        f"a code from 0 to {len(names) - 1}, or one of: {', '.join(known) or 'no names'}."
+    )

@@ -1,0 +1,124 @@
+"""The Free Spoken Digit Dataset: 3,000 recordings of six speakers, by Z. Jackson and others, CC BY-SA 4.0."""
+
+import hashlib
+import io
+import logging
+import tarfile
+import urllib.request
+from pathlib import Path
+
+from zoo.data.sources import DOWNLOAD_TIMEOUT, data_root, keep, socket_timeout
+from zoo.data.speech import SpokenDigits
+from zoo.errors import ZooError
+
+log = logging.getLogger(__name__)
+
+VERSION = "v1.0.10"  # the first with six speakers
+ARCHIVES = (
+    f"https://github.com/Jakobovski/free-spoken-digit-dataset/archive/refs/tags/{VERSION}.tar.gz",
+    f"https://codeload.github.com/Jakobovski/free-spoken-digit-dataset/tar.gz/refs/tags/{VERSION}",
+)
+SHA256 = "45a9b976ba3397a2fd5c70a9f2e43c34f442a3a6be47392ecfc41174b678f37e"
+"""Over name and content of each recording, in the order of names."""
+LARGEST = 100_000_000  # bytes of the archive
+SPEAKERS = ("george", "jackson", "lucas", "nicolas", "theo", "yweweler")
+
+
+class FSDD(SpokenDigits):
+    """The Free Spoken Digit Dataset, from ``<root>/fsdd/recordings`` or else its public archive.
+
+    Licence of the recordings: CC BY-SA 4.0. Arguments: see :class:`zoo.data.speech.SpokenDigits`.
+    """
+
+    judge = "speech_judge.fsdd"
+    notice = (
+        "Trained on the Free Spoken Digit Dataset (Z. Jackson and others, version 1.0.10), which is CC BY-SA 4.0. "
+        "Weights, pictures and sounds here are under the same licence."
+    )
+
+    def __init__(
+        self,
+        *,
+        speakers: list[str] = list(SPEAKERS),  # noqa: B006  (read only)
+        mix: list[float] | None = None,
+        labelled: float = 0.0,
+        root: str | None = None,
+        batch_size: int = 64,
+        eval_batch_size: int = 300,
+        seed: int = 0,
+    ) -> None:
+        super().__init__(
+            speakers=speakers,
+            mix=mix,
+            labelled=labelled,
+            root=root,
+            batch_size=batch_size,
+            eval_batch_size=eval_batch_size,
+            seed=seed,
+        )
+
+    def folder(self) -> Path:
+        return fetch(data_root(self.root) / "fsdd" / "recordings")
+
+
+def fetch(folder: Path) -> Path:
+    """``folder``, with the recordings of the public archive if there are none in it.
+
+    Raises:
+        ZooError: if they cannot be had, naming what was tried and where to put the files.
+    """
+    if any(folder.glob("*.wav")):
+        return folder
+    tried = []
+    for url in ARCHIVES:
+        try:
+            files = download(url)
+        except Exception as error:  # whatever goes wrong with one source, the next may work
+            tried.append(f"{url}: {' '.join(str(error).split())}")
+            continue
+        keep(files, folder)
+        if not all((folder / name).is_file() for name in files):
+            raise ZooError(f"FSDD cannot be kept in {folder}: point data.root= or ZOO_DATA_DIR at another directory")
+        log.info("FSDD: from %s", url)
+        return folder
+    raise ZooError(
+        "FSDD cannot be had. Tried:\n"
+        + "".join(f"  - {line}\n" for line in [f"the data directory {folder}: no wav files", *tried])
+        + f"Put the 3,000 wav files of its {VERSION} into {folder}, point data.root= or ZOO_DATA_DIR at a directory "
+        "that holds fsdd/recordings, or take data=espeak, which is synthesised on this machine."
+    )
+
+
+def download(url: str) -> dict[str, bytes]:
+    """The recordings in the archive at ``url``: name -> content.
+
+    Raises:
+        ValueError: if they are not those of the pinned version.
+        OSError: if the archive cannot be had.
+    """
+    with socket_timeout(DOWNLOAD_TIMEOUT), urllib.request.urlopen(url) as answer:
+        content = answer.read(LARGEST)
+    files = unpack(content)
+    if digest(files) != SHA256:
+        raise ValueError(f"{len(files)} recordings that are not those of {VERSION}: their sha256 differs")
+    return files
+
+
+def unpack(archive: bytes) -> dict[str, bytes]:
+    """The wav files in the folder ``recordings`` of a gzipped tar archive; nothing is written by its paths."""
+    files = {}
+    with tarfile.open(fileobj=io.BytesIO(archive), mode="r:gz") as tar:
+        for member in tar:
+            path = Path(member.name)
+            if member.isfile() and path.suffix == ".wav" and path.parent.name == "recordings":
+                files[path.name] = tar.extractfile(member).read()
+    return files
+
+
+def digest(files: dict[str, bytes]) -> str:
+    """The sha256 over name and content of ``files``, in the order of names."""
+    total = hashlib.sha256()
+    for name in sorted(files):
+        total.update(name.encode())
+        total.update(files[name])
+    return total.hexdigest()

@@ -1,0 +1,326 @@
+"""Spoken digits, held on the training device as time-normalised log-mel spectrograms.
+
+Recordings are files ``<digit>_<speaker>_<take>.wav``. :class:`SpokenDigits` does everything but get them:
+:mod:`zoo.data.fsdd` and :mod:`zoo.data.espeak` do.
+"""
+
+import logging
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from lightning import LightningDataModule
+from torch import Tensor
+
+from zoo import audio
+from zoo.config import Configurable
+from zoo.errors import ZooError, did_you_mean
+from zoo.seeding import SHUFFLE, TRAIN, generator
+
+log = logging.getLogger(__name__)
+
+TEST_TAKES = range(5)  # the official split of FSDD
+VALIDATION_TAKES = range(5, 8)
+SHORTEST, LONGEST = 0.08, 3.0  # seconds of a word
+NAMED = 5  # recordings that a warning names
+UNKNOWN = -1
+MIX, LABEL, EXTRA = 8, 9, 11  # uses of the seed, beside those of zoo.seeding
+
+
+class Speech(NamedTuple):
+    """A batch of spoken words.
+
+    Attributes:
+        mel: log-mel spectrograms, time-normalised, ``(batch, frames, mels)``; see :func:`zoo.audio.log_mel`.
+        pitch: in [-1, 1], ``(batch, frames)``; see :func:`zoo.audio.pitch_to_unit`.
+        voiced: whether there is one, in [0, 1], ``(batch, frames)``.
+        log_frames: logarithm of the number of frames before normalisation, ``(batch,)``.
+        content: the digit, int64 ``(batch,)``.
+        label: the speaker where it is known, else -1, int64 ``(batch,)``.
+        speaker: who it is, for scores only, int64 ``(batch,)``.
+        extra: whether it is shown once more for the sake of its label, so that it must not count in shares of
+            speakers, bool ``(batch,)``.
+    """
+
+    mel: Tensor
+    pitch: Tensor
+    voiced: Tensor
+    log_frames: Tensor
+    content: Tensor
+    label: Tensor
+    speaker: Tensor
+    extra: Tensor
+
+
+@dataclass(frozen=True)
+class Recording:
+    """A file of a spoken digit."""
+
+    path: Path
+    digit: int
+    speaker: str
+    take: int
+
+
+class SpeechBatches:
+    """Batches of :class:`Speech` as index slices of tensors on the device; an iterable for the Trainer.
+
+    As :class:`zoo.data.mnist.Batches`, every batch is a pure function of (seed, epoch, batch index). The recordings of
+    an epoch are in a new order; a last, incomplete batch is dropped in training. Each training batch has an eighth more
+    of recordings whose speaker is known, where only some are: else a batch would rarely have one.
+    """
+
+    def __init__(
+        self,
+        speech: Speech,
+        *,
+        batch_size: int,
+        key: tuple[int, ...],
+        shuffle: bool,
+        rank: int = 0,
+        world_size: int = 1,
+        position: Callable[[], tuple[int, int]] = lambda: (0, 0),
+    ) -> None:
+        self.speech, self.batch_size, self.key, self.shuffle = speech, batch_size, key, shuffle
+        self.rank, self.world_size, self.position = rank, world_size, position
+
+    def __len__(self) -> int:
+        full, rest = divmod(len(self.speech.mel), self.batch_size)
+        return full + (rest > 0 and not self.shuffle)
+
+    def __iter__(self) -> Iterator[Speech]:
+        epoch, start = self.position()
+        n, device = len(self.speech.mel), self.speech.mel.device
+        order = torch.arange(n, device=device)
+        if self.shuffle:
+            order = torch.randperm(n, generator=generator(device, *self.key, SHUFFLE, epoch), device=device)
+        known = (self.speech.label != UNKNOWN).nonzero()[:, 0]
+        extra = -(-self.batch_size // 8) if self.shuffle and 0 < len(known) < n else 0
+        for batch in range(start, len(self)):
+            index = self._share(order[batch * self.batch_size : (batch + 1) * self.batch_size])
+            again = index[:0]
+            if extra:
+                g = generator(device, *self.key, EXTRA, epoch, batch)
+                again = self._share(known[torch.randint(len(known), (extra,), generator=g, device=device)])
+            yield Speech(*(values[torch.cat([index, again])] for values in self.speech))._replace(
+                extra=torch.arange(len(index) + len(again), device=device) >= len(index)
+            )
+
+    def _share(self, index: Tensor) -> Tensor:
+        """This process's share of ``index``."""
+        return index[len(index) * self.rank // self.world_size : len(index) * (self.rank + 1) // self.world_size]
+
+    # The Trainer warns on a mid-epoch resume of a loader without these two. This one has no state to save.
+    def state_dict(self) -> dict[str, int]:
+        return {}
+
+    def load_state_dict(self, state: dict[str, int]) -> None:
+        pass
+
+
+class SpokenDigits(Configurable, LightningDataModule):
+    """Spoken digits of several speakers: takes 0 to 4 for the test, 5 to 7 for validation, the others to train on.
+
+    Args:
+        speakers: whom to use; their order is that of the labels.
+        mix: the share of each of ``speakers``, in any unit: recordings are left out, in all three splits, until the
+            shares are so. null for all recordings.
+        labelled: share of the training recordings whose speaker is known, in [0, 1]; spread evenly over speakers.
+        root: directory of the data; the default is the environment's ``ZOO_DATA_DIR``, else ``data``.
+        batch_size: training recordings in a step, over all devices together.
+        eval_batch_size: the same for validation and test.
+        seed: of the order, and of which recordings are left out and labelled.
+
+    Raises:
+        ValueError: if a number is out of range or ``speakers`` and ``mix`` do not go together.
+    """
+
+    judge: str
+    """The pretrained judge that knows these speakers."""
+    notice: str
+    """What the card of a model that is trained on them has to say."""
+
+    def __init__(
+        self,
+        *,
+        speakers: list[str],
+        mix: list[float] | None,
+        labelled: float,
+        root: str | None,
+        batch_size: int,
+        eval_batch_size: int,
+        seed: int,
+    ) -> None:
+        super().__init__()
+        if len(speakers) < 2 or len(set(speakers)) < len(speakers):
+            raise ValueError(f"speakers must be two different ones or more, got {speakers}")
+        if mix is not None and (len(mix) != len(speakers) or not min(mix) > 0):
+            raise ValueError(f"mix must have a positive share for each of the {len(speakers)} speakers, got {mix}")
+        if not 0 <= labelled <= 1 or batch_size < 1 or eval_batch_size < 1 or seed < 0:
+            raise ValueError(
+                "need labelled in [0, 1], batch_size >= 1, eval_batch_size >= 1 and seed >= 0, got "
+                f"{labelled}, {batch_size}, {eval_batch_size}, {seed}"
+            )
+        self.speakers, self.mix, self.labelled, self.root = speakers, mix, labelled, root
+        self.batch_size, self.eval_batch_size, self.seed = batch_size, eval_batch_size, seed
+        self.splits: dict[str, Speech] = {}
+        self.recordings: dict[str, list[Recording]] = {}
+
+    def folder(self) -> Path:
+        """The folder of the recordings, filled if need be."""
+        raise NotImplementedError
+
+    def setup(self, stage: str | None = None) -> None:
+        """Put the spectrograms on the training device (the CPU without a Trainer)."""
+        if self.splits:
+            return
+        device = self.trainer.strategy.root_device if self.trainer else torch.device("cpu")
+        found = find_recordings(self.folder(), self.speakers)
+        speech, kept = analyse(found, self.speakers)
+        for split, takes in (("test", TEST_TAKES), ("val", VALIDATION_TAKES), ("train", None)):
+            held_out = {*TEST_TAKES, *VALIDATION_TAKES}
+            index = [i for i, r in enumerate(kept) if (r.take in takes if takes else r.take not in held_out)]
+            index = self._mixed([kept[i] for i in index], index)
+            if not index:
+                raise ZooError(f"there are no recordings for {split}: none has a take of that split")
+            part = Speech(*(values[torch.tensor(index)] for values in speech))
+            if split == "train":
+                part = part._replace(label=self._labels(part.speaker))
+            self.splits[split] = Speech(*(values.to(device) for values in part))
+            self.recordings[split] = [kept[i] for i in index]
+
+    def proportions(self) -> Tensor:
+        """The share of each speaker in the training data, ``(speakers,)``."""
+        counts = torch.bincount(self.splits["train"].speaker.cpu(), minlength=len(self.speakers))
+        return counts / counts.sum()
+
+    def _mixed(self, recordings: list[Recording], index: list[int]) -> list[int]:
+        """Those of ``index`` that make up the mix, the same share of each digit."""
+        if self.mix is None:
+            return index
+        chosen = []
+        for share, speaker in zip(self.mix, self.speakers):
+            for digit in range(10):
+                own = [i for i, r in zip(index, recordings) if r.speaker == speaker and r.digit == digit]
+                # Of seven takes, 3 / 7 is three; of three it is now one and now two.
+                g = generator("cpu", self.seed, TRAIN, MIX, self.speakers.index(speaker), digit)
+                wanted = share / max(self.mix) * len(own) + torch.rand((), generator=g).item()
+                order = torch.randperm(len(own), generator=g).tolist()
+                chosen += [own[i] for i in sorted(order[: int(wanted)])]
+        return chosen
+
+    def _labels(self, speaker: Tensor) -> Tensor:
+        """``speaker`` where it is known, else -1."""
+        known = round(self.labelled * len(speaker))
+        order = torch.randperm(len(speaker), generator=generator("cpu", self.seed, TRAIN, LABEL))
+        turn = torch.zeros(len(speaker), dtype=torch.int64)  # how many of the speaker come before
+        for k in range(len(self.speakers)):
+            own = order[speaker[order] == k]
+            turn[own] = torch.arange(len(own))
+        labels = torch.full_like(speaker, UNKNOWN)
+        chosen = order[turn[order].argsort(stable=True)][:known]  # one of each, then another one of each
+        labels[chosen] = speaker[chosen]
+        return labels
+
+    def train_dataloader(self) -> SpeechBatches:
+        if self.batch_size > len(self.splits["train"].mel):
+            raise ZooError(
+                f"data.batch_size={self.batch_size} is more than the {len(self.splits['train'].mel)} there are"
+            )
+        return self._batches("train", self.batch_size, shuffle=True, position=self._position)
+
+    def val_dataloader(self) -> SpeechBatches:
+        return self._batches("val", self.eval_batch_size, shuffle=False)
+
+    def test_dataloader(self) -> SpeechBatches:
+        return self._batches("test", self.eval_batch_size, shuffle=False)
+
+    def _batches(self, split: str, batch_size: int, **options: Any) -> SpeechBatches:
+        if self.trainer:
+            options |= {"rank": self.trainer.global_rank, "world_size": self.trainer.world_size}
+        return SpeechBatches(self.splits[split], batch_size=batch_size, key=(self.seed, TRAIN), **options)
+
+    def _position(self) -> tuple[int, int]:
+        """Epoch and index of the next batch, as the Trainer has them: right also after a resume in mid-epoch."""
+        if not self.trainer:
+            return 0, 0
+        return self.trainer.current_epoch, self.trainer.fit_loop.epoch_loop.batch_progress.current.ready
+
+
+def find_recordings(folder: Path, speakers: list[str]) -> list[Recording]:
+    """The recordings of ``speakers`` in ``folder``, by digit, speaker and take.
+
+    Raises:
+        ZooError: if one of ``speakers`` has none.
+    """
+    found = []
+    for path in folder.glob("*.wav"):
+        digit, _, rest = path.stem.partition("_")
+        speaker, _, take = rest.rpartition("_")
+        if digit in set("0123456789") and speaker and take.isdecimal():
+            found.append(Recording(path, int(digit), speaker, int(take)))
+    there = sorted({recording.speaker for recording in found})
+    for speaker in speakers:
+        if speaker not in there:
+            raise ZooError(
+                f"{folder} has no recordings of {speaker!r}.{did_you_mean(speaker, there)} "
+                f"Speakers there: {', '.join(there) or 'none'}."
+            )
+    chosen = [recording for recording in found if recording.speaker in speakers]
+    return sorted(chosen, key=lambda r: (r.digit, r.speaker, r.take))
+
+
+def analyse(recordings: list[Recording], speakers: list[str]) -> tuple[Speech, list[Recording]]:
+    """The spectrograms of ``recordings``, without labels; those that are bad are named, counted and left out.
+
+    Raises:
+        ZooError: if none is good.
+    """
+    rows, kept, bad = [], [], []
+    for recording in recordings:
+        try:
+            sound = load(recording.path)
+        except (ValueError, OSError) as error:
+            bad.append(f"{recording.path.name}: {error}")
+            continue
+        hertz, voiced = audio.pitch(sound)
+        mel = audio.log_mel(sound[None])[0]
+        values = torch.cat([mel, audio.pitch_to_unit(hertz)[:, None], voiced[:, None]], 1)
+        rows.append((audio.resize(values[None], audio.FRAMES)[0], len(mel)))
+        kept.append(recording)
+    if bad:
+        log.warning("%d of %d recordings are bad and left out:", len(bad), len(recordings))
+        for line in bad[:NAMED]:
+            log.warning("    %s", line)
+        if len(bad) > NAMED:
+            log.warning("    and %d more", len(bad) - NAMED)
+    if not kept:
+        raise ZooError(f"none of {len(recordings)} recordings can be used")
+    values = torch.stack([row for row, _ in rows])
+    speaker = torch.tensor([speakers.index(recording.speaker) for recording in kept])
+    speech = Speech(
+        mel=values[..., : audio.MELS].contiguous(),
+        pitch=values[..., audio.MELS].contiguous(),
+        voiced=values[..., audio.MELS + 1].contiguous(),
+        log_frames=torch.tensor([n for _, n in rows]).float().log(),
+        content=torch.tensor([recording.digit for recording in kept]),
+        label=torch.full_like(speaker, UNKNOWN),
+        speaker=speaker,
+        extra=torch.zeros_like(speaker, dtype=torch.bool),
+    )
+    return speech, kept
+
+
+def load(path: Path) -> Tensor:
+    """The word in a file at 8 kHz, trimmed and at one level, ``(samples,)``.
+
+    Raises:
+        ValueError: if there is none, or none of a credible length.
+        OSError: if the file cannot be read.
+    """
+    sound = audio.level(audio.trim(audio.resample(*audio.read_wav(path))))
+    if not SHORTEST <= len(sound) / audio.SAMPLE_RATE <= LONGEST:
+        raise ValueError(f"{len(sound) / audio.SAMPLE_RATE:.2f} seconds, not {SHORTEST} to {LONGEST}")
+    return sound

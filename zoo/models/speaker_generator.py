@@ -1,0 +1,441 @@
+"""A generator of speech that decides whose voice to speak with.
+
+p(s | c) p(z) p(mel, pitch, length | c, s, z): c is the word, s one of K speakers, a categorical variable drawn through
+the relaxation, z a small Gaussian residual. It is a variational autoencoder with a discrete and a continuous latent;
+where the speaker of a recording is known, s is observed (Kingma et al. 2014, arXiv 1406.5298, model M2).
+"""
+
+import logging
+import math
+from typing import TYPE_CHECKING, Literal, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from zoo import audio
+from zoo.data.speech import Speech, SpokenDigits, load
+from zoo.hub import from_pretrained, list_models
+from zoo.metrics import SpeakerStatistics
+from zoo.metrics.speakers import total_variation
+from zoo.models.base import ZooModule
+from zoo.models.speech_judge import SpeechJudge
+from zoo.nets.speech import Voice
+from zoo.optim import AdamW
+from zoo.relaxations import Relaxation
+from zoo.relaxations.base import sum_per_example
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+log = logging.getLogger(__name__)
+
+IMPOSSIBLE = -1e4  # a logit whose probability is exactly zero in float32
+SHORTEST = 10  # frames of a generated word
+PAUSE = 1200  # samples between words
+
+
+class Words(NamedTuple):
+    """Generated words: time-normalised log-mel spectrograms ``(batch, frames, mels)`` and their lengths in frames,
+    int64 ``(batch,)``."""
+
+    mel: Tensor
+    frames: Tensor
+
+
+class SpeakerGenerator(ZooModule):
+    """Discrete speaker-conditioned generator of spoken words.
+
+    Args:
+        speaker_encoder: features over time ``(batch, frames, mels + 2)`` to logits of the speaker,
+            ``(batch, speakers)``.
+        residual_encoder: the same to mean and log-variance of the residual, ``(batch, 2 residual)``.
+        decoder: words, speakers and residuals to a :class:`zoo.nets.speech.Voice`.
+        relaxation: how gradients pass through the choice of the speaker; any of :mod:`zoo.relaxations`.
+        optimizer: with its learning-rate schedule.
+        speakers: K.
+        contents: how many words there are.
+        residual: size of z.
+        prior: of the speaker: one for all words (``marginal``), or one for each (``content``).
+        prior_decay: of the running mean of q(s | x) that the prior is.
+        noise: standard deviation of the likelihood of a spectrogram.
+        first_noise, anneal: it starts there and falls to ``noise`` over this share of training. All other parts of the
+            likelihood are weighted alike.
+        pitch_noise, length_noise: standard deviations of the likelihoods of pitch and logarithm of length.
+        residual_from: share of training after which z is used; until then all that differs is left to the speaker.
+        balance, balance_until: weight, in nats, of what the mean of q(s | x) over a batch lacks in entropy. It falls
+            linearly to zero at this share of training; from there on the prior is learned.
+        label_weight: of the cross-entropy of known speakers, in nats.
+        spread: standard deviation of z when words are generated; below 1 they are more typical and less varied.
+        judged: words that the test generates for the judge of the data; 0 for none. What it says is a score, and never
+            trains or selects anything.
+
+    Raises:
+        ValueError: if a number is out of range.
+    """
+
+    def __init__(
+        self,
+        *,
+        speaker_encoder: nn.Module,
+        residual_encoder: nn.Module,
+        decoder: nn.Module,
+        relaxation: Relaxation,
+        optimizer: AdamW,
+        speakers: int,
+        contents: int = 10,
+        residual: int = 16,
+        prior: Literal["marginal", "content"] = "marginal",
+        prior_decay: float = 0.98,
+        noise: float = 0.5,
+        first_noise: float = 4.0,
+        anneal: float = 0.4,
+        pitch_noise: float = 0.2,
+        length_noise: float = 0.1,
+        residual_from: float = 0.25,
+        balance: float = 20.0,
+        balance_until: float = 0.5,
+        label_weight: float = 100.0,
+        spread: float = 0.7,
+        judged: int = 400,
+    ) -> None:
+        super().__init__()
+        if speakers < 2 or contents < 1 or residual < 1:
+            raise ValueError(
+                f"need speakers >= 2, contents >= 1 and residual >= 1, got {speakers}, {contents}, {residual}"
+            )
+        if not (0 < noise <= first_noise and pitch_noise > 0 and length_noise > 0):
+            raise ValueError(
+                "need 0 < noise <= first_noise, pitch_noise > 0 and length_noise > 0, got "
+                f"{noise}, {first_noise}, {pitch_noise}, {length_noise}"
+            )
+        if not all(0 <= share <= 1 for share in (anneal, residual_from, balance_until, prior_decay)):
+            raise ValueError(
+                "anneal, residual_from, balance_until and prior_decay must be in [0, 1], got "
+                f"{anneal}, {residual_from}, {balance_until}, {prior_decay}"
+            )
+        if min(balance, label_weight, spread, judged) < 0:
+            raise ValueError(
+                "balance, label_weight, spread and judged must not be negative, got "
+                f"{balance}, {label_weight}, {spread}, {judged}"
+            )
+        self.speaker_encoder, self.residual_encoder, self.decoder = speaker_encoder, residual_encoder, decoder
+        self.relaxation, self.optimizer = relaxation, optimizer
+        self.speakers, self.contents, self.residual, self.prior_decay = speakers, contents, residual, prior_decay
+        self.noise, self.first_noise, self.anneal = noise, first_noise, anneal
+        self.pitch_noise, self.length_noise = pitch_noise, length_noise
+        self.residual_from, self.balance, self.balance_until = residual_from, balance, balance_until
+        self.label_weight, self.spread, self.judged = label_weight, spread, judged
+        self.monitor = "val/neg_elbo"
+        self.prior: Tensor
+        self.register_buffer("prior", torch.full((contents if prior == "content" else 1, speakers), 1 / speakers))
+        self.content_mean: Tensor
+        self.register_buffer("content_mean", torch.zeros(contents, audio.FRAMES, audio.MELS))
+        self.content_count: Tensor
+        self.register_buffer("content_count", torch.zeros(contents))
+        self.matching: Tensor  # the speaker that each code was matched with in the last validation or test
+        self.register_buffer("matching", torch.full((speakers,), -1))
+        self.statistics = SpeakerStatistics(speakers, speakers)
+
+    # The objective ------------------------------------------------------------------------------------------------
+
+    def terms(self, x: Speech, *, weight: float = 1.0, use_residual: bool = True) -> dict[str, Tensor]:
+        """The negative ELBO and its parts, in nats, each ``(batch,)``, and the logits of q(s | x).
+
+        Args:
+            x: recordings; where the speaker is known, q(s | x) is that speaker.
+            weight: of the likelihood.
+            use_residual: else z is zero and costs nothing.
+        """
+        logits = self.speaker_logits(x)
+        known = observe(logits, x.label)
+        mean, log_variance = self.residual_encoder(self.features(x)).float().chunk(2, -1)
+        residual = use_residual * (mean + torch.randn_like(mean) * (0.5 * log_variance).exp())
+        distortion = self.relaxation.expectation(
+            lambda draw: self.distortion(x, self.decoder(x.content, draw(known), residual))
+        )
+        log_q = known.log_softmax(-1)
+        speaker_kl = (log_q.exp() * (log_q - self.log_prior(x.content))).sum(-1)
+        residual_kl = use_residual * 0.5 * (mean.square() + log_variance.exp() - 1 - log_variance).sum(-1)
+        return {
+            "neg_elbo": weight * distortion + speaker_kl + residual_kl,
+            "distortion": distortion,
+            "speaker_kl": speaker_kl,
+            "residual_kl": residual_kl,
+            "logits": logits,
+        }
+
+    def distortion(self, x: Speech, voice: Voice) -> Tensor:
+        """``-log p(mel, pitch, voiced, length | c, s, z)`` in nats, ``(batch,)``.
+
+        Gaussian but for Bernoulli voicing. The spectrogram is given the pitch, and the pitch counts where it is voiced.
+        """
+        mel = gaussian_nll(x.mel, voice.mel(x.pitch, x.voiced), self.noise)
+        pitch = gaussian_nll(x.pitch, voice.pitch, self.pitch_noise) * x.voiced
+        voiced = F.binary_cross_entropy_with_logits(voice.voiced, x.voiced, reduction="none")
+        length = gaussian_nll(x.log_frames, voice.log_frames, self.length_noise)
+        return sum_per_example(mel) + sum_per_example(pitch) + sum_per_example(voiced) + length
+
+    def speaker_logits(self, x: Speech) -> Tensor:
+        """Logits of q(s | x), ``(batch, speakers)``, from what differs from the mean of the word."""
+        centred = x._replace(mel=x.mel - self.content_mean[x.content])
+        logits = self.speaker_encoder(self.features(centred)).float()
+        if logits.shape[1:] != (self.speakers,):
+            raise ValueError(f"the speaker encoder gives {logits.shape[1]} logits for {self.speakers} speakers")
+        return logits
+
+    @staticmethod
+    def features(x: Speech) -> Tensor:
+        """Spectrogram, pitch where voiced, and voicing: ``(batch, frames, mels + 2)``."""
+        return torch.cat([x.mel, (x.pitch * x.voiced).unsqueeze(-1), x.voiced.unsqueeze(-1)], -1)
+
+    def log_prior(self, content: Tensor) -> Tensor:
+        """``log p(s | c)`` of words ``(batch,)``: ``(batch, speakers)``."""
+        row = content if len(self.prior) > 1 else torch.zeros_like(content)
+        return self.prior.clamp(min=1e-6).log()[row]
+
+    # Lightning's steps --------------------------------------------------------------------------------------------
+
+    def training_step(self, batch: Speech, batch_idx: int) -> dict[str, Tensor]:
+        done = self.global_step / self.total_steps
+        self._follow_content(batch)
+        noise = self.noise * (self.first_noise / self.noise) ** max(0.0, 1 - done / max(self.anneal, 1e-9))
+        terms = self.terms(batch, weight=(self.noise / noise) ** 2, use_residual=done >= self.residual_from)
+        logits = terms.pop("logits")
+        values = {name: value.mean() for name, value in terms.items()}
+        posterior = observe(logits, batch.label).softmax(-1)
+        lacking = math.log(self.speakers) - torch.special.entr(posterior.mean(0)).sum()
+        balance = self.balance * max(0.0, 1 - done / max(self.balance_until, 1e-9))
+        known = batch.label >= 0
+        told = F.cross_entropy(logits, batch.label.clamp(min=0), reduction="none") * known
+        if done >= self.balance_until:
+            self._follow_posterior(posterior.detach() * ~batch.extra[:, None], batch.content)
+        loss = values["neg_elbo"] + balance * lacking + self.label_weight * told.mean()
+        return {"loss": loss, **values, "lacking_entropy": lacking}
+
+    @torch.no_grad()
+    def _follow_content(self, x: Speech) -> None:
+        """Take the batch into the mean spectrogram of each word, over all that has been seen."""
+        ones = torch.ones_like(x.log_frames)
+        self.content_count.index_add_(0, x.content, ones)
+        count = self.content_count.clamp(min=1)[:, None, None]
+        seen = torch.zeros_like(self.content_mean).index_add_(0, x.content, x.mel)
+        new = torch.zeros_like(self.content_count).index_add_(0, x.content, ones)[:, None, None]
+        self.content_mean += (seen - new * self.content_mean) / count
+
+    @torch.no_grad()
+    def _follow_posterior(self, posterior: Tensor, content: Tensor) -> None:
+        """Move the prior towards the mean of q(s | x): for a given q the ELBO is greatest where they are the same."""
+        row = content if len(self.prior) > 1 else torch.zeros_like(content)
+        total = torch.zeros_like(self.prior).index_add_(0, row, posterior)
+        total = self.trainer.strategy.reduce(total, reduce_op="sum")
+        count = total.sum(-1, keepdim=True)
+        mean = torch.where(count > 0, total / count.clamp(min=1e-9), self.prior)
+        self.prior.lerp_(mean, 1 - self.prior_decay)
+
+    def validation_step(self, batch: Speech, batch_idx: int) -> dict[str, Tensor]:
+        return self._evaluate(batch)
+
+    def test_step(self, batch: Speech, batch_idx: int) -> dict[str, Tensor]:
+        return self._evaluate(batch)
+
+    def _evaluate(self, x: Speech) -> dict[str, Tensor]:
+        terms = self.terms(x)
+        self.statistics.update(terms.pop("logits").argmax(-1), x.speaker)
+        terms["mcd"] = audio.mel_cepstral_distortion(x.mel, self(x).mel)
+        return {name: value.mean() for name, value in terms.items()}
+
+    def on_validation_epoch_end(self) -> None:
+        self._log_statistics("val")
+
+    def on_test_epoch_end(self) -> None:
+        self._log_statistics("test")
+        if self.judged and (judge := self._judge()):
+            scores = judged_scores(self, judge, self.trainer.datamodule, self.judged)
+            self.log_dict({f"test/{name}": value for name, value in scores.items()}, sync_dist=True)
+
+    def _log_statistics(self, stage: str) -> None:
+        values = self.statistics.compute()
+        self.matching.copy_(self.statistics.matching())
+        self.code_usage = self.statistics.usage()
+        self.statistics.reset()
+        truth = self.trainer.datamodule.proportions().to(self.device)
+        values["prior_tv"] = total_variation(self.speaker_shares(), truth)
+        values["rarest_code"] = self.code_usage.min()
+        self.log_dict({f"{stage}/{name}": value for name, value in values.items()})
+
+    def _judge(self) -> SpeechJudge | None:
+        """The judge that knows the speakers of the data, if there is one."""
+        data = self.trainer.datamodule
+        if data.judge not in list_models(pretrained=True):
+            log.info("there is no %s: generated speech is not judged", data.judge)
+            return None
+        judge = from_pretrained(data.judge, map_location=self.device)
+        if not set(data.speakers) <= set(judge.speakers):
+            log.info("%s does not know all of %s: generated speech is not judged", data.judge, ", ".join(data.speakers))
+            return None
+        return judge
+
+    def speaker_shares(self) -> Tensor:
+        """The learned prior as shares of the speakers that the codes are matched with, ``(speakers,)``."""
+        return torch.zeros_like(self.prior[0]).index_add_(0, self.matching, self.prior.mean(0))
+
+    # What it is for -----------------------------------------------------------------------------------------------
+
+    def forward(self, x: Speech) -> Words:
+        """Recordings after a pass through their most probable speaker and the mean of their residual."""
+        speaker = self.relaxation.mode(self.speaker_logits(x))
+        residual = self.residual_encoder(self.features(x)).chunk(2, -1)[0]
+        return self.render(self.decoder(x.content, speaker, residual))
+
+    @torch.no_grad()
+    def generate(self, content: Tensor, speaker: Tensor | None = None) -> Words:
+        """Speak words.
+
+        Args:
+            content: the words, int64 ``(batch,)``.
+            speaker: codes, int64 ``(batch,)``, or weights of all codes ``(batch, speakers)``; the default is to draw
+                from the learned prior.
+
+        Raises:
+            ValueError: if a word or a code is out of range or a shape is wrong.
+        """
+        content = content.to(self.device)
+        if (
+            content.dim() != 1
+            or content.dtype != torch.int64
+            or not 0 <= content.min() <= content.max() < self.contents
+        ):
+            raise ValueError(f"content must be int64 (batch,) in [0, {self.contents}), got {content}")
+        if speaker is None:
+            speaker = self.sample_speaker(content)
+        if speaker.dtype == torch.int64:
+            if speaker.shape != content.shape or not 0 <= speaker.min() <= speaker.max() < self.speakers:
+                raise ValueError(f"codes must be int64 (batch,) in [0, {self.speakers}), got {speaker}")
+            speaker = F.one_hot(speaker, self.speakers)
+        if speaker.shape != (len(content), self.speakers):
+            raise ValueError(f"weights must be ({len(content)}, {self.speakers}), got {tuple(speaker.shape)}")
+        residual = self.spread * torch.randn(len(content), self.residual, device=self.device)
+        return self.render(self.decoder(content, speaker.to(residual), residual))
+
+    @torch.no_grad()
+    def sample_speaker(self, content: Tensor) -> Tensor:
+        """Codes drawn from the learned prior for words ``(batch,)``, int64 ``(batch,)``."""
+        return self.relaxation.sample(self.log_prior(content.to(self.device))).argmax(-1)
+
+    @staticmethod
+    def render(voice: Voice) -> Words:
+        """The most probable spectrogram and length of a voice."""
+        frames = voice.log_frames.exp().round().long().clamp(min=SHORTEST)
+        return Words(voice.mel(voice.pitch, (voice.voiced > 0).to(voice.pitch)), frames)
+
+    @torch.no_grad()
+    def encode(self, x: Speech) -> Tensor:
+        """The most probable code of recordings, int64 ``(batch,)``."""
+        return self.speaker_logits(x).argmax(-1)
+
+    @torch.no_grad()
+    def speak(self, content: Tensor, speaker: Tensor | None = None) -> list[Tensor]:
+        """Sounds at 8 kHz of words, each ``(samples,)``; arguments as of :meth:`generate`."""
+        words = self.generate(content, speaker)
+        return audio.vocode(words.mel, words.frames.tolist())
+
+    def pictures(self, batch: Speech) -> "dict[str, Figure]":
+        """Reconstructions under real speech; every code's voice under that of its speaker, and the mean vector's."""
+        from zoo.plots import heat_map, spectrograms
+
+        digits = torch.arange(self.contents, device=self.device)
+        chosen = torch.stack([(batch.content == digit).nonzero()[0, 0] for digit in digits])
+        some = Speech(*(values[chosen] for values in batch))
+        names = [str(digit) for digit in digits.tolist()]
+        rows = {"real": some.mel, "reconstructed": self(some).mel}
+        pictures = {"reconstructions": spectrograms(rows, "Recordings and their reconstructions", names=names)}
+        rows = {}
+        for code, name in self._voices():
+            speaker = self.trainer.datamodule.speakers.index(name)
+            own = [((batch.content == d) & (batch.speaker == speaker)).nonzero()[:1, 0] for d in digits]
+            rows[f"{name}, real"] = batch.mel[torch.cat(own)]
+            rows[f"code {code}"] = self.generate(digits, torch.full_like(digits, code)).mel
+        rows["mean vector"] = self.generate(digits, self.log_prior(digits).exp()).mel
+        pictures["voices"] = spectrograms(rows, "Real speech, and generated with each code", names=names)
+        pictures["prior"] = heat_map(
+            torch.stack([self.code_usage.cpu(), self.prior.mean(0).cpu()]),
+            "Share of recordings (0) and learned prior (1)",
+            "code",
+            "",
+        )
+        return pictures
+
+    def sounds(self, batch: Speech) -> dict[str, Tensor]:
+        """The digits in order: by each speaker, real and generated with its code, and by the mean vector."""
+        digits = torch.arange(self.contents, device=self.device)
+        sounds = {}
+        for code, name in self._voices():
+            own = {r.digit: r.path for r in reversed(self.trainer.datamodule.recordings["test"]) if r.speaker == name}
+            sounds[f"{name}_real"] = in_a_row([load(own[digit]) for digit in sorted(own)])
+            sounds[f"{name}_generated"] = in_a_row(self.speak(digits, torch.full_like(digits, code)))
+        sounds["mean_vector"] = in_a_row(self.speak(digits, self.log_prior(digits).exp()))
+        return sounds
+
+    def _voices(self) -> list[tuple[int, str]]:
+        """Codes and the names of the speakers that they are matched with."""
+        names = self.trainer.datamodule.speakers
+        return [(code, names[speaker]) for code, speaker in enumerate(self.matching.tolist()) if speaker >= 0]
+
+
+def in_a_row(sounds: list[Tensor]) -> Tensor:
+    """``sounds`` one after the other with pauses between, ``(samples,)``."""
+    pause = torch.zeros(PAUSE)
+    return torch.cat([part for sound in sounds for part in (sound.cpu(), pause)])
+
+
+def judged_scores(model: SpeakerGenerator, judge: SpeechJudge, data: SpokenDigits, n: int) -> dict[str, Tensor]:
+    """What ``judge`` says of ``n`` words with drawn speakers; of as many with the mean vector in place of a draw
+    (``mean_``); and of the test recordings after the same vocoder (``real_``).
+
+    - ``digit_accuracy``: share of words that are heard as what they are.
+    - ``code_match``: share whose voice is heard as the speaker that the code is matched with; of the mean vector, the
+      code that would have been drawn.
+    - ``voices_tv``: total variation of the voices heard from the true mixture.
+    - ``hybrid_rate``: share of voices heard as a mix of two.
+    - ``entropy``: of the judgement of the speaker, in nats; of real recordings in ``real_entropy``.
+    """
+    content = torch.arange(n, device=model.device) % model.contents
+    code = model.sample_speaker(content)
+    index = torch.tensor([judge.speakers.index(name) for name in data.speakers], device=model.device)
+    speaker = index[model.matching[code]]
+    truth = torch.zeros(len(judge.speakers), device=model.device)
+    truth[index] = data.proportions().to(model.device)
+    x = data.splits["test"]
+    heard = {
+        "": (judge.listen(model.speak(content, code)), content, speaker),
+        "mean_": (judge.listen(model.speak(content, model.log_prior(content).exp())), content, speaker),
+        "real_": (
+            judge.listen(audio.vocode(x.mel, x.log_frames.exp().round().long().tolist())),
+            x.content,
+            index[x.speaker],
+        ),
+    }
+    scores = {}
+    for kind, (judgement, digit, who) in heard.items():
+        voice = judgement.speaker.argmax(-1)
+        shares = torch.bincount(voice, minlength=len(truth)) / len(voice)
+        scores |= {
+            f"{kind}digit_accuracy": (judgement.digit == digit).float().mean(),
+            f"{kind}code_match": (voice == who).float().mean(),
+            f"{kind}voices_tv": total_variation(shares, truth),
+            f"{kind}hybrid_rate": (judgement.hybrid > 0.5).float().mean(),
+            f"{kind}entropy": judgement.entropy().mean(),
+        }
+    return scores
+
+
+def observe(logits: Tensor, label: Tensor) -> Tensor:
+    """``logits`` ``(batch, speakers)`` where ``label`` ``(batch,)`` is -1; elsewhere all but the label impossible."""
+    other = F.one_hot(label.clamp(min=0), logits.shape[-1]) == 0
+    return logits.masked_fill(other & (label >= 0)[:, None], IMPOSSIBLE)
+
+
+def gaussian_nll(x: Tensor, mean: Tensor, std: float) -> Tensor:
+    """``-log N(x; mean, std)`` in nats, of the shape of ``x``."""
+    return 0.5 * ((x - mean) / std).square() + math.log(std * math.sqrt(2 * math.pi))

@@ -1,0 +1,174 @@
+"""Small convolutional networks over time for spectrograms of speech: mel bands are their channels."""
+
+import itertools
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from zoo.audio import FRAMES, MELS, excitation
+from zoo.config import Configurable
+from zoo.nets.code_layers import check_positive
+
+ACTIVATION = nn.SiLU
+
+
+class SpeechEncoder(Configurable, nn.Module):
+    """Features over time ``(batch, frames, mels + 2)`` to ``(batch, outputs)``.
+
+    Three strided convolutions; then the mean and the standard deviation over time, or each frame by its place.
+
+    Args:
+        outputs: how many numbers.
+        width: of the hidden layers.
+        pool: whether the order of frames is forgotten, which is right for what does not change within a word.
+
+    Raises:
+        ValueError: if a number is less than 1.
+    """
+
+    def __init__(self, *, outputs: int, width: int = 64, pool: bool = True) -> None:
+        super().__init__()
+        check_positive(outputs=outputs, width=width)
+        self.pool = pool
+        self.layers = nn.Sequential(
+            nn.Conv1d(MELS + 2, width, 5, stride=2, padding=2),
+            nn.GroupNorm(1, width),
+            ACTIVATION(),
+            nn.Conv1d(width, width, 5, stride=2, padding=2),
+            ACTIVATION(),
+            nn.Conv1d(width, width, 3, stride=2, padding=1),
+            ACTIVATION(),
+        )
+        features = 2 * width if pool else width * FRAMES // 8
+        self.head = nn.Sequential(nn.Linear(features, width), ACTIVATION(), nn.Linear(width, outputs))
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.layers(x.transpose(1, 2))
+        x = torch.cat([x.mean(-1), x.std(-1)], -1) if self.pool else x.flatten(1)
+        return self.head(x)
+
+
+class Voice(NamedTuple):
+    """What a decoder says of words: the parameters of the distribution of their spectrogram, pitch and length.
+
+    Attributes:
+        envelope: of the log-mel spectrogram, ``(batch, frames, mels)``.
+        ripple: how strongly harmonics stand out of it where it is voiced, not negative, ``(batch, frames, mels)``.
+        pitch: in [-1, 1], ``(batch, frames)``.
+        voiced: logits, ``(batch, frames)``.
+        log_frames: logarithm of the number of frames, ``(batch,)``.
+    """
+
+    envelope: Tensor
+    ripple: Tensor
+    pitch: Tensor
+    voiced: Tensor
+    log_frames: Tensor
+
+    def mel(self, pitch: Tensor, voiced: Tensor) -> Tensor:
+        """The log-mel spectrogram at ``pitch`` where ``voiced``: envelope plus harmonics, ``(batch, frames, mels)``."""
+        return self.envelope + voiced.unsqueeze(-1) * self.ripple * excitation(pitch)
+
+
+class ModulatedBlock(nn.Module):
+    """``x + conv(act(modulate(conv(act(x)))))``: a condition scales and shifts every channel (FiLM).
+
+    Source: Perez et al. 2018, arXiv 1709.07871, equation 2.
+    """
+
+    def __init__(self, width: int, condition: int) -> None:
+        super().__init__()
+        self.before = nn.Conv1d(width, width, 3, padding=1)
+        self.norm = nn.GroupNorm(1, width)
+        self.after = nn.Conv1d(width, width, 3, padding=1)
+        self.modulation = nn.Linear(condition, 2 * width)
+
+    def forward(self, x: Tensor, condition: Tensor) -> Tensor:
+        scale, shift = self.modulation(condition).unsqueeze(-1).chunk(2, 1)
+        hidden = self.norm(self.before(F.silu(x))) * (1 + scale) + shift
+        return x + self.after(F.silu(hidden))
+
+
+class SpeechDecoder(Configurable, nn.Module):
+    """A word, a speaker and a residual to a :class:`Voice`; the speaker modulates every block.
+
+    The spectrogram is an envelope plus the harmonics of a pitch (the source-filter model of speech), so that they are
+    sharp whatever is uncertain about the envelope.
+
+    Args:
+        contents: how many words.
+        speakers: how many speakers; they come one-hot, or as any vector of weights.
+        residual: size of what else there is.
+        width: of the hidden layers.
+        blocks: at each of the resolutions: a quarter, half and all of the frames.
+
+    Raises:
+        ValueError: if a number is less than 1.
+    """
+
+    def __init__(
+        self, *, contents: int = 10, speakers: int, residual: int = 16, width: int = 64, blocks: int = 1
+    ) -> None:
+        super().__init__()
+        check_positive(contents=contents, speakers=speakers, residual=residual, width=width, blocks=blocks)
+        self.width = width
+        self.content = nn.Embedding(contents, width * FRAMES // 4)
+        self.speaker = nn.Linear(speakers, width, bias=False)
+        nn.init.normal_(self.speaker.weight)
+        self.word = nn.Embedding(contents, width)
+        self.residual = nn.Linear(residual, width)
+        self.stages = nn.ModuleList(
+            nn.ModuleList(ModulatedBlock(width, width) for _ in range(blocks)) for _ in range(3)
+        )
+        self.spectrum = nn.Conv1d(width, 2 * MELS, 1)
+        self.prosody = nn.Conv1d(width, 2, 1)
+        self.length = nn.Sequential(nn.Linear(width, width), ACTIVATION(), nn.Linear(width, 1))
+        nn.init.constant_(self.length[-1].bias, 3.9)  # the usual word has 50 frames
+
+    def forward(self, content: Tensor, speaker: Tensor, residual: Tensor) -> Voice:
+        """Words int64 ``(batch,)``, speakers ``(batch, speakers)`` and residuals ``(batch, residual)``."""
+        condition = self.speaker(speaker) + self.residual(residual)
+        x = self.content(content).view(-1, self.width, FRAMES // 4)
+        for i, stage in enumerate(self.stages):
+            if i:
+                x = F.interpolate(x, scale_factor=2)
+            for block in stage:
+                x = block(x, condition)
+        envelope, ripple = self.spectrum(F.silu(x)).transpose(1, 2).chunk(2, -1)
+        pitch, voiced = self.prosody(F.silu(x)).unbind(1)
+        log_frames = self.length(condition + self.word(content)).squeeze(-1)
+        return Voice(envelope, F.softplus(ripple), pitch, voiced, log_frames)
+
+
+class SpeechClassifier(Configurable, nn.Module):
+    """Spectrograms ``(batch, frames, mels)`` to logits ``(batch, contents + speakers + 1)``: of the word, of who says
+    it, and of whether the voice is a mix.
+
+    Four strided two-dimensional convolutions; then mean and maximum over time and bands.
+
+    Args:
+        contents, speakers: how many.
+        channels: of the first convolution; the others have twice and four times as many.
+        dropout: share of features left out in training.
+
+    Raises:
+        ValueError: if a number is out of range.
+    """
+
+    def __init__(self, *, contents: int = 10, speakers: int, channels: int = 24, dropout: float = 0.2) -> None:
+        super().__init__()
+        check_positive(contents=contents, speakers=speakers, channels=channels)
+        if not 0 <= dropout < 1:
+            raise ValueError(f"dropout must be in [0, 1), got {dropout}")
+        widths = [1, channels, 2 * channels, 4 * channels, 4 * channels]
+        layers: list[nn.Module] = []
+        for before, after in itertools.pairwise(widths):
+            layers += [nn.Conv2d(before, after, 3, stride=2, padding=1), nn.BatchNorm2d(after), nn.ReLU()]
+        self.layers = nn.Sequential(*layers)
+        self.head = nn.Sequential(nn.Dropout(dropout), nn.Linear(8 * channels, contents + speakers + 1))
+
+    def forward(self, mel: Tensor) -> Tensor:
+        x = self.layers(mel.unsqueeze(1))
+        return self.head(torch.cat([x.mean((2, 3)), x.amax((2, 3))], -1))
