@@ -7,12 +7,10 @@ from zoo.errors import ZooError
 from zoo.hub import from_pretrained
 
 if TYPE_CHECKING:
-    from torch import Tensor
-
     from zoo.models import ZooModule
 
 
-def export(model: "str | Path | ZooModule", path: str | Path, *, inputs: "tuple[Tensor, ...] | None" = None) -> Path:
+def export(model: "str | Path | ZooModule", path: str | Path, *, inputs: tuple[Any, ...] | None = None) -> Path:
     """Write ``forward`` of ``model`` in ``eval()`` to a ``.pt2`` file, once it is known to compute the same.
 
     ``torch.export.load(path).module()`` is the function again, in any program with PyTorch, for any batch size. What
@@ -21,8 +19,8 @@ def export(model: "str | Path | ZooModule", path: str | Path, *, inputs: "tuple[
     Args:
         model: a model, or what :func:`zoo.from_pretrained` takes.
         path: of the file; written whole or not at all.
-        inputs: of ``forward``, at least two examples each, the batch first; the default is the model's own
-            ``example_input_array``.
+        inputs: of ``forward``, tensors or nested tuples of them, at least two examples each, the batch first; the
+            default is the model's own ``example_input_array``, what ``forward`` takes or a plain tuple of that.
 
     Returns:
         ``path``.
@@ -32,6 +30,7 @@ def export(model: "str | Path | ZooModule", path: str | Path, *, inputs: "tuple[
             written.
     """
     import torch
+    from torch.utils._pytree import tree_map
 
     from zoo.checkpointing import atomic
 
@@ -41,11 +40,11 @@ def export(model: "str | Path | ZooModule", path: str | Path, *, inputs: "tuple[
         example: Any = model.example_input_array
         if example is None:
             raise ZooError(f"{type(model).__name__} has no example_input_array: give export the inputs of its forward")
-        inputs = tuple(example) if isinstance(example, (tuple, list)) else (example,)
+        inputs = example if type(example) is tuple else (example,)  # a named tuple is a single argument
     training = model.training
     try:
         program = torch.export.export(
-            model.eval(), inputs, dynamic_shapes=tuple({0: torch.export.Dim("batch", min=1)} for _ in inputs)
+            model.eval(), inputs, dynamic_shapes=tree_map(lambda _: {0: torch.export.Dim("batch", min=1)}, inputs)
         )
     except Exception as error:  # the exporter has many error classes of its own
         raise ZooError(f"{type(model).__name__} cannot be exported: {' '.join(str(error).split())[:300]}") from error
@@ -59,11 +58,12 @@ def export(model: "str | Path | ZooModule", path: str | Path, *, inputs: "tuple[
     return Path(path)
 
 
-def _compare(model: "ZooModule", exported: Any, inputs: "tuple[Tensor, ...]") -> None:
+def _compare(model: "ZooModule", exported: Any, inputs: tuple[Any, ...]) -> None:
     """Raise ``ZooError`` unless ``exported`` gives what ``model`` gives, on a batch of another size and order."""
     import torch
+    from torch.utils._pytree import tree_map
 
-    others = tuple(value[torch.arange(2 * len(value) + 1) % len(value)].flip(0) for value in inputs)
+    others = tree_map(lambda value: value[torch.arange(2 * len(value) + 1) % len(value)].flip(0), inputs)
     training = model.training
     with torch.no_grad():
         expected, got = model.eval()(*others), exported(*others)
