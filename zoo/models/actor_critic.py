@@ -65,9 +65,9 @@ class ActorCritic(ZooModule):
         critic: Critic,
         relaxation: Relaxation,
         optimizer: AdamW,
-        updates: int = 4,
-        batch_size: int = 128,
-        target_rate: float = 0.02,
+        updates: int = 2,
+        batch_size: int = 256,
+        target_rate: float = 0.05,
         entropy_weight: float = 0.1,
         target_entropy: float | None = None,
         max_grad_norm: float | None = None,
@@ -110,7 +110,7 @@ class ActorCritic(ZooModule):
 
         self.automatic_optimization = False
         self.steps_per_batch = updates
-        self.progress = ("return", "steps_per_second")
+        self.progress, self.curves = ("return", "steps_per_second"), ("entropy",)
         self.monitor = "val/neg_return"
         self.mode_returns, self.sampled_returns = EpisodeReturns(), EpisodeReturns()
 
