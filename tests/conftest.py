@@ -1,8 +1,10 @@
 """What the tests share."""
 
 import os
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -45,6 +47,23 @@ def run_script(name: str, *arguments: str, cwd: Path | None = None, **environmen
         text=True,
         timeout=300,
     )
+
+
+def start_and_kill(folder: Path, *options: str, at_step: int, **environment: str) -> None:
+    """Start a run in ``folder`` and ``kill -9`` it once it has written a checkpoint of ``at_step`` or later."""
+    process = subprocess.Popen(
+        [sys.executable, str(ROOT / "scripts/train.py"), *options, f"run={folder}"],
+        cwd=ROOT,
+        env=os.environ | {"OMP_NUM_THREADS": "1"} | environment,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    deadline = time.time() + 120
+    while not any(int(path.stem[5:]) >= at_step for path in (folder / "checkpoints").glob("step-*.ckpt")):
+        assert process.poll() is None and time.time() < deadline
+        time.sleep(0.01)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
 
 
 SMALL = (  # a run of a few seconds

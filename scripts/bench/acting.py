@@ -1,8 +1,8 @@
-"""Environment steps per second: the actor-critic through the Trainer, in a plain loop, and stable-baselines3's DQN.
+"""Environment steps per CPU-second: the actor-critic through the Trainer, in a plain loop, and stable-baselines3's DQN.
 
     python scripts/bench/acting.py [option=value ...]     options as for scripts/train.py
 
-In turns, so that a busy machine slows each down alike:
+In turns, on one thread and in CPU-seconds, as a machine may have other things to do:
 
 - Trainer: what ``scripts/train.py`` builds, its callbacks, checkpoints and CSV logger included, without evaluation;
 - plain loop: the same networks, environments, replay and updates, and nothing else;
@@ -12,30 +12,26 @@ In turns, so that a busy machine slows each down alike:
 
 import statistics
 import sys
-import tempfile
 import time
 import warnings
 from collections.abc import Callable
-from pathlib import Path
 
 import torch
+from timing import in_turns, print_ratios, trainer_seconds
 from torch import nn
 
-from zoo import callbacks
-from zoo.checkpointing import ResumeCheckpoints
 from zoo.cli.options import compose, plain
-from zoo.cli.trainer import build_trainer
 from zoo.config import from_config
-from zoo.loggers import CSVLogger
 from zoo.runs import set_up_logging
 
 ROUNDS = 5
-TICKS = 75  # steps of every environment
+TICKS = 100  # steps of every environment
 
 
 def main() -> None:
     warnings.filterwarnings("ignore")
     set_up_logging(None)
+    torch.set_num_threads(1)
     overrides = ["model=actor_critic", "logger=csv", "trainer.accelerator=cpu", "run=unused", *sys.argv[1:]]
     config = plain(compose(overrides))
     updates, envs = config["model"]["updates"], config["data"]["envs"]
@@ -43,52 +39,21 @@ def main() -> None:
     config["trainer"] |= {"enable_progress_bar": False}
     config["data"]["epoch_steps"] = 10**9
     ways: dict[str, Callable[[], float]] = {
-        "Trainer": lambda: trainer_seconds(config),
-        "plain loop": lambda: loop_seconds(config),
+        "Trainer": lambda: envs / trainer_seconds(config, now=time.process_time),
+        "plain loop": lambda: TICKS * envs / loop_seconds(config),
     }
     try:
         import stable_baselines3  # noqa: F401
 
-        ways["DQN"] = lambda: dqn_seconds(config)
+        ways["DQN"] = lambda: TICKS * envs / dqn_seconds(config)
     except ImportError:
         print("stable-baselines3 is not installed: no comparison with it")
-    rates: dict[str, list[float]] = {name: [] for name in ways}
-    for _ in range(ROUNDS):
-        for name, seconds in ways.items():
-            rates[name].append(TICKS * envs / seconds())
-    threads = torch.get_num_threads()
-    print(f"{ROUNDS} rounds of {TICKS * envs} steps, {updates} updates in {envs} steps, {threads} threads\n")
+    rates = in_turns(ways, ROUNDS)
+    batch = config["model"]["batch_size"]
+    print(f"{ROUNDS} rounds of {TICKS * envs} steps, {updates} updates of {batch} in {envs} steps\n")
     for name, values in rates.items():
-        print(f"{name:<12} {statistics.median(values):8.0f} steps/s")
-    for name in list(ways)[1:]:
-        ratios = [a / b for a, b in zip(rates["Trainer"], rates[name])]
-        print(f"Trainer / {name}: {statistics.median(ratios):.2f}  ({min(ratios):.2f} to {max(ratios):.2f})")
-
-
-class Clock(callbacks.SeedEachBatch):
-    """Times the steps without set-up, tear-down and the steps before learning."""
-
-    def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx) -> None:
-        if batch_idx == 0:
-            self.start = time.perf_counter()
-
-    def on_train_end(self, *_: object) -> None:
-        self.seconds = (time.perf_counter() - self.start) * TICKS / (TICKS - 1)
-
-
-def trainer_seconds(config: dict) -> float:
-    clock = Clock(config["seed"])
-    with tempfile.TemporaryDirectory() as folder:
-        parts = [
-            clock,
-            from_config(config["annealing"]),
-            callbacks.LogMetrics(),
-            ResumeCheckpoints(Path(folder), every_n_steps=config["checkpoint_every_n_steps"]),
-        ]
-        logger = CSVLogger(Path(folder) / "metrics.csv")
-        trainer = build_trainer(config["trainer"], parts, logger=[logger], default_root_dir=folder)
-        trainer.fit(from_config(config["model"]), from_config(config["data"]))
-    return clock.seconds
+        print(f"{name:<12} {statistics.median(values):8.0f} steps/CPU-s")
+    print_ratios(rates, "Trainer", list(ways)[1:])
 
 
 def loop_seconds(config: dict) -> float:
@@ -98,19 +63,19 @@ def loop_seconds(config: dict) -> float:
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
     optimizer = model.optimizer.configure(trained, 1e9)["optimizer"]
     followers, leaders = list(model.target_critic.parameters()), list(model.critic.parameters())
-    experience.collect(model.act)
-    start = time.perf_counter()
+    experience.collect(model.explore)
+    start = time.process_time()
     for _ in range(TICKS):
-        experience.collect(model.act)
-        for _ in range(model.updates):
-            batch = experience.sample(model.batch_size)
-            terms = model.critic_terms(batch) | model.actor_terms(model.observe(batch.observation))
+        experience.collect(model.explore)
+        batch = experience.sample(model.updates * model.batch_size)
+        targets = model.targets(batch).split(model.batch_size)
+        for part, target in zip(batch.split(model.batch_size), targets):
             optimizer.zero_grad()
-            (terms["critic_loss"].mean() + terms["actor_loss"].mean()).backward()
+            model.terms(part, target)["loss"].backward()
             optimizer.step()
             with torch.no_grad():
                 torch._foreach_lerp_(followers, leaders, model.target_rate)
-    return time.perf_counter() - start
+    return time.process_time() - start
 
 
 def dqn_seconds(config: dict) -> float:
@@ -130,9 +95,9 @@ def dqn_seconds(config: dict) -> float:
         device="cpu",
     )
     agent.learn(data["start"])
-    start = time.perf_counter()
+    start = time.process_time()
     agent.learn(TICKS * data["envs"], reset_num_timesteps=False)
-    return time.perf_counter() - start
+    return time.process_time() - start
 
 
 if __name__ == "__main__":

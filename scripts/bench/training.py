@@ -17,26 +17,20 @@ The two ways to feed are also measured alone: what a network that costs nothing 
 
 import statistics
 import sys
-import tempfile
 import time
 import warnings
 from collections.abc import Callable, Iterable
-from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-from lightning import LightningModule
+from timing import in_turns, print_ratios, trainer_seconds
 from torch import Tensor
 from torch.utils.data import DataLoader
 from torchvision import datasets, transforms
 
-from zoo import callbacks
-from zoo.checkpointing import ResumeCheckpoints
 from zoo.cli.options import compose, plain
-from zoo.cli.trainer import build_trainer
 from zoo.config import from_config
 from zoo.data import sources
-from zoo.loggers import CSVLogger
 from zoo.runs import set_up_logging
 
 ROUNDS = 5
@@ -51,49 +45,20 @@ def main() -> None:
     data = from_config(config["data"])
     data.setup()
     batch_size = config["data"]["batch_size"]
+    images = STEPS * batch_size
     ways: dict[str, Callable[[], float]] = {
-        "Trainer": lambda: trainer_seconds(config, data),
-        "plain loop": lambda: loop_seconds(config, data.train_dataloader()),
-        "DataLoader loop": lambda: loop_seconds(config, torchvision_batches(config)),
-        "reference loop": lambda: reference_seconds(config, torchvision_batches(config)),
-        "in-memory data alone": lambda: feed_seconds(data.train_dataloader()),
-        "DataLoader alone": lambda: feed_seconds(torchvision_batches(config)),
+        "Trainer": lambda: batch_size / trainer_seconds(config, data),
+        "plain loop": lambda: images / loop_seconds(config, data.train_dataloader()),
+        "DataLoader loop": lambda: images / loop_seconds(config, torchvision_batches(config)),
+        "reference loop": lambda: images / reference_seconds(config, torchvision_batches(config)),
+        "in-memory data alone": lambda: images / feed_seconds(data.train_dataloader()),
+        "DataLoader alone": lambda: images / feed_seconds(torchvision_batches(config)),
     }
-    rates: dict[str, list[float]] = {name: [] for name in ways}
-    for _ in range(ROUNDS):
-        for name, seconds in ways.items():
-            rates[name].append(STEPS * batch_size / seconds())
+    rates = in_turns(ways, ROUNDS)
     print(f"{ROUNDS} rounds of {STEPS} steps, batch {batch_size}, {torch.get_num_threads()} threads\n")
     for name, values in rates.items():
         print(f"{name:<20} {statistics.median(values):8.0f} images/s")
-    for name in ("plain loop", "DataLoader loop", "reference loop"):
-        ratios = [a / b for a, b in zip(rates["Trainer"], rates[name])]
-        print(f"Trainer / {name}: {statistics.median(ratios):.2f}  ({min(ratios):.2f} to {max(ratios):.2f})")
-
-
-class Clock(callbacks.SeedEachBatch):
-    """Times the steps without set-up and tear-down."""
-
-    def on_train_start(self, *_: object) -> None:
-        self.start = time.perf_counter()
-
-    def on_train_end(self, *_: object) -> None:
-        self.seconds = time.perf_counter() - self.start
-
-
-def trainer_seconds(config: dict, data: LightningModule) -> float:
-    clock = Clock(config["seed"])
-    with tempfile.TemporaryDirectory() as folder:
-        parts = [
-            clock,
-            from_config(config["annealing"]),
-            callbacks.LogMetrics(),
-            ResumeCheckpoints(Path(folder), every_n_steps=config["checkpoint_every_n_steps"]),
-        ]
-        logger = CSVLogger(Path(folder) / "metrics.csv")
-        trainer = build_trainer(config["trainer"], parts, logger=[logger], default_root_dir=folder)
-        trainer.fit(from_config(config["model"]), data)
-    return clock.seconds
+    print_ratios(rates, "Trainer", ["plain loop", "DataLoader loop", "reference loop"])
 
 
 def loop_seconds(config: dict, batches: Iterable[tuple[Tensor, Tensor]]) -> float:

@@ -1,11 +1,7 @@
 """The actor-critic through the command line: trained, killed, resumed, played, published."""
 
-import os
 import re
-import signal
-import subprocess
 import sys
-import time
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +10,7 @@ import torch
 from PIL import Image
 
 import tests.toys  # noqa: F401  (registers them)
-from tests.conftest import ROOT, run_script
+from tests.conftest import ROOT, run_script, start_and_kill
 from zoo import hub
 from zoo.checkpointing import newest_checkpoint
 from zoo.cli import train as cli
@@ -105,26 +101,9 @@ def equal(a, b) -> bool:
     return torch.equal(a, b) if isinstance(a, torch.Tensor) else a == b
 
 
-def start_and_kill(folder: Path, *options: str, at_step: int) -> None:
-    """Start a run and ``kill -9`` it as soon as it has written a checkpoint of ``at_step`` or later."""
-    process = subprocess.Popen(
-        [sys.executable, str(ROOT / "scripts/train.py"), *SMALL, *options, f"run={folder}"],
-        cwd=ROOT,
-        env=os.environ | {"OMP_NUM_THREADS": "1"},
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
-    deadline = time.time() + 120
-    while not any(int(path.stem[5:]) >= at_step for path in (folder / "checkpoints").glob("step-*.ckpt")):
-        assert process.poll() is None and time.time() < deadline
-        time.sleep(0.01)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
-
-
 def test_a_killed_run_ends_in_the_same_bits(run, tmp_path):
     options = ("relaxation=reinforce", "annealing=linear")
-    start_and_kill(tmp_path / "run", *options, at_step=52)  # in the second epoch
+    start_and_kill(tmp_path / "run", *SMALL, *options, at_step=52)  # in the second epoch
     result = run_script("train", *SMALL, *options, f"run={tmp_path / 'run'}")
     assert result.returncode == 0 and "resuming from" in result.stdout, result.stdout
     assert not re.findall(r".*(?:[Ww]arn|[Dd]eprecat).*", result.stdout)

@@ -1,18 +1,15 @@
 """Runs through the command line, as a user has them: trained, killed, resumed, damaged, scored, published."""
 
 import json
-import os
 import re
-import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
 import torch
 
-from tests.conftest import ROOT, SMALL, run_script
+from tests.conftest import ROOT, SMALL, run_script, start_and_kill
 from zoo import hub
 from zoo.checkpointing import newest_checkpoint
 from zoo.cli import train as cli
@@ -143,23 +140,6 @@ def uninterrupted(tmp_path_factory, mnist_root) -> RunFolder:
     return RunFolder(folder)
 
 
-def start_and_kill(folder: Path, data: str, *, at_step: int) -> None:
-    """Start the long run and ``kill -9`` it as soon as it has written a checkpoint of ``at_step`` or later."""
-    process = subprocess.Popen(
-        [sys.executable, str(ROOT / "scripts/train.py"), *LONG, f"run={folder}"],
-        cwd=ROOT,
-        env=os.environ | {"OMP_NUM_THREADS": "1", "ZOO_DATA_DIR": data},
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
-    deadline = time.time() + 120
-    while not any(int(path.stem[5:]) >= at_step for path in (folder / "checkpoints").glob("step-*.ckpt")):
-        assert process.poll() is None and time.time() < deadline
-        time.sleep(0.01)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
-
-
 def same_weights(a: Path, b: Path) -> bool:
     a, b = (torch.load(path, weights_only=True) for path in (a, b))
     pairs = [(a["state_dict"][name], b["state_dict"][name]) for name in a["state_dict"]]
@@ -173,7 +153,7 @@ def test_killed_runs_end_in_the_same_bits(tmp_path, mnist_root, uninterrupted):
     """Killed in the first epoch, after it, and after the last one, before the test; then finished."""
     folder = tmp_path / "run"
     for step in (8, 15, 45):
-        start_and_kill(folder, mnist_root, at_step=step)
+        start_and_kill(folder, *LONG, at_step=step, ZOO_DATA_DIR=mnist_root)
     result = run_script("train", *LONG, f"run={folder}", ZOO_DATA_DIR=mnist_root)
     assert result.returncode == 0 and "resuming from" in result.stdout, result.stdout
     resumed = RunFolder(folder)
@@ -187,7 +167,7 @@ def test_killed_runs_end_in_the_same_bits(tmp_path, mnist_root, uninterrupted):
 
 def test_a_truncated_checkpoint_is_named_and_the_one_before_it_used(tmp_path, mnist_root, uninterrupted):
     folder = tmp_path / "run"
-    start_and_kill(folder, mnist_root, at_step=12)
+    start_and_kill(folder, *LONG, at_step=12, ZOO_DATA_DIR=mnist_root)
     older, newest = sorted((folder / "checkpoints").glob("step-*.ckpt"))
     newest.write_bytes(newest.read_bytes()[:-1000])
     result = run_script("train", *LONG, f"run={folder}", ZOO_DATA_DIR=mnist_root)

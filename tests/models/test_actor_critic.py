@@ -76,7 +76,8 @@ def test_targets_are_soft_values_and_stop_at_terminations():
         q = model.target_critic(batch.following, every).amin(0)
         target = batch.reward + batch.discount * (p * (q - 0.3 * p.log())).sum(1)
     chosen = model.critic(batch.observation, F.one_hot(batch.action, 3).float().unsqueeze(1)).squeeze(2)
-    terms = model.critic_terms(batch)
+    assert torch.allclose(model.targets(batch), target, atol=1e-5)
+    terms = model.critic_terms(batch, target)
     assert torch.allclose(terms["critic_loss"], ((chosen - target) ** 2).sum(0), atol=1e-5)
     assert torch.equal(target[batch.discount == 0], batch.reward[batch.discount == 0])
 
@@ -87,7 +88,7 @@ def test_the_actor_does_not_train_the_critic_nor_the_critic_the_actor():
     assert all(parameter.grad is None for parameter in model.critic.parameters())
     assert all(parameter.requires_grad for parameter in model.critic.parameters())
     model.zero_grad()
-    model.critic_terms(batch)["critic_loss"].mean().backward()
+    model.critic_terms(batch, model.targets(batch))["critic_loss"].mean().backward()
     assert all(parameter.grad is None for parameter in model.policy.parameters())
     assert all(parameter.grad is not None for parameter in model.critic.parameters())
     assert all(parameter.grad is None for parameter in model.target_critic.parameters())
@@ -100,7 +101,7 @@ def test_every_relaxation_runs(name, actions):
     batch = transitions(actions=actions)
     for _ in range(2):  # some learn from the first call
         loss = model.actor_terms(batch.observation)["actor_loss"].mean()
-        loss = loss + model.critic_terms(batch)["critic_loss"].mean()
+        loss = loss + model.critic_terms(batch, model.targets(batch))["critic_loss"].mean()
     assert torch.isfinite(loss) and gradient(model, loss).norm() > 0
     assert all(value.isfinite() for value in model.diagnose(batch.observation).values())
 
@@ -181,6 +182,30 @@ def test_bytes_are_scaled():
     model = make(observation=(6, 5, 3))
     assert model.observe(torch.full((1, 6, 5, 3), 255, dtype=torch.uint8)).max() == 1
     assert model.act(torch.zeros(2, 6, 5, 3, dtype=torch.uint8)).shape == (2, 1)
+
+
+def test_observations_are_normalised_by_what_was_explored():
+    model = make(observation=(2,), normalize=True)
+    seen = torch.randn(60, 2) * torch.tensor([3.0, 0.1]) + torch.tensor([5.0, -1.0])
+    for part in seen.split(20):
+        model.explore(part)
+    model.act(torch.zeros(100, 2))  # an evaluation leaves the statistics alone
+    assert model.normalizer.count == 60
+    assert torch.allclose(model.normalizer.mean, seen.mean(0), atol=1e-5)
+    assert torch.allclose(model.normalizer.variance, seen.var(0, correction=0), rtol=1e-4)
+    x = model.observe(seen)
+    assert torch.allclose(x.mean(0), torch.zeros(2), atol=1e-4) and torch.allclose(x.std(0), torch.ones(2), atol=0.02)
+    assert model.observe(torch.full((1, 2), 1e6)).tolist() == [[10.0, 10.0]]
+    batch = transitions(observation=(2,))  # what is learned from is seen in the same way
+    expected = batch.reward + batch.discount * model.soft_value(model.normalizer(batch.following))
+    assert torch.equal(model.targets(batch), expected)
+
+
+def test_parts_of_a_batch_have_the_targets_of_the_whole():
+    model, batch = make(), transitions()
+    whole = model.targets(batch)
+    parts = [model.targets(part) for part in batch.split(4)]
+    assert [len(part) for part in parts] == [4, 2] and torch.allclose(torch.cat(parts), whole, atol=1e-5)
 
 
 def test_a_film_is_made_where_it_can_be():

@@ -59,7 +59,7 @@ class Pictures(Callback):
 
 
 def save_curves(metrics: Path, path: Path, trainer: Trainer) -> None:
-    """Draw the losses, tau and the learning rate of a run from its ``metrics.csv``."""
+    """Draw the losses, what else the module names, tau and the learning rate of a run from its ``metrics.csv``."""
     from zoo.loggers import read_metrics
     from zoo.plots import curves
 
@@ -71,6 +71,8 @@ def save_curves(metrics: Path, path: Path, trainer: Trainer) -> None:
         for loss in losses
         if all(f"{stage}/{loss}" in series for stage in stages)
     }
+    more = getattr(trainer.lightning_module, "curves", ())
+    panels |= {name: {"train": series[f"train/{name}"]} for name in more if f"train/{name}" in series}
     panels |= {name: {name: series[name]} for name in sorted(series) if name == "lr" or name.startswith("tau")}
     if panels:  # a short run may not have logged anything
         save_picture(curves(panels, "step"), path, trainer)

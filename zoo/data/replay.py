@@ -28,6 +28,10 @@ class Transitions:
     discount: Tensor
     following: Tensor
 
+    def split(self, size: int) -> "list[Transitions]":
+        """Batches of ``size``, the last one of what is left."""
+        return [Transitions(*parts) for parts in zip(*(value.split(size) for value in vars(self).values()))]
+
 
 class Replay:
     """The last transitions of every copy: a ring of tensors ``(rows, envs, ...)`` on the training device.

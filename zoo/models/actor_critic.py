@@ -25,7 +25,7 @@ from zoo.data.replay import Transitions
 from zoo.errors import ZooError
 from zoo.metrics import EpisodeReturns
 from zoo.models.base import ZooModule
-from zoo.nets import Critic, Policy
+from zoo.nets import Critic, Policy, RunningNorm
 from zoo.optim import AdamW
 from zoo.relaxations import Exact, Relaxation
 from zoo.relaxations.base import mask_logits
@@ -54,6 +54,7 @@ class ActorCritic(ZooModule):
         entropy_weight: alpha, what a nat of entropy is worth in rewards. With ``target_entropy`` its first value.
         target_entropy: share of the largest possible entropy, in (0, 1), that alpha is adjusted to; null to keep it.
         max_grad_norm: gradients are scaled down to this norm; null for no limit.
+        normalize: whether the networks see observations by their running mean and standard deviation.
 
     Raises:
         ValueError: if a number is out of range.
@@ -66,12 +67,13 @@ class ActorCritic(ZooModule):
         critic: Critic,
         relaxation: Relaxation,
         optimizer: AdamW,
-        updates: int = 4,
-        batch_size: int = 128,
-        target_rate: float = 0.02,
+        updates: int = 2,
+        batch_size: int = 256,
+        target_rate: float = 0.05,
         entropy_weight: float = 0.1,
         target_entropy: float | None = None,
         max_grad_norm: float | None = None,
+        normalize: bool = False,
     ) -> None:
         super().__init__()
         if updates < 1 or batch_size < 1 or not 0 < target_rate <= 1:
@@ -93,7 +95,9 @@ class ActorCritic(ZooModule):
         log_alpha = torch.tensor(math.log(entropy_weight) if entropy_weight else -math.inf)
         self.log_alpha = nn.Parameter(log_alpha, requires_grad=target_entropy is not None)
 
-        self.spaces = Spaces(tuple(policy.arguments["observation"]), tuple(policy.arguments["actions"]))
+        observation = policy.arguments["observation"]
+        self.normalizer = RunningNorm(observation) if normalize else nn.Identity()
+        self.spaces = Spaces(tuple(observation), tuple(policy.arguments["actions"]))
         actions, categories = self.spaces.actions, max(self.spaces.actions)
         self.largest_entropy = sum(math.log(n) for n in actions)
         # Choices of different sizes: which options there are. None if all have the same number.
@@ -108,7 +112,7 @@ class ActorCritic(ZooModule):
 
         self.automatic_optimization = False
         self.steps_per_batch = updates
-        self.progress = ("return", "steps_per_second")
+        self.progress, self.curves = ("return", "steps_per_second"), ("entropy",)
         self.monitor = "val/neg_return"
         self.mode_returns, self.sampled_returns = EpisodeReturns(), EpisodeReturns()
 
@@ -122,11 +126,15 @@ class ActorCritic(ZooModule):
         entropy = self.relaxation.entropy(logits, self.mask).sum(-1)
         return {"actor_loss": cost - self.log_alpha.exp().detach() * entropy, "entropy": entropy}
 
-    def critic_terms(self, batch: Transitions) -> dict[str, Tensor]:
-        """The critics' squared error, summed over members, and the value of the action taken, each ``(batch,)``."""
-        target = batch.reward + batch.discount * self.soft_value(self.observe(batch.following))
+    def critic_terms(self, batch: Transitions, target: Tensor) -> dict[str, Tensor]:
+        """The critics' squared error to ``target`` ``(batch,)``, summed over members, and the values, ``(batch,)``."""
         q = self.critic(self.observe(batch.observation), self.one_hot(batch.action).unsqueeze(1)).squeeze(2)
-        return {"critic_loss": ((q - target) ** 2).sum(0), "q": q.mean(0)}
+        return {"critic_loss": (q - target).square().sum(0), "q": q.detach().mean(0)}
+
+    @torch.no_grad()
+    def targets(self, batch: Transitions) -> Tensor:
+        """What the critics should say of ``batch``: its rewards and the soft value of what follows, ``(batch,)``."""
+        return batch.reward + batch.discount * self.soft_value(self.observe(batch.following))
 
     @torch.no_grad()
     def soft_value(self, observation: Tensor) -> Tensor:
@@ -147,7 +155,7 @@ class ActorCritic(ZooModule):
 
     def value(self, observation: Tensor, action: Tensor) -> Tensor:
         """``Q(s, a)``, the smallest of the members, ``(batch,)``, of actions ``(batch, choices, categories)``."""
-        return self.critic(observation, action.unsqueeze(1)).amin(0).squeeze(1)
+        return self.critic(observation, action.unsqueeze(1)).min(0).values.squeeze(1)
 
     def probabilities(self, logits: Tensor) -> Tensor:
         """Of every action, ``(batch, combinations)``."""
@@ -155,8 +163,8 @@ class ActorCritic(ZooModule):
         return (p * self.every_action).sum(-1).prod(-1)
 
     def observe(self, observation: Tensor) -> Tensor:
-        """Observations as the environment gives them, as float32; bytes scaled to [0, 1]."""
-        return observation.float() / 255 if observation.dtype == torch.uint8 else observation.float()
+        """Observations as the environment gives them to what the networks see, float32; bytes become [0, 1]."""
+        return self.normalizer(as_float(observation))
 
     def one_hot(self, action: Tensor) -> Tensor:
         """int64 ``(batch, choices)`` to ``(batch, choices, categories)``."""
@@ -184,9 +192,8 @@ class ActorCritic(ZooModule):
     def training_step(self, experience: Experience, batch_idx: int) -> dict[str, Tensor]:
         if self._clock is None:
             self._clock = time.perf_counter(), experience.env_steps
-        experience.collect(self.act)
-        for _ in range(self.updates):
-            values = self.update(experience.sample(self.batch_size))
+        experience.collect(self.explore)
+        values = self.learn(experience.sample(self.updates * self.batch_size))
         if self.trainer.is_last_batch:
             diagnosis = self.diagnose(self.observe(experience.sample(self.batch_size).observation))
             diagnosis = {f"train/{name}": value for name, value in diagnosis.items()}
@@ -199,26 +206,36 @@ class ActorCritic(ZooModule):
             "steps_per_second": torch.tensor((experience.env_steps - from_step) / (time.perf_counter() - began)),
         }
 
-    def update(self, batch: Transitions) -> dict[str, Tensor]:
-        """One gradient step of actor, critics and, if it is adjusted, alpha, all on the same weights."""
+    def learn(self, batch: Transitions) -> dict[str, Tensor]:
+        """Gradient steps on ``batch``, ``batch_size`` transitions each; the means of the last one.
+
+        The targets of all of them are computed at once, before the first: for small networks the number of calls is
+        what costs, and the target critic hardly moves in a few steps.
+        """
         optimizer, schedule = self.optimizers(), self.lr_schedulers()
-        terms = self.critic_terms(batch) | self.actor_terms(self.observe(batch.observation))
-        values = {name: value.mean() for name, value in terms.items()}
-        loss = values["actor_loss"] + values["critic_loss"]
+        followers: list[Tensor] = list(self.target_critic.parameters())
+        leaders: list[Tensor] = list(self.critic.parameters())
+        targets = self.targets(batch).split(self.batch_size)
+        for part, target in zip(batch.split(self.batch_size), targets):
+            terms = self.terms(part, target)
+            optimizer.zero_grad()
+            self.manual_backward(terms["loss"])
+            if self.max_grad_norm is not None:
+                self.clip_gradients(optimizer, self.max_grad_norm, "norm")
+            optimizer.step()
+            schedule.step()
+            with torch.no_grad():
+                torch._foreach_lerp_(followers, leaders, self.target_rate)
+        return {name: term.detach().mean() for name, term in terms.items()} | {"alpha": self.log_alpha.exp()}
+
+    def terms(self, batch: Transitions, target: Tensor) -> dict[str, Tensor]:
+        """The ``loss`` of actor, critics and, if it is adjusted, alpha, all at the same weights, and its parts."""
+        terms = self.critic_terms(batch, target) | self.actor_terms(self.observe(batch.observation))
+        loss = (terms["actor_loss"] + terms["critic_loss"]).mean()
         if self.target_entropy is not None:  # more alpha while there is too little entropy
-            excess = values["entropy"].detach() - self.target_entropy * self.largest_entropy
+            excess = terms["entropy"].detach().mean() - self.target_entropy * self.largest_entropy
             loss = loss + self.log_alpha.exp() * excess
-        optimizer.zero_grad()
-        self.manual_backward(loss)
-        if self.max_grad_norm is not None:
-            self.clip_gradients(optimizer, self.max_grad_norm, "norm")
-        optimizer.step()
-        schedule.step()
-        with torch.no_grad():
-            followers: list[Tensor] = list(self.target_critic.parameters())
-            leaders: list[Tensor] = list(self.critic.parameters())
-            torch._foreach_lerp_(followers, leaders, self.target_rate)
-        return {"loss": loss, "alpha": self.log_alpha.exp(), **values}
+        return {"loss": loss, **terms}
 
     def validation_step(self, trial: Trial, batch_idx: int) -> dict[str, Tensor]:
         return self._evaluate(trial)
@@ -262,6 +279,12 @@ class ActorCritic(ZooModule):
     def forward(self, observation: Tensor) -> Tensor:
         """Observations, as the environment gives them, to logits ``(batch, choices, categories)``."""
         return self.policy(self.observe(observation))
+
+    def explore(self, observation: Tensor) -> Tensor:
+        """Actions to learn from. Observations ``(batch, *observation)`` seen here set the running mean."""
+        if isinstance(self.normalizer, RunningNorm):
+            self.normalizer.update(as_float(observation))
+        return self.act(observation)
 
     @torch.no_grad()
     def act(self, observation: Tensor, *, mode: bool = False) -> Tensor:
@@ -309,6 +332,10 @@ class ActorCritic(ZooModule):
     def _values(self, observation: Tensor) -> Tensor:
         """``Q(s, a)`` of every action, ``(batch, combinations)``."""
         return self.critic(observation, self.every_action).amin(0)
+
+
+def as_float(observation: Tensor) -> Tensor:
+    return observation.float() / 255 if observation.dtype == torch.uint8 else observation.float()
 
 
 @contextmanager

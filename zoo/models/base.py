@@ -37,6 +37,8 @@ class ZooModule(Configurable, LightningModule):
     monitor: str
     progress: tuple[str, ...] = ("loss",)
     """Which of the values that a training step returns the progress bar shows."""
+    curves: tuple[str, ...] = ()
+    """Values of training that the picture of the curves shows beside those that validation has too."""
     steps_per_batch: int = 1
     """Steps of the optimiser in one training batch; more than 1 where the module makes them itself."""
 

@@ -1,6 +1,6 @@
 """Encoders and decoders, policies and critics: plain modules that the models are given."""
 
-from zoo.nets.agents import Critic, Policy
+from zoo.nets.agents import Critic, Policy, RunningNorm
 from zoo.nets.conv import ConvDecoder, ConvEncoder
 from zoo.nets.mlp import MLPDecoder, MLPEncoder
 from zoo.nets.pointer import LSTMEncoder, PointerDecoder, TransformerEncoder
@@ -15,6 +15,7 @@ __all__ = [
     "MLPEncoder",
     "PointerDecoder",
     "Policy",
+    "RunningNorm",
     "SpeechClassifier",
     "SpeechDecoder",
     "SpeechEncoder",

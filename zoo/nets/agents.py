@@ -10,7 +10,7 @@ from itertools import pairwise
 from typing import Literal
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor, distributed, nn
 
 from zoo.config import Configurable
 from zoo.nets.code_layers import check_positive
@@ -143,6 +143,47 @@ class MemberLinear(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         x = x.expand(len(self.weight), -1, -1)
         return torch.bmm(x, self.weight) if self.bias is None else torch.baddbmm(self.bias, x, self.weight)
+
+
+class RunningNorm(nn.Module):
+    """Observations less their running mean, by their running standard deviation, each entry by itself.
+
+    The statistics are buffers: they are in the checkpoints. With several processes they are of all of them.
+
+    Args:
+        observation: shape of an observation.
+        limit: of the absolute value of what comes out.
+    """
+
+    def __init__(self, observation: Sequence[int], *, limit: float = 10.0) -> None:
+        super().__init__()
+        self.limit = limit
+        self.register_buffer("count", torch.zeros(()))
+        self.register_buffer("mean", torch.zeros(*observation))
+        self.register_buffer("variance", torch.ones(*observation))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """float32 ``(batch, *observation)`` to the same shape."""
+        return ((x - self.mean) * (self.variance + 1e-8).rsqrt()).clamp(-self.limit, self.limit)
+
+    @torch.no_grad()
+    def update(self, x: Tensor) -> None:
+        """Take in a batch ``(batch, *observation)``, of the same size in every process.
+
+        Source: Chan et al. 1983, "Algorithms for computing the sample variance", for the union of two sets.
+        """
+        variance, mean = torch.var_mean(x.float(), 0, correction=0)
+        count = len(x)
+        if distributed.is_available() and distributed.is_initialized():
+            parts = [torch.empty_like(torch.stack([mean, variance])) for _ in range(distributed.get_world_size())]
+            distributed.all_gather(parts, torch.stack([mean, variance]))
+            means, variances = torch.stack(parts).unbind(1)
+            mean, variance = means.mean(0), variances.mean(0) + means.var(0, correction=0)
+            count *= len(parts)
+        self.count += count
+        share, off = count / self.count, mean - self.mean
+        self.variance += share * (variance - self.variance + (1 - share) * off**2)
+        self.mean += share * off
 
 
 def observation_layers(observation: Sequence[int], channels: int, activation: Activation) -> tuple[nn.Module, int]:

@@ -13,6 +13,8 @@ from torch import Tensor, nn
 from zoo.config import Configurable
 from zoo.relaxations.functional import one_hot_like, sample_one_hot
 
+LOWEST = torch.finfo(torch.float32).min
+
 Draw = Callable[..., Tensor]
 """``draw(logits, mask=None)`` -> a value of the shape of ``logits``."""
 
@@ -112,7 +114,7 @@ class Relaxation(Configurable, nn.Module):
     def entropy(self, logits: Tensor, mask: Tensor | None = None) -> Tensor:
         """Entropy of ``softmax(logits)`` in nats, float32, ``(...)``."""
         log_p = mask_logits(logits, mask).log_softmax(-1)
-        return -(log_p.exp() * log_p.masked_fill(log_p == -math.inf, 0.0)).sum(-1)
+        return -(log_p.exp() * log_p.clamp_min(LOWEST)).sum(-1)  # 0 log 0 = 0
 
     def extra_repr(self) -> str:
         return ", ".join(f"{name}={value}" for name, value in self.arguments.items())

@@ -5,6 +5,9 @@ passes. They obey PyTorch's generators, give masked entries (``-inf``) exactly z
 ``scripts/bench/relaxations.py`` compares them with PyTorch's own.
 """
 
+import inspect
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
@@ -90,6 +93,13 @@ def softmax(logits: Tensor, tau: Tensor | float = 1.0, *, at: Tensor | None = No
     return _Softmax.apply(logits, softmax_(_scratch(logits) if at is None else at, tau), torch.as_tensor(tau))
 
 
+def with_signature(forward: Callable) -> Callable:
+    """Let ``forward`` of an autograd function keep its signature: PyTorch asks for it in every call, and to find it out
+    takes longer than a small softmax."""
+    forward.__signature__ = inspect.signature(forward)
+    return forward
+
+
 class _Softmax(torch.autograd.Function):
     """``y`` in value, the softmax of ``(logits + constant) / tau``, whose Jacobian is ``(diag(y) - y y') / tau``.
 
@@ -97,6 +107,7 @@ class _Softmax(torch.autograd.Function):
     """
 
     @staticmethod
+    @with_signature
     def forward(logits: Tensor, y: Tensor, tau: Tensor) -> Tensor:
         return y.detach()
 
@@ -148,6 +159,7 @@ def straight_through(hard: Tensor, surrogate: Tensor) -> Tensor:
 
 class _StraightThrough(torch.autograd.Function):
     @staticmethod
+    @with_signature
     def forward(hard: Tensor, surrogate: Tensor) -> Tensor:
         return hard.detach()
 

@@ -4,7 +4,14 @@ import torch
 from torch import Tensor
 
 from zoo.relaxations.base import Relaxation
-from zoo.relaxations.functional import one_hot_like, sample_index, sample_one_hot, softmax, straight_through
+from zoo.relaxations.functional import (
+    one_hot_like,
+    sample_index,
+    sample_one_hot,
+    softmax,
+    straight_through,
+    with_signature,
+)
 
 
 class StraightThrough(Relaxation):
@@ -64,6 +71,7 @@ class _ReinMax(torch.autograd.Function):
     """
 
     @staticmethod
+    @with_signature
     def forward(logits: Tensor, p: Tensor, q: Tensor, index: Tensor) -> Tensor:
         return one_hot_like(index.squeeze(-1), p)
 
