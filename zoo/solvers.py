@@ -9,7 +9,7 @@ import numpy as np
 from zoo.errors import ZooError
 
 GRID = 46_000  # fast-tsp takes whole distances up to 65535; the square's diagonal is sqrt(2)
-EXACT = 20  # up to so many points fast-tsp solves by dynamic programming
+EXACT, QUICK = 20, 12  # fast-tsp solves up to 20 points by dynamic programming, up to 12 within a millisecond
 
 
 def distances(points: np.ndarray) -> np.ndarray:
@@ -29,8 +29,8 @@ def fast_tour(points: np.ndarray, *, seconds: float = 0.01, starts: int = 2) -> 
     Args:
         points: ``(n, 2)``, n >= 3.
         seconds: of each run.
-        starts: runs. Up to 20 points each run has points twice, another one in each, so that there are 21 or more:
-            then the local search is used, not the dynamic programme, which takes 50 ms of 20 points.
+        starts: runs. From 13 to 20 points each run has points twice, others in each, so that there are 21 and the
+            local search is used: the dynamic programme takes 50 ms of 20 points.
 
     Raises:
         ZooError: if fast-tsp is not installed.
@@ -41,8 +41,8 @@ def fast_tour(points: np.ndarray, *, seconds: float = 0.01, starts: int = 2) -> 
         raise missing("fast-tsp") from error
     n, tours = len(points), []
     scale = GRID / max(1e-12, np.ptp(points, axis=0).max())
-    for run in range(starts):
-        again = (run + np.arange(max(0, EXACT + 1 - n))) % n
+    for run in range(starts if n > QUICK else 1):
+        again = (run + np.arange(EXACT + 1 - n if QUICK < n <= EXACT else 0)) % n
         index = np.concatenate([np.arange(n), again])
         whole = np.round(distances(points[index]) * scale).astype(np.int64)
         found = index[fast_tsp.find_tour(whole, duration_seconds=seconds)]
