@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from zoo.errors import ZooError
+from zoo.metrics import OptimalityGap
 from zoo.models.base import ZooModule
 from zoo.nets.pointer import Memory, PointerDecoder
 from zoo.optim import AdamW
@@ -23,7 +24,7 @@ from zoo.relaxations.functional import sample_index, softmax_
 from zoo.tasks import Task
 
 if TYPE_CHECKING:
-    pass
+    from matplotlib.figure import Figure
 
 log = logging.getLogger(__name__)
 
@@ -49,6 +50,10 @@ class PointerNet(ZooModule):
         polish: rounds of the task's local search that a label goes through.
         max_grad_norm: gradients are scaled down to this norm; null for no limit.
         eval_starts: of a cycle in evaluation, at most one for each element.
+        eval_symmetries: symmetric copies of each test instance, at most as many as the task knows; the best solution
+            of any counts as ``augmented_gap`` or ``augmented_cost``. 1 for none.
+        eval_samples: sampled solutions of each test instance, the best of which counts as ``sampled_*``. 0 for none.
+        eval_beam: width of a beam search on each test instance, which counts as ``beam_*``. 0 for none.
 
     Raises:
         ValueError: if a number is out of range.
@@ -68,12 +73,16 @@ class PointerNet(ZooModule):
         polish: int = 0,
         max_grad_norm: float | None = 1.0,
         eval_starts: int = 100,
+        eval_symmetries: int = 1,
+        eval_samples: int = 0,
+        eval_beam: int = 0,
     ) -> None:
         super().__init__()
         objective, starts = objective or task.objective, task.train_starts if starts is None else starts
-        if starts < 1 or eval_starts < 1 or polish < 0:
+        if min(starts, eval_starts, eval_symmetries) < 1 or min(polish, eval_samples, eval_beam) < 0:
             raise ValueError(
-                f"need starts >= 1, eval_starts >= 1 and polish >= 0, got {starts}, {eval_starts}, {polish}"
+                "need starts, eval_starts and eval_symmetries >= 1, and polish, eval_samples and eval_beam >= 0, got "
+                f"{starts}, {eval_starts}, {eval_symmetries}, {polish}, {eval_samples}, {eval_beam}"
             )
         if max_grad_norm is not None and not max_grad_norm > 0:
             raise ValueError(f"max_grad_norm must be positive or null, got {max_grad_norm}")
@@ -85,10 +94,13 @@ class PointerNet(ZooModule):
         self.task, self.encoder, self.decoder = task, encoder, decoder
         self.relaxation, self.optimizer, self.objective = relaxation, optimizer, objective
         self.starts, self.polish, self.eval_starts = starts, polish, eval_starts
+        self.eval_symmetries, self.eval_samples, self.eval_beam = eval_symmetries, eval_samples, eval_beam
         self.max_grad_norm = max_grad_norm
         self.progress = ("loss", "cost")
         self.monitor = "val/cost"
         self.scores = task.metrics()
+        self.gaps = nn.ModuleDict()  # of further ways to decode, by name
+        self.instance_gaps: list[Tensor] = []  # of the last evaluation, for its histogram
 
     # Building solutions -------------------------------------------------------------------------------------------
 
@@ -102,16 +114,21 @@ class PointerNet(ZooModule):
 
         Returns:
             the choices of each step, as ``choose`` gives them; a given first element as an index.
+
+        Raises:
+            ZooError: if the mask leaves nothing to choose.
         """
         batch, n = x.shape[:2]
         taken = torch.zeros(batch, starts, n, dtype=torch.bool, device=x.device)
         given = self.task.starts(n, starts, x.device)
         choices, first, last, index, state = [], None, None, None, None
+        stuck = torch.zeros(batch, starts, dtype=torch.bool, device=x.device)
         for step in range(self.task.steps(n)):
             if step == 0 and given is not None:
                 last = given.expand(batch, starts)
             else:
                 mask = self.task.mask(x, taken, index)
+                stuck |= ~mask.any(-1)
                 context = self.task.context(x, taken)
                 logits, state = self.decoder.step(memory, mask, first, last, context, state)
                 last = choose(logits, mask)
@@ -119,6 +136,7 @@ class PointerNet(ZooModule):
             index = last.detach().argmax(-1) if last.is_floating_point() else last  # of a relaxed choice its mode
             taken = taken.scatter(-1, index.unsqueeze(-1), True)
             choices.append(last)
+        refuse_dead_ends(stuck.any(1))  # once, as each look at the device's data waits for it
         return choices
 
     def solve(self, x: Tensor, memory: Memory, choose: Choose, starts: int) -> tuple[Tensor, Tensor]:
@@ -164,7 +182,7 @@ class PointerNet(ZooModule):
         """Cross-entropy on the best of the sampled solutions: sampled without gradient, then scored as a whole."""
         with torch.no_grad():
             order, cost = self.solve(x, self.encode(x), sample, self.train_starts(x))
-            label = order[torch.arange(len(x), device=x.device), cost.argmin(1)]
+            label, _ = best_of(order, cost)
             if self.polish:
                 label = self.task.improve(x, label, self.polish)
             best = self.task.cost(x, label.unsqueeze(1)).mean()
@@ -205,41 +223,176 @@ class PointerNet(ZooModule):
         return getattr(self, self.objective)(batch[0])
 
     def validation_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> dict[str, Tensor]:
-        return self._evaluate(*batch)
+        x, optimum = batch
+        costs = self._greedy_scores(x, optimum)
+        return {"cost": costs.mean(), "best_cost": costs.amin(1).mean()}
 
     def test_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> dict[str, Tensor]:
-        return self._evaluate(*batch)
+        x, optimum = batch
+        costs = self._greedy_scores(x, optimum)
+        self.instance_gaps.append(100 * (costs.mean(1) - optimum) / optimum.abs())
+        decoded = {"cost": costs.mean(1), "one_start_cost": costs[:, 0], "best_cost": costs.amin(1)}
+        if self.eval_symmetries > 1:
+            decoded["augmented_cost"] = self.augmented(x, self.eval_symmetries)[1]
+        if self.eval_samples:
+            decoded["sampled_cost"] = self.best_sample(x, self.eval_samples)[1]
+        if self.eval_beam:
+            decoded["beam_cost"] = self.beam(x, self.eval_beam)[1]
+        decoded |= {f"{name}_cost": cost for name, cost in self.task.heuristics(x).items()}
+        for name, cost in decoded.items():
+            self._gap(name).update(cost, optimum)
+        return {name: cost.mean() for name, cost in decoded.items()}
 
-    def _evaluate(self, x: Tensor, optimum: Tensor) -> dict[str, Tensor]:
-        order, cost = self.greedy(x)
+    def _greedy_scores(self, x: Tensor, optimum: Tensor) -> Tensor:
+        """Costs ``(batch, starts)`` of greedy solutions, each counted in the task's metrics."""
+        order, costs = self.greedy(x)
         for start in range(order.shape[1]):
             self.task.update(self.scores, x, order[:, start], optimum)
-        return {"cost": cost.mean(), "best_cost": cost.amin(1).mean()}
+        return costs
+
+    def _gap(self, name: str) -> OptimalityGap:
+        name = name.removesuffix("cost") + "gap"
+        if name not in self.gaps:
+            self.gaps[name] = OptimalityGap().to(self.device)
+        return self.gaps[name]
 
     def on_validation_epoch_end(self) -> None:
         self._log_scores("val")
+
+    def on_test_start(self) -> None:
+        self.instance_gaps = []
 
     def on_test_epoch_end(self) -> None:
         self._log_scores("test")
 
     def _log_scores(self, stage: str) -> None:
-        for name, metric in self.scores.items():
-            if metric.count:  # what is measured against an optimum needs one
+        for name, metric in (*self.gaps.items(), *self.scores.items()):
+            if metric.count and metric.compute().isfinite():  # what is measured against an optimum needs one
                 self.log(f"{stage}/{name}", metric.compute())
             metric.reset()
 
-    # What it is for -----------------------------------------------------------------------------------------------
+    # Ways to decode -----------------------------------------------------------------------------------------------
 
     @torch.no_grad()
     def greedy(self, x: Tensor, starts: int | None = None) -> tuple[Tensor, Tensor]:
-        """Orders ``(batch, starts, steps)`` of the most probable choices, and their costs ``(batch, starts)``."""
+        """Orders ``(batch, starts, steps)`` of the most probable choices, and their costs ``(batch, starts)``.
+
+        Args:
+            x: instances.
+            starts: of a cycle; by default ``eval_starts``, at most one for each element. Other tasks have one.
+        """
         starts = min(starts or self.eval_starts, x.shape[1]) if self.task.cyclic else 1
         return self.solve(x, self.encode(x), most_probable, starts)
 
+    @torch.no_grad()
+    def augmented(self, x: Tensor, symmetries: int = 8) -> tuple[Tensor, Tensor]:
+        """The best of the greedy solutions of symmetric copies of each instance, from all starts.
+
+        Returns:
+            orders ``(batch, steps)`` and costs ``(batch,)``.
+        """
+        orders, costs = zip(*(best_of(*self.greedy(copy)) for copy in self.task.symmetries(x)[:symmetries]))
+        order, _ = best_of(torch.stack(orders, 1), torch.stack(costs, 1))
+        return order, self.task.cost(x, order.unsqueeze(1)).squeeze(1)
+
+    @torch.no_grad()
+    def best_sample(self, x: Tensor, samples: int, *, at_once: int = 100) -> tuple[Tensor, Tensor]:
+        """The best of ``samples`` sampled solutions, of a cycle from evenly spread starts.
+
+        Args:
+            x: instances.
+            samples: of each.
+            at_once: solutions of an instance that are under way at a time, which bounds the memory.
+
+        Returns:
+            orders ``(batch, steps)`` and costs ``(batch,)``.
+        """
+        memory = self.encode(x)
+        parts = [
+            best_of(*self.solve(x, memory, sample, min(at_once, samples - begin)))
+            for begin in range(0, samples, at_once)
+        ]
+        return best_of(*(torch.stack(part, 1) for part in zip(*parts)))
+
+    @torch.no_grad()
+    def beam(self, x: Tensor, width: int) -> tuple[Tensor, Tensor]:
+        """Beam search for the most probable solution, a cycle from its first element; of the last beam the cheapest.
+
+        Returns:
+            orders ``(batch, steps)`` and costs ``(batch,)``.
+        """
+        memory = self.encode(x)
+        batch, n = x.shape[:2]
+        rows = torch.arange(batch, device=x.device).unsqueeze(1)
+        taken = torch.zeros(batch, width, n, dtype=torch.bool, device=x.device)
+        log_p = torch.full((batch, width), -torch.inf, device=x.device)
+        log_p[:, 0] = 0.0  # one beam to begin with
+        order = torch.zeros(batch, width, 0, dtype=torch.int64, device=x.device)
+        state = None
+        for step in range(self.task.steps(n)):
+            given = self.task.starts(n, 1, x.device) if step == 0 else None
+            if given is not None:
+                chosen = given.expand(batch, width)
+            else:
+                first, last = (order[..., 0], order[..., -1]) if step else (None, None)
+                mask = self.task.mask(x, taken, last)
+                logits, state = self.decoder.step(memory, mask, first, last, self.task.context(x, taken), state)
+                longer = log_p.unsqueeze(-1) + fill_masked(logits, mask).log_softmax(-1)
+                longer = longer.nan_to_num(nan=-torch.inf)  # of a beam that is not in use
+                log_p, flat = longer.flatten(1).topk(width)
+                parent, chosen = flat // n, flat % n
+                order, taken = order[rows, parent], taken[rows, parent]
+                if state is not None:
+                    state = tuple(part.view(batch, width, -1)[rows, parent].flatten(0, 1) for part in state)
+            order = torch.cat([order, chosen.unsqueeze(-1)], -1)
+            taken = taken.scatter(-1, chosen.unsqueeze(-1), True)
+        refuse_dead_ends(log_p[:, 0] == -torch.inf)
+        return best_of(order, self.task.cost(x, order).masked_fill(log_p == -torch.inf, torch.inf))
+
     def forward(self, x: Tensor) -> Tensor:
-        """The best of the greedy solutions, int64 ``(batch, steps)``."""
-        order, cost = self.greedy(x)
-        return order[torch.arange(len(x), device=x.device), cost.argmin(1)]
+        """The best of the greedy solutions, int64 ``(batch, steps)``.
+
+        Raises:
+            ZooError: if the instances are not finite, too small, or of another task.
+        """
+        self.task.check(x)
+        return best_of(*self.greedy(x))[0]
+
+    def pictures(self, batch: tuple[Tensor, Tensor]) -> "dict[str, Figure]":
+        """The task's own drawings of solutions, the pointers as a heat map, and the gaps of the last test."""
+        from zoo.plots import heat_map, histogram
+
+        x = batch[0][:4]
+        order, _ = self.greedy(x)
+        best = best_of(*self.greedy(x))[0]
+        pictures = self.task.draw(x, best)
+        with torch.no_grad():
+            p = self.score(x[:1], self.encode(x[:1]), order[:1, :1]).softmax(-1)[0, 0]
+        # Elements in the order in which they are pointed at: a pointer that is sure of itself is a diagonal.
+        pictures["pointers"] = heat_map(
+            p[:, order[0, 0]].cpu(), "Probability of each pointer", "element, in the order chosen", "step"
+        )
+        gaps = torch.cat(self.instance_gaps) if self.instance_gaps else torch.zeros(0)
+        if (gaps := gaps[gaps.isfinite()]).numel():
+            pictures["gaps"] = histogram(
+                gaps.cpu(), f"Greedy, mean over starts: {gaps.mean():.2f}% above optimal", "optimality gap in %"
+            )
+        return pictures
+
+
+def best_of(order: Tensor, cost: Tensor) -> tuple[Tensor, Tensor]:
+    """Of orders ``(batch, candidates, steps)`` with costs ``(batch, candidates)`` the cheapest of each instance."""
+    cost, best = cost.min(1)
+    return order[torch.arange(len(order), device=order.device), best], cost
+
+
+def refuse_dead_ends(stuck: Tensor) -> None:
+    """Raise ``ZooError`` where an instance, of boolean ``(batch,)``, was left with nothing to choose."""
+    if stuck.any():
+        raise ZooError(
+            f"the mask of the task leaves nothing to choose in {int(stuck.sum())} of {len(stuck)} instances: "
+            "they have no solution by its rules"
+        )
 
 
 def sample(logits: Tensor, mask: Tensor) -> Tensor:

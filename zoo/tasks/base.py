@@ -4,6 +4,8 @@ Shapes: instances ``x`` are ``(batch, elements, features)``; a solution is an ``
 ``(batch, starts, steps)``, or its one-hot or relaxed ``choices``, ``(batch, starts, steps, elements)``.
 """
 
+from typing import TYPE_CHECKING
+
 import torch
 from torch import Tensor, nn
 from torchmetrics import Metric
@@ -11,6 +13,9 @@ from torchmetrics import Metric
 from zoo.config import Configurable
 from zoo.errors import ZooError
 from zoo.seeding import generator
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 EVAL_SEED = 0  # validation and test instances are the same in every run
 
@@ -109,6 +114,14 @@ class Task(Configurable):
             ZooError: where the task has none.
         """
         raise ZooError(f"{type(self).__name__} has no local search: use model.polish=0")
+
+    def heuristics(self, x: Tensor) -> dict[str, Tensor]:
+        """Costs ``(batch,)`` of classical methods, by name: what a learned one has to beat."""
+        return {}
+
+    def draw(self, x: Tensor, order: Tensor) -> "dict[str, Figure]":
+        """Pictures of solutions ``order`` ``(batch, steps)``, by name."""
+        return {}
 
     def symmetries(self, x: Tensor) -> Tensor:
         """Instances that have the same solutions as ``x``, ``(symmetries, batch, elements, features)``."""

@@ -1,16 +1,21 @@
 """The travelling salesman problem: the shortest closed tour through points of the plane."""
 
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 from torchmetrics import Metric
 
+from zoo.errors import ZooError
 from zoo.metrics import OptimalityGap, Validity
 from zoo.seeding import TEST
 from zoo.tasks.base import Task, pick
+from zoo.tasks.heuristics import farthest_insertion, nearest_neighbour
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 STANDARD_SEEDS = {False: 4321, True: 1234}  # of validation and test in the literature
 STANDARD = 10_000
@@ -139,6 +144,27 @@ class TSP(Task):
         a, b = x.unbind(-1)
         pairs = ((a, b), (1 - a, b), (a, 1 - b), (1 - a, 1 - b), (b, a), (1 - b, a), (b, 1 - a), (1 - b, 1 - a))
         return torch.stack([torch.stack(pair, -1) for pair in pairs])
+
+    def heuristics(self, x: Tensor) -> dict[str, Tensor]:
+        return {
+            "nearest_neighbour": self.cost(x, nearest_neighbour(x).unsqueeze(1)).squeeze(1),
+            "farthest_insertion": self.cost(x, farthest_insertion(x).unsqueeze(1)).squeeze(1),
+        }
+
+    def draw(self, x: Tensor, order: Tensor) -> "dict[str, Figure]":
+        """Tours, and below them optimal ones; where no solver is installed, the same after a local search."""
+        from zoo import solvers
+        from zoo.plots import tours
+
+        try:
+            better, name = [torch.from_numpy(solvers.fast_tour(p)) for p in x.double().cpu().numpy()], "optimal"
+        except ZooError:
+            better, name = list(self.improve(x, order, 200).cpu()), "after local search"
+        points, orders = [*x.cpu(), *x.cpu()], [*order.cpu(), *better]
+        names = ["network"] * len(x) + [name] * len(x)
+        lengths = [solvers.length(p.numpy(), o.numpy()) for p, o in zip(points, orders)]
+        titles = [f"{name}: {length:.3f}" for name, length in zip(names, lengths)]
+        return {"tours": tours(points, orders, titles, columns=len(x))}
 
     def metrics(self) -> nn.ModuleDict:
         return nn.ModuleDict({"validity": Validity(), "gap": OptimalityGap()})
