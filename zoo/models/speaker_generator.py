@@ -397,6 +397,7 @@ def judged_scores(model: SpeakerGenerator, judge: SpeechJudge, data: SpokenDigit
     - ``code_match``: share whose voice is heard as the speaker that the code is matched with; of the mean vector, the
       code that would have been drawn.
     - ``voices_tv``: total variation of the voices heard from the true mixture.
+    - ``first_voice``: share of voices heard as the first of the speakers.
     - ``hybrid_rate``: share of voices heard as a mix of two.
     - ``entropy``: of the judgement of the speaker, in nats; of real recordings in ``real_entropy``.
     """
@@ -424,6 +425,7 @@ def judged_scores(model: SpeakerGenerator, judge: SpeechJudge, data: SpokenDigit
             f"{kind}digit_accuracy": (judgement.digit == digit).float().mean(),
             f"{kind}code_match": (voice == who).float().mean(),
             f"{kind}voices_tv": total_variation(shares, truth),
+            f"{kind}first_voice": shares[index[0]],
             f"{kind}hybrid_rate": (judgement.hybrid > 0.5).float().mean(),
             f"{kind}entropy": judgement.entropy().mean(),
         }
