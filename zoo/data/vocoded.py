@@ -15,7 +15,8 @@ from zoo.seeding import SHUFFLE, TRAIN, generator
 
 MIXTURE = 10  # a use of the seed, beside those of zoo.seeding
 LEAST, MOST = 0.35, 0.65  # share of the first of two mixed voices
-TAKES = 5  # at most, in a mean of takes of one speaker
+TAKES = 5  # at most, of each of the two sides of a mix
+ALONE = 0.25  # share of the controls that are single takes
 
 
 class Heard(NamedTuple):
@@ -68,12 +69,12 @@ class HeardBatches:
 
 
 class VocodedSpeech(Configurable, LightningDataModule):
-    """Each recording as it is; vocoded, alone or as the mean of some takes of its speaker; and vocoded as a mix of such
-    takes with some of another speaker, in shares from 0.35 to 0.65.
+    """Each recording as it is; vocoded, alone or as a mix of two sets of takes of its speaker; and vocoded as a mix of
+    such a set with one of another speaker. A set has one to five takes, the share of one is from 0.35 to 0.65.
 
     A mean of takes of one word is made in one of two ways, at random: of their time-normalised log-mel spectrograms,
     which has the harmonics of all; or of envelope and of pitch apart, which has one pitch between them (a morph). The
-    means within one speaker are the control: from them a judge learns that neither the vocoder nor the smoothness of a
+    mixes within one speaker are the control: from them a judge learns that neither the vocoder nor the smoothness of a
     mean is what it is to hear, but the voice. All of a split is made from that split alone.
 
     Args:
@@ -129,9 +130,12 @@ class VocodedSpeech(Configurable, LightningDataModule):
 def voices(x: Speech, g: torch.Generator) -> Heard:
     """Real voices, vocoded ones, and vocoded mixes of two speakers, of the recordings ``x``, in this order."""
     n = len(x.mel)
-    own, other = takes(x, x.speaker, g), takes(x, another_speaker(x, g), g)
     share = LEAST + (MOST - LEAST) * torch.rand(n, 1, generator=g)
-    mel = [x.mel, *(vocode_mean(x, weights, g) for weights in (own, torch.lerp(other, own, share)))]
+    own, more, other = (takes(x, speaker, g) for speaker in (x.speaker, x.speaker, another_speaker(x, g)))
+    control = torch.lerp(more, own, share)  # of as many takes as the mix, so that smoothness tells nothing
+    alone = torch.rand(n, generator=g) < ALONE
+    control[alone] = torch.eye(n)[alone]
+    mel = [x.mel, *(vocode_mean(x, weights, g) for weights in (control, torch.lerp(other, own, share)))]
     third = torch.arange(3).repeat_interleave(n)
     return Heard(torch.cat(mel), x.content.repeat(3), x.speaker.repeat(3), third == 2, third > 0)
 

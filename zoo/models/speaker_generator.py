@@ -1,8 +1,8 @@
 """A generator of speech that decides whose voice to speak with.
 
-p(s | c) p(z) p(mel, pitch, length | c, s, z): c is the word, s one of K speakers, a categorical variable drawn through
-the relaxation, z a small Gaussian residual. It is a variational autoencoder with a discrete and a continuous latent;
-where the speaker of a recording is known, s is observed (Kingma et al. 2014, arXiv 1406.5298, model M2).
+p(s | c) p(z | c, s) p(mel, pitch, length | c, s, z): c is the word, s one of K speakers, a categorical variable drawn
+through the relaxation, z a small Gaussian residual. It is a variational autoencoder with a discrete and a continuous
+latent; where the speaker of a recording is known, s is observed (Kingma et al. 2014, arXiv 1406.5298, model M2).
 """
 
 import logging
@@ -23,7 +23,7 @@ from zoo.models.speech_judge import SpeechJudge
 from zoo.nets.speech import Voice
 from zoo.optim import AdamW
 from zoo.relaxations import Relaxation
-from zoo.relaxations.base import sum_per_example
+from zoo.relaxations.base import Draw, sum_per_example
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -66,7 +66,8 @@ class SpeakerGenerator(ZooModule):
         balance, balance_until: weight, in nats, of what the mean of q(s | x) over a batch lacks in entropy. It falls
             linearly to zero at this share of training; from there on the prior is learned.
         label_weight: of the cross-entropy of known speakers, in nats.
-        spread: standard deviation of z when words are generated; below 1 they are more typical and less varied.
+        spread: share of the standard deviation of p(z | c, s) when words are generated; below 1 they are more typical
+            and less varied.
         judged: words that the test generates for the judge of the data; 0 for none. What it says is a score, and never
             trains or selects anything.
 
@@ -88,11 +89,11 @@ class SpeakerGenerator(ZooModule):
         prior: Literal["marginal", "content"] = "marginal",
         prior_decay: float = 0.98,
         noise: float = 0.5,
-        first_noise: float = 4.0,
-        anneal: float = 0.4,
+        first_noise: float = 8.0,
+        anneal: float = 0.5,
         pitch_noise: float = 0.2,
         length_noise: float = 0.1,
-        residual_from: float = 0.25,
+        residual_from: float = 0.4,
         balance: float = 20.0,
         balance_until: float = 0.5,
         label_weight: float = 100.0,
@@ -127,6 +128,7 @@ class SpeakerGenerator(ZooModule):
         self.residual_from, self.balance, self.balance_until = residual_from, balance, balance_until
         self.label_weight, self.spread, self.judged = label_weight, spread, judged
         self.monitor = "val/neg_elbo"
+        self.residual_table = nn.Parameter(torch.zeros(contents, speakers, 2 * residual))
         self.prior: Tensor
         self.register_buffer("prior", torch.full((contents if prior == "content" else 1, speakers), 1 / speakers))
         self.content_mean: Tensor
@@ -142,6 +144,9 @@ class SpeakerGenerator(ZooModule):
     def terms(self, x: Speech, *, weight: float = 1.0, use_residual: bool = True) -> dict[str, Tensor]:
         """The negative ELBO and its parts, in nats, each ``(batch,)``, and the logits of q(s | x).
 
+        ``given_speaker`` is the expectation over q(s | x) of what a recording costs once the speaker is chosen: its
+        distortion, and the divergence of q(z | x) from p(z | c, s).
+
         Args:
             x: recordings; where the speaker is known, q(s | x) is that speaker.
             weight: of the likelihood.
@@ -151,19 +156,17 @@ class SpeakerGenerator(ZooModule):
         known = observe(logits, x.label)
         mean, log_variance = self.residual_encoder(self.features(x)).float().chunk(2, -1)
         residual = use_residual * (mean + torch.randn_like(mean) * (0.5 * log_variance).exp())
-        distortion = self.relaxation.expectation(
-            lambda draw: self.distortion(x, self.decoder(x.content, draw(known), residual))
-        )
+
+        def given_speaker(draw: Draw) -> Tensor:
+            speaker = draw(known)
+            distortion = self.distortion(x, self.decoder(x.content, speaker, residual))
+            residual_kl = gaussian_kl(mean, log_variance, *self.residual_prior(x.content, speaker))
+            return weight * distortion + use_residual * residual_kl
+
+        cost = self.relaxation.expectation(given_speaker)
         log_q = known.log_softmax(-1)
         speaker_kl = (log_q.exp() * (log_q - self.log_prior(x.content))).sum(-1)
-        residual_kl = use_residual * 0.5 * (mean.square() + log_variance.exp() - 1 - log_variance).sum(-1)
-        return {
-            "neg_elbo": weight * distortion + speaker_kl + residual_kl,
-            "distortion": distortion,
-            "speaker_kl": speaker_kl,
-            "residual_kl": residual_kl,
-            "logits": logits,
-        }
+        return {"neg_elbo": cost + speaker_kl, "given_speaker": cost, "speaker_kl": speaker_kl, "logits": logits}
 
     def distortion(self, x: Speech, voice: Voice) -> Tensor:
         """``-log p(mel, pitch, voiced, length | c, s, z)`` in nats, ``(batch,)``.
@@ -188,6 +191,13 @@ class SpeakerGenerator(ZooModule):
     def features(x: Speech) -> Tensor:
         """Spectrogram, pitch where voiced, and voicing: ``(batch, frames, mels + 2)``."""
         return torch.cat([x.mel, (x.pitch * x.voiced).unsqueeze(-1), x.voiced.unsqueeze(-1)], -1)
+
+    def residual_prior(self, content: Tensor, speaker: Tensor) -> tuple[Tensor, Tensor]:
+        """Mean and log-variance of p(z | c, s), each ``(batch, residual)``: how this speaker says this word.
+
+        Without it, samples of z fit no speaker: q(z | x) tells how a word is timed, which differs between speakers.
+        """
+        return torch.einsum("bk,bkr->br", speaker.float(), self.residual_table[content]).chunk(2, -1)
 
     def log_prior(self, content: Tensor) -> Tensor:
         """``log p(s | c)`` of words ``(batch,)``: ``(batch, speakers)``."""
@@ -243,6 +253,9 @@ class SpeakerGenerator(ZooModule):
         terms = self.terms(x)
         self.statistics.update(terms.pop("logits").argmax(-1), x.speaker)
         terms["mcd"] = audio.mel_cepstral_distortion(x.mel, self(x).mel)
+        speaker = self.relaxation.mode(self.speaker_logits(x))
+        mean, log_variance = self.residual_encoder(self.features(x)).chunk(2, -1)
+        terms["residual_kl"] = gaussian_kl(mean, log_variance, *self.residual_prior(x.content, speaker))
         return {name: value.mean() for name, value in terms.items()}
 
     def on_validation_epoch_end(self) -> None:
@@ -315,8 +328,10 @@ class SpeakerGenerator(ZooModule):
             speaker = F.one_hot(speaker, self.speakers)
         if speaker.shape != (len(content), self.speakers):
             raise ValueError(f"weights must be ({len(content)}, {self.speakers}), got {tuple(speaker.shape)}")
-        residual = self.spread * torch.randn(len(content), self.residual, device=self.device)
-        return self.render(self.decoder(content, speaker.to(residual), residual))
+        speaker = speaker.to(self.prior)
+        mean, log_variance = self.residual_prior(content, speaker)
+        residual = mean + self.spread * (0.5 * log_variance).exp() * torch.randn_like(mean)
+        return self.render(self.decoder(content, speaker, residual))
 
     @torch.no_grad()
     def sample_speaker(self, content: Tensor) -> Tensor:
@@ -397,6 +412,7 @@ def judged_scores(model: SpeakerGenerator, judge: SpeechJudge, data: SpokenDigit
     - ``code_match``: share whose voice is heard as the speaker that the code is matched with; of the mean vector, the
       code that would have been drawn.
     - ``voices_tv``: total variation of the voices heard from the true mixture.
+    - ``first_voice``: share of voices heard as the first of the speakers.
     - ``hybrid_rate``: share of voices heard as a mix of two.
     - ``entropy``: of the judgement of the speaker, in nats; of real recordings in ``real_entropy``.
     """
@@ -424,6 +440,7 @@ def judged_scores(model: SpeakerGenerator, judge: SpeechJudge, data: SpokenDigit
             f"{kind}digit_accuracy": (judgement.digit == digit).float().mean(),
             f"{kind}code_match": (voice == who).float().mean(),
             f"{kind}voices_tv": total_variation(shares, truth),
+            f"{kind}first_voice": shares[index[0]],
             f"{kind}hybrid_rate": (judgement.hybrid > 0.5).float().mean(),
             f"{kind}entropy": judgement.entropy().mean(),
         }
@@ -434,6 +451,13 @@ def observe(logits: Tensor, label: Tensor) -> Tensor:
     """``logits`` ``(batch, speakers)`` where ``label`` ``(batch,)`` is -1; elsewhere all but the label impossible."""
     other = F.one_hot(label.clamp(min=0), logits.shape[-1]) == 0
     return logits.masked_fill(other & (label >= 0)[:, None], IMPOSSIBLE)
+
+
+def gaussian_kl(mean: Tensor, log_variance: Tensor, other_mean: Tensor, other_log_variance: Tensor) -> Tensor:
+    """The divergence of one diagonal Gaussian ``(batch, n)`` from another, in nats, ``(batch,)``."""
+    ratio = (log_variance - other_log_variance).exp()
+    distance = (mean - other_mean).square() * (-other_log_variance).exp()
+    return 0.5 * (ratio + distance - 1 - log_variance + other_log_variance).sum(-1)
 
 
 def gaussian_nll(x: Tensor, mean: Tensor, std: float) -> Tensor:

@@ -92,7 +92,8 @@ class ModulatedBlock(nn.Module):
 
 
 class SpeechDecoder(Configurable, nn.Module):
-    """A word, a speaker and a residual to a :class:`Voice`; the speaker modulates every block.
+    """A word, a speaker and a residual to a :class:`Voice`; the speaker modulates every block, and has a spectrum and a
+    pitch of its own that are added, whatever the word. So what is learned first of a speaker is what all words share.
 
     The spectrogram is an envelope plus the harmonics of a pitch (the source-filter model of speech), so that they are
     sharp whatever is uncertain about the envelope.
@@ -119,6 +120,8 @@ class SpeechDecoder(Configurable, nn.Module):
         nn.init.normal_(self.speaker.weight)
         self.word = nn.Embedding(contents, width)
         self.residual = nn.Linear(residual, width)
+        self.timbre = nn.Linear(speakers, MELS + 1, bias=False)
+        nn.init.zeros_(self.timbre.weight)
         self.stages = nn.ModuleList(
             nn.ModuleList(ModulatedBlock(width, width) for _ in range(blocks)) for _ in range(3)
         )
@@ -138,8 +141,9 @@ class SpeechDecoder(Configurable, nn.Module):
                 x = block(x, condition)
         envelope, ripple = self.spectrum(F.silu(x)).transpose(1, 2).chunk(2, -1)
         pitch, voiced = self.prosody(F.silu(x)).unbind(1)
+        timbre = self.timbre(speaker).unsqueeze(1)
         log_frames = self.length(condition + self.word(content)).squeeze(-1)
-        return Voice(envelope, F.softplus(ripple), pitch, voiced, log_frames)
+        return Voice(envelope + timbre[..., :-1], F.softplus(ripple), pitch + timbre[..., -1], voiced, log_frames)
 
 
 class SpeechClassifier(Configurable, nn.Module):
