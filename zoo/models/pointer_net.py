@@ -7,7 +7,7 @@ et al. 2015, arXiv 1506.03134; many starts after Kwon et al. 2020, arXiv 2010.16
 
 import logging
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any
 
 import torch
 import torch.nn.functional as F
@@ -22,6 +22,7 @@ from zoo.relaxations import Relaxation
 from zoo.relaxations.base import Draw, fill_masked
 from zoo.relaxations.functional import sample_index, softmax_
 from zoo.tasks import Task
+from zoo.tasks.base import Objective
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -68,7 +69,7 @@ class PointerNet(ZooModule):
         decoder: PointerDecoder,
         relaxation: Relaxation,
         optimizer: AdamW,
-        objective: Literal["expectation", "self_label", "supervised"] | None = None,
+        objective: Objective | None = None,
         starts: int | None = None,
         polish: int = 0,
         max_grad_norm: float | None = 1.0,
@@ -78,7 +79,7 @@ class PointerNet(ZooModule):
         eval_beam: int = 0,
     ) -> None:
         super().__init__()
-        objective, starts = objective or task.objective, task.train_starts if starts is None else starts
+        starts = task.train_starts if starts is None else starts
         if min(starts, eval_starts, eval_symmetries) < 1 or min(polish, eval_samples, eval_beam) < 0:
             raise ValueError(
                 "need starts, eval_starts and eval_symmetries >= 1, and polish, eval_samples and eval_beam >= 0, got "
@@ -86,19 +87,19 @@ class PointerNet(ZooModule):
             )
         if max_grad_norm is not None and not max_grad_norm > 0:
             raise ValueError(f"max_grad_norm must be positive or null, got {max_grad_norm}")
-        if objective == "expectation" and relaxation.pathwise and not task.differentiable:
+        if (objective or task.objective) == "expectation" and relaxation.pathwise and not task.differentiable:
             raise ZooError(
                 f"the cost of {type(task).__name__} has no gradient for a pathwise relaxation such as "
                 f"{type(relaxation).__name__}: use relaxation=rloo or reinforce, or objective=self_label"
             )
         self.task, self.encoder, self.decoder = task, encoder, decoder
-        self.relaxation, self.optimizer, self.objective = relaxation, optimizer, objective
+        self.relaxation, self.optimizer, self.objective = relaxation, optimizer, objective or task.objective
         self.starts, self.polish, self.eval_starts = starts, polish, eval_starts
         self.eval_symmetries, self.eval_samples, self.eval_beam = eval_symmetries, eval_samples, eval_beam
         self.max_grad_norm = max_grad_norm
         self.progress = ("loss", "cost")
         self.monitor = "val/cost"
-        self.scores = task.metrics()
+        self.scores: Any = task.metrics()
         self.gaps = nn.ModuleDict()  # of further ways to decode, by name
         self.instance_gaps: list[Tensor] = []  # of the last evaluation, for its histogram
 
@@ -250,7 +251,7 @@ class PointerNet(ZooModule):
             self.task.update(self.scores, x, order[:, start], optimum)
         return costs
 
-    def _gap(self, name: str) -> OptimalityGap:
+    def _gap(self, name: str) -> Any:
         name = name.removesuffix("cost") + "gap"
         if name not in self.gaps:
             self.gaps[name] = OptimalityGap().to(self.device)
@@ -266,6 +267,7 @@ class PointerNet(ZooModule):
         self._log_scores("test")
 
     def _log_scores(self, stage: str) -> None:
+        metric: Any
         for name, metric in (*self.gaps.items(), *self.scores.items()):
             if metric.count and metric.compute().isfinite():  # what is measured against an optimum needs one
                 self.log(f"{stage}/{name}", metric.compute())
@@ -343,7 +345,8 @@ class PointerNet(ZooModule):
                 parent, chosen = flat // n, flat % n
                 order, taken = order[rows, parent], taken[rows, parent]
                 if state is not None:
-                    state = tuple(part.view(batch, width, -1)[rows, parent].flatten(0, 1) for part in state)
+                    hidden, cell = (part.view(batch, width, -1)[rows, parent].flatten(0, 1) for part in state)
+                    state = hidden, cell
             order = torch.cat([order, chosen.unsqueeze(-1)], -1)
             taken = taken.scatter(-1, chosen.unsqueeze(-1), True)
         refuse_dead_ends(log_p[:, 0] == -torch.inf)

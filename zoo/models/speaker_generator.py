@@ -197,7 +197,8 @@ class SpeakerGenerator(ZooModule):
 
         Without it, samples of z fit no speaker: q(z | x) tells how a word is timed, which differs between speakers.
         """
-        return torch.einsum("bk,bkr->br", speaker.float(), self.residual_table[content]).chunk(2, -1)
+        mean, log_variance = torch.einsum("bk,bkr->br", speaker.float(), self.residual_table[content]).chunk(2, -1)
+        return mean, log_variance
 
     def log_prior(self, content: Tensor) -> Tensor:
         """``log p(s | c)`` of words ``(batch,)``: ``(batch, speakers)``."""
@@ -432,7 +433,7 @@ def judged_scores(model: SpeakerGenerator, judge: SpeechJudge, data: SpokenDigit
             index[x.speaker],
         ),
     }
-    scores = {}
+    scores: dict[str, Tensor] = {}
     for kind, (judgement, digit, who) in heard.items():
         voice = judgement.speaker.argmax(-1)
         shares = torch.bincount(voice, minlength=len(truth)) / len(voice)

@@ -5,7 +5,7 @@ signal for them.
 """
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -58,7 +58,7 @@ class SpeechJudge(ZooModule):
         self.classifier, self.optimizer, self.speakers = classifier, optimizer, list(speakers)
         self.monitor = "val/loss"
         names = ("digit_accuracy", "speaker_accuracy", "entropy", "false_alarms")
-        self.scores = nn.ModuleDict({f"{kind}{name}": MeanMetric() for kind in ("", "vocoded_") for name in names})
+        self.scores: Any = nn.ModuleDict({f"{kind}{name}": MeanMetric() for kind in ("", "vocoded_") for name in names})
         self.scores["hybrid_recall"] = MeanMetric()
 
     def terms(self, x: Heard, mel: Tensor) -> tuple[dict[str, Tensor], Judgement]:
@@ -81,7 +81,7 @@ class SpeechJudge(ZooModule):
     def training_step(self, batch: Heard, batch_idx: int) -> dict[str, Tensor]:
         values, _ = self.terms(batch, disturb(batch.mel))
         values = {name: value.mean() for name, value in values.items()}
-        return {"loss": sum(values.values()), **values}
+        return {"loss": torch.stack(list(values.values())).sum(), **values}
 
     def validation_step(self, batch: Heard, batch_idx: int) -> dict[str, Tensor]:
         return self._evaluate(batch)
@@ -102,7 +102,7 @@ class SpeechJudge(ZooModule):
                 self.scores[kind + name].update(value.float(), chosen.float())
         self.scores["hybrid_recall"].update((judgement.hybrid > 0.5).float(), x.hybrid.float())
         values = {name: value.mean() for name, value in values.items()}
-        return {"loss": sum(values.values()), **values}
+        return {"loss": torch.stack(list(values.values())).sum(), **values}
 
     def on_validation_epoch_end(self) -> None:
         self._log_scores("val")

@@ -158,8 +158,11 @@ class RunningNorm(nn.Module):
     def __init__(self, observation: Sequence[int], *, limit: float = 10.0) -> None:
         super().__init__()
         self.limit = limit
+        self.count: Tensor
         self.register_buffer("count", torch.zeros(()))
+        self.mean: Tensor
         self.register_buffer("mean", torch.zeros(*observation))
+        self.variance: Tensor
         self.register_buffer("variance", torch.ones(*observation))
 
     def forward(self, x: Tensor) -> Tensor:

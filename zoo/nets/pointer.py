@@ -200,7 +200,7 @@ class PointerDecoder(Configurable, nn.Module):
             state: of the step before; None at the first.
         """
         batch, starts, _ = mask.shape
-        if last is None:
+        if first is None or last is None:
             query, near = (memory.query + self.nothing).expand(batch, starts, -1), None
         else:
             query = memory.query + choose(memory.last, last) + choose(memory.first, first)

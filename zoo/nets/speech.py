@@ -127,8 +127,9 @@ class SpeechDecoder(Configurable, nn.Module):
         )
         self.spectrum = nn.Conv1d(width, 2 * MELS, 1)
         self.prosody = nn.Conv1d(width, 2, 1)
-        self.length = nn.Sequential(nn.Linear(width, width), ACTIVATION(), nn.Linear(width, 1))
-        nn.init.constant_(self.length[-1].bias, 3.9)  # the usual word has 50 frames
+        last = nn.Linear(width, 1)
+        nn.init.constant_(last.bias, 3.9)  # the usual word has 50 frames
+        self.length = nn.Sequential(nn.Linear(width, width), ACTIVATION(), last)
 
     def forward(self, content: Tensor, speaker: Tensor, residual: Tensor) -> Voice:
         """Words int64 ``(batch,)``, speakers ``(batch, speakers)`` and residuals ``(batch, residual)``."""
@@ -137,7 +138,7 @@ class SpeechDecoder(Configurable, nn.Module):
         for i, stage in enumerate(self.stages):
             if i:
                 x = F.interpolate(x, scale_factor=2)
-            for block in stage:
+            for block in stage:  # type: ignore[attr-defined]
                 x = block(x, condition)
         envelope, ripple = self.spectrum(F.silu(x)).transpose(1, 2).chunk(2, -1)
         pitch, voiced = self.prosody(F.silu(x)).unbind(1)

@@ -96,7 +96,7 @@ def softmax(logits: Tensor, tau: Tensor | float = 1.0, *, at: Tensor | None = No
 def with_signature(forward: Callable) -> Callable:
     """Let ``forward`` of an autograd function keep its signature: PyTorch asks for it in every call, and to find it out
     takes longer than a small softmax."""
-    forward.__signature__ = inspect.signature(forward)
+    vars(forward)["__signature__"] = inspect.signature(forward)
     return forward
 
 

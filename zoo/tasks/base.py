@@ -4,7 +4,7 @@ Shapes: instances ``x`` are ``(batch, elements, features)``; a solution is an ``
 ``(batch, starts, steps)``, or its one-hot or relaxed ``choices``, ``(batch, starts, steps, elements)``.
 """
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import torch
 from torch import Tensor, nn
@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 EVAL_SEED = 0  # validation and test instances are the same in every run
+
+Objective = Literal["expectation", "self_label", "supervised"]
 
 
 class Task(Configurable):
@@ -39,7 +41,7 @@ class Task(Configurable):
     """Whether :meth:`cost_of_choices` has a gradient, so that pathwise relaxations can be trained."""
     smallest = 1
     """The fewest elements of an instance."""
-    objective = "self_label"
+    objective: Objective = "self_label"
     train_starts = 20
     """On what, and from how many starts, a model is trained where nothing else is said."""
 
