@@ -35,7 +35,7 @@ one-hot or relaxed choices of the shape of the logits."""
 
 
 class PointerNet(ZooModule):
-    """Pointer network with hard attention, for any task of :mod:`zoo.tasks`, trained by any relaxation.
+    """Pointer network with hard attention, trained by any relaxation.
 
     Args:
         task: what is to be solved: its cost, its rules, its metrics.
