@@ -15,6 +15,7 @@ code, the share heard as a mix of two, and the entropy of the judgement in nats.
 
 import argparse
 import logging
+import shlex
 import shutil
 import statistics
 from pathlib import Path
@@ -23,7 +24,13 @@ from zoo.cli.options import compose, plain
 from zoo.cli.train import check, train
 from zoo.runs import RunFolder
 
-EXAMPLE = ["model=speaker_generator", "data=fsdd", "data.speakers=[george,yweweler]", "data.mix=[0.7,0.3]"]
+EXAMPLE = [
+    "model=speaker_generator",
+    "model.balance=20",
+    "data=fsdd",
+    "data.speakers=[george,yweweler]",
+    "data.mix=[0.7,0.3]",
+]
 QUIET = ["logger=csv", "trainer.enable_progress_bar=false", "pictures_every_n_epochs=1000"]
 
 
@@ -49,10 +56,10 @@ def main() -> None:
 
 def run(root: Path, relaxation: str, seed: int) -> RunFolder:
     folder = root / relaxation / str(seed)
-    overrides = [*EXAMPLE, *QUIET, f"relaxation={relaxation}", f"seed={seed}", f"run={folder}"]
-    config = compose(overrides)
+    overrides = [*EXAMPLE, *QUIET, f"relaxation={relaxation}", f"seed={seed}"]
+    config = compose([*overrides, f"run={folder}"])
     check(config)
-    train(plain(config), folder, command=" ".join(["python scripts/train.py", *overrides]))
+    train(plain(config), folder, command=shlex.join(["python", "scripts/train.py", *overrides]))
     return RunFolder(folder)
 
 

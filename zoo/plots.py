@@ -70,7 +70,9 @@ def spectrograms(rows: dict[str, Tensor], title: str, *, names: Sequence[str]) -
     axes = figure.subplots(len(rows), columns, squeeze=False)
     for i, (label, row) in enumerate(rows.items()):
         for j, mel in enumerate(row.detach().float().cpu().numpy()):
-            axes[i, j].imshow(mel.T, origin="lower", aspect="auto", cmap="magma", vmin=-1.6, vmax=2.4)
+            axes[i, j].imshow(
+                mel.T, origin="lower", aspect="auto", cmap="magma", vmin=-1.6, vmax=2.4, interpolation="nearest"
+            )
             if not i:
                 axes[i, j].set_title(names[j], fontsize=8)
         for one in axes[i]:

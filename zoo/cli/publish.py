@@ -1,5 +1,6 @@
 """Make a pretrained model of a run."""
 
+import shlex
 import sys
 from pathlib import Path
 
@@ -44,12 +45,13 @@ def publish(run: RunFolder, name: str, overrides: list[str]) -> Path:
         raise ZooError(f"the name of this model must be {saved.arch}.TAG, with letters, digits, - and _; got {name!r}")
     parsed = {override.key_or_group: override.value() for override in options.parse(overrides)}
     config = configure(saved, parsed)
+    changed = [override for override in overrides if override.startswith("model.")]  # they are a part of the model now
     return hub.save_pretrained(
         saved.build(config["model"]),
         hub.resource("checkpoints") / name,
         metrics=evaluate(saved, parsed),
         data={key: None if key == "root" else value for key, value in config["data"].items()},
-        command=run.command.read_text(encoding="utf-8").strip(),
+        command=shlex.join([*shlex.split(run.command.read_text(encoding="utf-8")), *changed]),
         pictures=pictures(run.pictures) | sounds(run.sounds),
         notice=getattr(from_config(config["data"], where="data"), "notice", ""),
     )
