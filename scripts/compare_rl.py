@@ -94,15 +94,23 @@ def row(env: str, head: str, relaxation: str, runs: list[RunFolder]) -> str:
     series = [read_metrics(folder.metrics) for folder in runs]
     first = [reached for one in series if (reached := steps_to(one, bar)) is not None]
     final = torch.tensor([statistics.mean(value for _, value in one["val/return"][-3:]) for one in series])
-    low, high = bootstrap_interval(final) if len(final) > 1 else (final.min(), final.max())
     gap = statistics.mean(late(one, "type_gap") / abs(late(one, "q")) for one in series)
     means = [statistics.mean(late(one, name) for one in series) for name in ("gradient_bias", "gradient_cosine")]
     entropy = statistics.mean(late(one, "entropy") for one in series)
     median = f"{statistics.median(first):,.0f}" if first else "-"
     return (
-        f"| {env} | {head} | `{relaxation}` | {median} | {len(first)} of {len(runs)} | {final.mean():.0f} "
-        f"({low:.0f} to {high:.0f}) | {entropy:.2f} | {gap:.4f} | {means[0]:.2f} | {means[1]:.2f} |"
+        f"| {env} | {head} | `{relaxation}` | {median} | {len(first)} of {len(runs)} "
+        f"| {with_interval(final, 0)} | {entropy:.2f} | {gap:.4f} | {means[0]:.2f} | {means[1]:.2f} |"
     )
+
+
+def with_interval(values: torch.Tensor, digits: int) -> str:
+    """The mean of ``values`` ``(seeds,)``, and where there are several the bootstrap interval of their middle half."""
+    mean = f"{values.mean():.{digits}f}"
+    if len(values) == 1:
+        return mean
+    low, high = bootstrap_interval(values)
+    return f"{mean} ({low:.{digits}f} to {high:.{digits}f})"
 
 
 def steps_to(series: dict[str, list[tuple[int, float]]], bar: float) -> float | None:

@@ -17,11 +17,10 @@ from pathlib import Path
 import gymnasium
 import numpy as np
 import torch
-from compare_rl import RELAXATIONS, run
+from compare_rl import RELAXATIONS, run, with_interval
 from gymnasium.spaces import Box, MultiDiscrete
 
 from zoo.loggers import read_metrics
-from zoo.metrics.returns import bootstrap_interval
 
 SIZES = {"3x3": (3, 3), "8x6": (8, 6)}
 EPOCHS = {"3x3": 1, "8x6": 4}  # of 5,000 environment steps: too few to solve either
@@ -84,8 +83,7 @@ def main() -> None:
             cells = []
             for kind in ("sampled_", ""):
                 values = torch.tensor([one[f"test/{kind}return"][-1][1] for one in series])
-                low, high = bootstrap_interval(values)
-                cells.append(f"{values.mean():.2f} ({low:.2f} to {high:.2f})")
+                cells.append(with_interval(values, 1))
             entropy = statistics.mean(one["train/entropy"][-1][1] for one in series)
             cpu = statistics.median(seconds)
             print(f"| {size} | `{relaxation}` | {' | '.join(cells)} | {entropy:.2f} | {cpu:.0f} |", flush=True)

@@ -211,4 +211,7 @@ def test_two_processes_train_together(tmp_path):
     assert result.returncode == 0, result.stdout
     run = RunFolder(tmp_path / "run")
     assert run.read_results()["steps"] == 20
-    assert read_metrics(run.metrics)["train/env_steps"][-1] == (20, 2 * (80 - 8 + 80))
+    seen = 2 * (80 - 8 + 80)
+    assert read_metrics(run.metrics)["train/env_steps"][-1] == (20, seen)
+    state = torch.load(run.best, weights_only=True)["state_dict"]
+    assert state["normalizer.count"] == seen  # observations of both processes
