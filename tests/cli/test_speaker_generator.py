@@ -179,6 +179,13 @@ def test_publish_and_speak(run, tmp_path, checkpoints, monkeypatch, capsys):
             speak(*arguments)
 
 
+def test_sounds_go_to_wandb(tmp_path, monkeypatch):
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    options = [option for option in SMALL if option not in ("logger=csv", "model.judged=20")]
+    run = train_here(tmp_path / "run", *options, "model.judged=0", "epochs=1")
+    assert len(list(run.path.glob("wandb/offline-run-*/files/media/audio/sounds/*.wav"))) == 5
+
+
 def test_without_a_judge_that_knows_the_speakers_nothing_is_judged(tmp_path, root, checkpoints):
     write_digits(tmp_path / "fsdd" / "recordings", {"low": 100.0, "other": 180.0}, takes=9)
     options = (

@@ -55,7 +55,9 @@ class Pictures(Callback):
             write_wav(wav, sound)
             for logger in trainer.loggers:
                 if isinstance(logger, WandbLogger):
-                    logger.log_audio(f"sounds/{name}", [str(wav)], step=trainer.global_step)
+                    import wandb  # a single sound: its lists of sounds need the package soundfile
+
+                    logger.log_metrics({f"sounds/{name}": wandb.Audio(str(wav))}, step=trainer.global_step)
 
 
 def save_curves(metrics: Path, path: Path, trainer: Trainer) -> None:

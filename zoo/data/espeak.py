@@ -35,7 +35,8 @@ TIMEOUT = 600  # seconds
 class Espeak(SpokenDigits):
     """Synthesised digits: 50 takes of each by each voice, which differ in rate, pitch and intonation.
 
-    Needs the extra ``speech``. The recordings are kept in ``<root>/espeak-<hash>``. Arguments: see
+    Needs the extra ``speech``. The recordings are kept in ``<root>/espeak-<hash>``, so that all runs have the same:
+    some voices, f2 among them, are not always the same to the bit when they are synthesised again. Arguments: see
     :class:`zoo.data.speech.SpokenDigits`; ``speakers`` are voices of eSpeak NG, such as ``en-us+f2``, a language and a
     variant.
     """

@@ -1,8 +1,9 @@
 """Synthesise words with eSpeak NG into a folder of wav files: run as a script, in a process of its own.
 
 The synthesiser keeps a state from word to word, so the same words in the same order in a fresh process, and only
-those, give the same samples. It imports nothing of this project. Standard input has a JSON object: ``folder`` and
-``words``, each a name of a file, a voice, a text, and the parameters rate, pitch and range of eSpeak.
+those, give the same samples; but for voices with ``breath``, such as f2, of which eSpeak NG 1.52 now and then makes
+something slightly else in another process. It imports nothing of this project. Standard input has a JSON object:
+``folder`` and ``words``, each a name of a file, a voice, a text, and the parameters rate, pitch and range of eSpeak.
 """
 
 import ctypes
