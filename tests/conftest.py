@@ -13,6 +13,9 @@ from zoo.data import sources
 
 ROOT = Path(__file__).parent.parent
 
+# Test processes side by side (pytest-xdist) share the cores: more threads than cores are slower than one each.
+torch.set_num_threads(max(1, (os.cpu_count() or 1) // int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", 1))))
+
 settings.register_profile("zoo", deadline=None, derandomize=True, max_examples=50)
 settings.load_profile("zoo")
 

@@ -1,11 +1,13 @@
 """Checkpoints: whole or not at all, and never code."""
 
 import pickle
+import signal
+from types import SimpleNamespace
 
 import pytest
 import torch
 
-from zoo.checkpointing import AtomicCheckpointIO, newest_checkpoint
+from zoo.checkpointing import AtomicCheckpointIO, ResumeCheckpoints, newest_checkpoint
 from zoo.errors import ZooError
 from zoo.models import read_checkpoint
 
@@ -84,3 +86,20 @@ def test_the_newest_that_can_be_read(tmp_path, caplog):
     assert newest_checkpoint(tmp_path).name == "step-00020000.ckpt"
     (tmp_path / "step-00020000.ckpt").write_bytes(b"")
     assert newest_checkpoint(tmp_path).name == "step-00001000.ckpt"
+
+
+def test_nothing_is_saved_while_gradients_are_accumulated(tmp_path):
+    """Not even at the first batch of a resumed run, at a step that was saved before it was stopped."""
+    saved = []
+    trainer = SimpleNamespace(global_step=4, world_size=1, is_last_batch=False, is_global_zero=True)
+    trainer.save_checkpoint = lambda path: saved.append(trainer.global_step)
+    checkpoints = ResumeCheckpoints(tmp_path, every_n_steps=4)
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        checkpoints.on_train_start(trainer, None)
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    for batch, step in enumerate([4, 5, 5, 6, 6, 7, 7, 8, 8, 9]):
+        trainer.global_step = step
+        checkpoints.on_train_batch_end(trainer, None, None, None, batch)
+    assert saved == [8]

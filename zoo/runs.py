@@ -103,7 +103,7 @@ class RunFolder:
 
     def read_results(self) -> dict[str, Any]:
         """The scores of a complete run."""
-        return self._read(self.results, json.loads, ("metrics", "limits"))
+        return self._read(self.results, json.loads, ("metrics",))
 
     def _read(self, path: Path, parse: Any, parts: tuple[str, ...]) -> dict[str, Any]:
         try:

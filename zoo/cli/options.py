@@ -164,12 +164,14 @@ def compose(overrides: list[str]) -> DictConfig:
                 if f"must specify '{group}'" in message:
                     message = f"choose a {group}, one of: " + ", ".join(f"{group}={name}" for name in choices(group))
                     break
+            if "submitit" in message:
+                message = "hydra/launcher=slurm needs a package: pip install 'discrete-latent-zoo[slurm]'"
             raise ZooError(" ".join(message.split())) from error
 
 
 def check_key(config: DictConfig, key: str) -> None:
     """Raise ``ZooError`` if the dotted ``key`` is not in ``config``."""
-    if key.split(".")[0] == "hydra":
+    if key.split(".")[0].split("/")[0] == "hydra":
         return
     node: Any = config
     parts = key.split(".")

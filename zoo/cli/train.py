@@ -107,7 +107,7 @@ def train(config: dict[str, Any], folder: Path, *, command: str) -> float:
         set_up_logging(run.log)
         run.claim(config, command)
         limits = {name: config["trainer"][name] for name in ("max_epochs", "max_steps", "max_time")}
-        if run.results.exists() and run.read_results()["limits"] == limits:
+        if run.results.exists() and run.read_results().get("limits") == limits:
             log.info("%s is complete; nothing to train.", run.path)
         else:
             log.info("run folder: %s (the same command with run=%s resumes it)", run.path, run.path)
