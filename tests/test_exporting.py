@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from torch.utils._pytree import tree_leaves, tree_map
 
 import zoo
 from zoo import hub
@@ -21,12 +22,12 @@ def test_every_architecture_computes_the_same_from_a_file(tmp_path, arch):
     path = zoo.export(model, tmp_path / "model.pt2")
     assert model.training  # as it was before
     inputs = model.example_input_array
-    inputs = inputs if isinstance(inputs, tuple) else (inputs,)
+    inputs = inputs if type(inputs) is tuple else (inputs,)
     model.eval()
     exported = torch.export.load(path).module()
     for batch in (1, 7):
-        some = tuple(value[torch.arange(batch) % len(value)] for value in inputs)
-        torch.testing.assert_close(exported(*some), model(*some))
+        some = tree_map(lambda value, batch=batch: value[torch.arange(batch) % len(value)], inputs)
+        torch.testing.assert_close(tree_leaves(exported(*tree_leaves(some))), tree_leaves(model(*some)))
 
 
 def test_a_model_that_computes_something_else_is_not_written(tmp_path):

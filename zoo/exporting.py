@@ -7,22 +7,21 @@ from zoo.errors import ZooError
 from zoo.hub import from_pretrained
 
 if TYPE_CHECKING:
-    from torch import Tensor
-
     from zoo.models import ZooModule
 
 
-def export(model: "str | Path | ZooModule", path: str | Path, *, inputs: "tuple[Tensor, ...] | None" = None) -> Path:
+def export(model: "str | Path | ZooModule", path: str | Path, *, inputs: tuple[Any, ...] | None = None) -> Path:
     """Write ``forward`` of ``model`` in ``eval()`` to a ``.pt2`` file, once it is known to compute the same.
 
-    ``torch.export.load(path).module()`` is the function again, in any program with PyTorch, for any batch size. What
-    was exported is compared with the model on another batch size first.
+    ``torch.export.load(path).module()`` is the function again, in any program with PyTorch, for any batch size. It
+    takes and gives plain tensors, those of named tuples one after another. What was exported is compared with the model
+    on another batch size first.
 
     Args:
         model: a model, or what :func:`zoo.from_pretrained` takes.
         path: of the file; written whole or not at all.
-        inputs: of ``forward``, at least two examples each, the batch first; the default is the model's own
-            ``example_input_array``.
+        inputs: of ``forward``, tensors or nested tuples of them, at least two examples each, the batch first; the
+            default is the model's own ``example_input_array``, what ``forward`` takes or a plain tuple of that.
 
     Returns:
         ``path``.
@@ -32,6 +31,7 @@ def export(model: "str | Path | ZooModule", path: str | Path, *, inputs: "tuple[
             written.
     """
     import torch
+    from torch.utils._pytree import tree_flatten
 
     from zoo.checkpointing import atomic
 
@@ -41,12 +41,15 @@ def export(model: "str | Path | ZooModule", path: str | Path, *, inputs: "tuple[
         example: Any = model.example_input_array
         if example is None:
             raise ZooError(f"{type(model).__name__} has no example_input_array: give export the inputs of its forward")
-        inputs = tuple(example) if isinstance(example, (tuple, list)) else (example,)
+        inputs = example if type(example) is tuple else (example,)  # a named tuple is a single argument
     training = model.training
+    tensors, spec = tree_flatten(inputs)
+    batch = torch.export.Dim("batch", min=1)
     try:
-        program = torch.export.export(
-            model.eval(), inputs, dynamic_shapes=tuple({0: torch.export.Dim("batch", min=1)} for _ in inputs)
-        )
+        with torch.no_grad():
+            model.eval()(*inputs)  # what is computed once and kept must be kept as numbers, not as traces
+        plain = _plain(model, spec)
+        program = torch.export.export(plain, tuple(tensors), dynamic_shapes=(tuple({0: batch} for _ in tensors),))
     except Exception as error:  # the exporter has many error classes of its own
         raise ZooError(f"{type(model).__name__} cannot be exported: {' '.join(str(error).split())[:300]}") from error
     finally:
@@ -59,14 +62,36 @@ def export(model: "str | Path | ZooModule", path: str | Path, *, inputs: "tuple[
     return Path(path)
 
 
-def _compare(model: "ZooModule", exported: Any, inputs: "tuple[Tensor, ...]") -> None:
+def _plain(model: "ZooModule", spec: Any) -> Any:
+    """``model`` with tensors in and out: named tuples could only be read with this package.
+
+    Args:
+        spec: how its inputs are made of tensors.
+    """
+    import torch
+    from torch.utils._pytree import tree_leaves, tree_unflatten
+
+    class Plain(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.model = model
+
+        def forward(self, *tensors: Any) -> Any:
+            results = tree_leaves(self.model(*tree_unflatten(list(tensors), spec)))
+            return results[0] if len(results) == 1 else tuple(results)
+
+    return Plain().eval()
+
+
+def _compare(model: "ZooModule", exported: Any, inputs: tuple[Any, ...]) -> None:
     """Raise ``ZooError`` unless ``exported`` gives what ``model`` gives, on a batch of another size and order."""
     import torch
+    from torch.utils._pytree import tree_leaves, tree_map
 
-    others = tuple(value[torch.arange(2 * len(value) + 1) % len(value)].flip(0) for value in inputs)
+    others = tree_map(lambda value: value[torch.arange(2 * len(value) + 1) % len(value)].flip(0), inputs)
     training = model.training
     with torch.no_grad():
-        expected, got = model.eval()(*others), exported(*others)
+        expected, got = tree_leaves(model.eval()(*others)), tree_leaves(exported(*tree_leaves(others)))
     model.train(training)
     try:
         torch.testing.assert_close(got, expected)

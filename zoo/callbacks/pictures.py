@@ -50,12 +50,12 @@ class Pictures(Callback):
                     path = str(self.folder / f"{name}.gif")
                     logger.log_video(f"films/{name}", [path], step=trainer.global_step, format=["gif"])
         for name, sound in pl_module.sounds(batch).items():
-            path = self.sounds / f"{name}.wav"
+            wav = self.sounds / f"{name}.wav"
             self.sounds.mkdir(parents=True, exist_ok=True)
-            write_wav(path, sound)
+            write_wav(wav, sound)
             for logger in trainer.loggers:
                 if isinstance(logger, WandbLogger):
-                    logger.log_audio(f"sounds/{name}", [str(path)], step=trainer.global_step)
+                    logger.log_audio(f"sounds/{name}", [str(wav)], step=trainer.global_step)
 
 
 def save_curves(metrics: Path, path: Path, trainer: Trainer) -> None:

@@ -13,6 +13,7 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -98,14 +99,14 @@ def synthesise(voices: list[str], root: Path, takes: int = TAKES) -> Path:
     return folder
 
 
-def plan(voices: list[str], takes: int) -> list[dict[str, str | int]]:
+def plan(voices: list[str], takes: int) -> list[dict[str, Any]]:
     """What the worker is to say: for each word its file, voice, text, rate (words a minute), pitch and range."""
     words = []
     for voice in voices:
         g = generator("cpu", 0, TRAIN, *voice.encode())
         for digit, text in enumerate(WORDS):
             for take in range(takes):
-                word = {"name": f"{digit}_{voice}_{take}.wav", "voice": voice, "text": text}
+                word: dict[str, Any] = {"name": f"{digit}_{voice}_{take}.wav", "voice": voice, "text": text}
                 for parameter, (low, high) in VARIATION.items():
                     word[parameter] = int(torch.randint(low, high + 1, (), generator=g))
                 words.append(word)

@@ -10,6 +10,7 @@ import json
 import sys
 import wave
 from pathlib import Path
+from typing import Any
 
 SYNCHRONOUS, UTF8 = 2, 1  # of espeak_AUDIO_OUTPUT; of espeak_Synth's flags
 RATE, PITCH, RANGE = 1, 3, 4  # of espeak_PARAMETER
@@ -23,7 +24,7 @@ def main() -> None:
     chunks: list[bytes] = []
     receiver = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.POINTER(ctypes.c_short), ctypes.c_int, ctypes.c_void_p)
 
-    def receive(samples: object, count: int, events: object) -> int:
+    def receive(samples: Any, count: int, events: object) -> int:
         if count > 0:
             chunks.append(ctypes.string_at(samples, 2 * count))
         return 0

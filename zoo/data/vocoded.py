@@ -102,7 +102,9 @@ class VocodedSpeech(Configurable, LightningDataModule):
         """Put the spectrograms on the training device (the CPU without a Trainer)."""
         self.speech.setup()
         device = self.trainer.strategy.root_device if self.trainer else torch.device("cpu")
-        wanted = {"fit": ("train", "val"), "validate": ("val",), "test": ("test",)}.get(stage, ("train", "val", "test"))
+        wanted = {"fit": ("train", "val"), "validate": ("val",), "test": ("test",)}.get(
+            stage or "", ("train", "val", "test")
+        )
         for i, split in enumerate(("train", "val", "test")):
             if split in wanted and split not in self.splits:
                 heard = voices(self.speech.splits[split], generator("cpu", self.seed, TRAIN, MIXTURE, i))

@@ -60,9 +60,9 @@ def match(counts: Tensor) -> Tensor:
     """
     rows, columns = counts.shape
     size = max(rows, columns)
-    cost = torch.zeros(size, size, dtype=torch.float64)
-    cost[:rows, :columns] = -counts.double().cpu()
-    cost = cost.tolist()
+    padded = torch.zeros(size, size, dtype=torch.float64)
+    padded[:rows, :columns] = -counts.double().cpu()
+    cost = padded.tolist()
     row_potential, column_potential = [0.0] * size, [0.0] * (size + 1)
     owner = [-1] * (size + 1)  # the row of each column; the last column is the start of a path
     for row in range(size):

@@ -7,7 +7,7 @@ et al. 2015, arXiv 1506.03134; many starts after Kwon et al. 2020, arXiv 2010.16
 
 import logging
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 import torch.nn.functional as F
@@ -20,6 +20,7 @@ from zoo.optim import AdamW
 from zoo.relaxations import Relaxation
 from zoo.relaxations.base import Draw, fill_masked
 from zoo.relaxations.functional import sample_index, softmax_
+from zoo.seeding import PREDICT, generator
 from zoo.tasks import Task
 
 if TYPE_CHECKING:
@@ -70,25 +71,26 @@ class PointerNet(ZooModule):
         eval_starts: int = 100,
     ) -> None:
         super().__init__()
-        objective, starts = objective or task.objective, task.train_starts if starts is None else starts
+        chosen: str = objective or task.objective
+        starts = task.train_starts if starts is None else starts
         if starts < 1 or eval_starts < 1 or polish < 0:
             raise ValueError(
                 f"need starts >= 1, eval_starts >= 1 and polish >= 0, got {starts}, {eval_starts}, {polish}"
             )
         if max_grad_norm is not None and not max_grad_norm > 0:
             raise ValueError(f"max_grad_norm must be positive or null, got {max_grad_norm}")
-        if objective == "expectation" and relaxation.pathwise and not task.differentiable:
+        if chosen == "expectation" and relaxation.pathwise and not task.differentiable:
             raise ZooError(
                 f"the cost of {type(task).__name__} has no gradient for a pathwise relaxation such as "
                 f"{type(relaxation).__name__}: use relaxation=rloo or reinforce, or objective=self_label"
             )
         self.task, self.encoder, self.decoder = task, encoder, decoder
-        self.relaxation, self.optimizer, self.objective = relaxation, optimizer, objective
+        self.relaxation, self.optimizer, self.objective = relaxation, optimizer, chosen
         self.starts, self.polish, self.eval_starts = starts, polish, eval_starts
         self.max_grad_norm = max_grad_norm
         self.progress = ("loss", "cost")
         self.monitor = "val/cost"
-        self.scores = task.metrics()
+        self.scores: Any = task.metrics()
 
     # Building solutions -------------------------------------------------------------------------------------------
 
@@ -236,10 +238,17 @@ class PointerNet(ZooModule):
         starts = min(starts or self.eval_starts, x.shape[1]) if self.task.cyclic else 1
         return self.solve(x, self.encode(x), most_probable, starts)
 
+    @property
+    def example_input_array(self) -> Tensor:
+        """Two random instances: what :func:`zoo.export` traces ``forward`` with. The file is for as many elements."""
+        size = max(self.task.smallest, 10)
+        return self.task.generate(2, size, generator(self.device, 0, PREDICT))
+
     def forward(self, x: Tensor) -> Tensor:
         """The best of the greedy solutions, int64 ``(batch, steps)``."""
         order, cost = self.greedy(x)
-        return order[torch.arange(len(x), device=x.device), cost.argmin(1)]
+        best = cost.argmin(1).view(-1, 1, 1).expand(-1, 1, order.shape[2])  # no len(): it would fix an export's batch
+        return order.gather(1, best).squeeze(1)
 
 
 def sample(logits: Tensor, mask: Tensor) -> Tensor:

@@ -24,6 +24,8 @@ from zoo.nets.speech import Voice
 from zoo.optim import AdamW
 from zoo.relaxations import Relaxation
 from zoo.relaxations.base import sum_per_example
+from zoo.relaxations.splitting import randn_like
+from zoo.seeding import PREDICT, generator
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -150,7 +152,7 @@ class SpeakerGenerator(ZooModule):
         logits = self.speaker_logits(x)
         known = observe(logits, x.label)
         mean, log_variance = self.residual_encoder(self.features(x)).float().chunk(2, -1)
-        residual = use_residual * (mean + torch.randn_like(mean) * (0.5 * log_variance).exp())
+        residual = use_residual * (mean + randn_like(mean) * (0.5 * log_variance).exp())
         distortion = self.relaxation.expectation(
             lambda draw: self.distortion(x, self.decoder(x.content, draw(known), residual))
         )
@@ -281,6 +283,15 @@ class SpeakerGenerator(ZooModule):
         return torch.zeros_like(self.prior[0]).index_add_(0, self.matching, self.prior.mean(0))
 
     # What it is for -----------------------------------------------------------------------------------------------
+
+    @property
+    def example_input_array(self) -> Speech:
+        """Two recordings of noise: what :func:`zoo.export` traces ``forward`` with."""
+        g = generator(self.device, 0, PREDICT)
+        mel = torch.randn(2, *self.content_mean.shape[1:], generator=g, device=self.device)
+        voiced, pitch = torch.rand(2, 2, mel.shape[1], generator=g, device=self.device)
+        word = torch.zeros(2, dtype=torch.int64, device=self.device)
+        return Speech(mel, 2 * pitch - 1, voiced, voiced.mean(1) + 3.5, word, word - 1, word, word.bool())
 
     def forward(self, x: Speech) -> Words:
         """Recordings after a pass through their most probable speaker and the mean of their residual."""
@@ -416,7 +427,7 @@ def judged_scores(model: SpeakerGenerator, judge: SpeechJudge, data: SpokenDigit
             index[x.speaker],
         ),
     }
-    scores = {}
+    scores: dict[str, Tensor] = {}
     for kind, (judgement, digit, who) in heard.items():
         voice = judgement.speaker.argmax(-1)
         shares = torch.bincount(voice, minlength=len(truth)) / len(voice)

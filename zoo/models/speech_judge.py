@@ -5,16 +5,18 @@ signal for them.
 """
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torchmetrics import MeanMetric
 
+from zoo.audio import FRAMES, MELS
 from zoo.data.vocoded import Heard, hear
 from zoo.models.base import ZooModule
 from zoo.optim import AdamW
+from zoo.seeding import PREDICT, generator
 
 MASKED_FRAMES, MASKED_MELS = 10, 8  # at most, in training
 NOISE = 0.1
@@ -58,7 +60,7 @@ class SpeechJudge(ZooModule):
         self.classifier, self.optimizer, self.speakers = classifier, optimizer, list(speakers)
         self.monitor = "val/loss"
         names = ("digit_accuracy", "speaker_accuracy", "entropy", "false_alarms")
-        self.scores = nn.ModuleDict({f"{kind}{name}": MeanMetric() for kind in ("", "vocoded_") for name in names})
+        self.scores: Any = nn.ModuleDict({f"{kind}{name}": MeanMetric() for kind in ("", "vocoded_") for name in names})
         self.scores["hybrid_recall"] = MeanMetric()
 
     def terms(self, x: Heard, mel: Tensor) -> tuple[dict[str, Tensor], Judgement]:
@@ -81,7 +83,7 @@ class SpeechJudge(ZooModule):
     def training_step(self, batch: Heard, batch_idx: int) -> dict[str, Tensor]:
         values, _ = self.terms(batch, disturb(batch.mel))
         values = {name: value.mean() for name, value in values.items()}
-        return {"loss": sum(values.values()), **values}
+        return {"loss": torch.stack(list(values.values())).sum(), **values}
 
     def validation_step(self, batch: Heard, batch_idx: int) -> dict[str, Tensor]:
         return self._evaluate(batch)
@@ -102,7 +104,7 @@ class SpeechJudge(ZooModule):
                 self.scores[kind + name].update(value.float(), chosen.float())
         self.scores["hybrid_recall"].update((judgement.hybrid > 0.5).float(), x.hybrid.float())
         values = {name: value.mean() for name, value in values.items()}
-        return {"loss": sum(values.values()), **values}
+        return {"loss": torch.stack(list(values.values())).sum(), **values}
 
     def on_validation_epoch_end(self) -> None:
         self._log_scores("val")
@@ -114,6 +116,15 @@ class SpeechJudge(ZooModule):
         for name, metric in self.scores.items():
             self.log(f"{stage}/{name}", metric.compute())
             metric.reset()
+
+    @property
+    def example_input_array(self) -> Tensor:
+        """Two spectrograms of noise: what :func:`zoo.export` traces ``forward`` with."""
+        return torch.randn(2, FRAMES, MELS, generator=generator(self.device, 0, PREDICT), device=self.device)
+
+    def forward(self, mel: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """As :meth:`logits`."""
+        return self.logits(mel)
 
     @torch.no_grad()
     def listen(self, sounds: Sequence[Tensor]) -> Judgement:

@@ -1,7 +1,7 @@
 """Small convolutional networks over time for spectrograms of speech: mel bands are their channels."""
 
 import itertools
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import torch
 import torch.nn.functional as F
@@ -124,14 +124,15 @@ class SpeechDecoder(Configurable, nn.Module):
         )
         self.spectrum = nn.Conv1d(width, 2 * MELS, 1)
         self.prosody = nn.Conv1d(width, 2, 1)
-        self.length = nn.Sequential(nn.Linear(width, width), ACTIVATION(), nn.Linear(width, 1))
-        nn.init.constant_(self.length[-1].bias, 3.9)  # the usual word has 50 frames
+        last = nn.Linear(width, 1)
+        nn.init.constant_(last.bias, 3.9)  # the usual word has 50 frames
+        self.length = nn.Sequential(nn.Linear(width, width), ACTIVATION(), last)
 
     def forward(self, content: Tensor, speaker: Tensor, residual: Tensor) -> Voice:
         """Words int64 ``(batch,)``, speakers ``(batch, speakers)`` and residuals ``(batch, residual)``."""
         condition = self.speaker(speaker) + self.residual(residual)
         x = self.content(content).view(-1, self.width, FRAMES // 4)
-        for i, stage in enumerate(self.stages):
+        for i, stage in enumerate(cast("list[nn.ModuleList]", self.stages)):
             if i:
                 x = F.interpolate(x, scale_factor=2)
             for block in stage:
