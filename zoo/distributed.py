@@ -23,15 +23,18 @@ class DDP(DDPStrategy):
         timeout: seconds for which a process waits for the others in a joint operation, such as averaging gradients.
             Then it ends with an error: one that hangs does not hold up the rest for ever. At the start they have
             half an hour to find each other.
+        find_unused_parameters: look in each step for weights that have no part in its loss, such as those of an
+            estimator in a phase that does without it.
 
     Raises:
         ValueError: if ``timeout`` is not positive.
     """
 
-    def __init__(self, *, timeout: float = 600.0) -> None:
+    def __init__(self, *, timeout: float = 600.0, find_unused_parameters: bool = False) -> None:
         if not timeout > 0:
             raise ValueError(f"timeout must be positive, got {timeout}")
-        super().__init__(timeout=timedelta(seconds=max(timeout, START_TIMEOUT)))
+        longest = timedelta(seconds=max(timeout, START_TIMEOUT))
+        super().__init__(timeout=longest, find_unused_parameters=find_unused_parameters)
         self._answer_within = timedelta(seconds=timeout)
 
     def setup_distributed(self) -> None:
@@ -54,7 +57,8 @@ def joint_work(trainer: Trainer) -> Iterator[None]:
     """What the processes of ``trainer`` do together: if one fails, none is left waiting.
 
     Raises:
-        ZooError: in place of the errors of a process group whose other processes are gone or do not answer.
+        ZooError: in place of the errors of a process group whose other processes are gone or do not answer, and of
+            PyTorch's about weights that have no gradient.
     """
     try:
         yield
@@ -66,6 +70,11 @@ def joint_work(trainer: Trainer) -> Iterator[None]:
                 f"process {trainer.global_rank} of {trainer.world_size} lost the others: one of them was killed, "
                 "failed (see above) or did not answer within trainer.strategy.timeout. The same command resumes the "
                 f"run from its last checkpoint. ({' '.join(str(error).split())[:200]})"
+            ) from error
+        if "parameters that were not used in producing the loss" in str(error):
+            raise ZooError(
+                "some weights have no part in the loss of this step, which several processes have to know: "
+                "trainer.strategy.find_unused_parameters=true"
             ) from error
         raise
 

@@ -91,6 +91,7 @@ class PointerNet(ZooModule):
         self.progress = ("loss", "cost")
         self.monitor = "val/cost"
         self.scores: Any = task.metrics()
+        decoder.nothing.requires_grad_(not task.cyclic)  # there the first element is given, and this has no part in it
 
     # Building solutions -------------------------------------------------------------------------------------------
 
@@ -227,7 +228,7 @@ class PointerNet(ZooModule):
     def _log_scores(self, stage: str) -> None:
         for name, metric in self.scores.items():
             if metric.count:  # what is measured against an optimum needs one
-                self.log(f"{stage}/{name}", metric.compute())
+                self.log(f"{stage}/{name}", metric.compute(), sync_dist=True)
             metric.reset()
 
     # What it is for -----------------------------------------------------------------------------------------------

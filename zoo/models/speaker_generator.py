@@ -264,7 +264,7 @@ class SpeakerGenerator(ZooModule):
         truth = self.trainer.datamodule.proportions().to(self.device)
         values["prior_tv"] = total_variation(self.speaker_shares(), truth)
         values["rarest_code"] = self.code_usage.min()
-        self.log_dict({f"{stage}/{name}": value for name, value in values.items()})
+        self.log_dict({f"{stage}/{name}": value for name, value in values.items()}, sync_dist=True)
 
     def _judge(self) -> SpeechJudge | None:
         """The judge that knows the speakers of the data, if there is one."""

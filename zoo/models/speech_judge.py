@@ -114,7 +114,7 @@ class SpeechJudge(ZooModule):
 
     def _log_scores(self, stage: str) -> None:
         for name, metric in self.scores.items():
-            self.log(f"{stage}/{name}", metric.compute())
+            self.log(f"{stage}/{name}", metric.compute(), sync_dist=True)
             metric.reset()
 
     @property
