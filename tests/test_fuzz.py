@@ -208,3 +208,23 @@ def test_weights_that_are_not_finite_are_loaded_as_they_are(tmp_path):
     model = make_vae()
     model.prior_logits.data.fill_(torch.nan)
     assert zoo.from_pretrained(zoo.save_pretrained(model, tmp_path / "cat_vae.nan")).prior_logits.isnan().all()
+
+
+def test_damaged_sounds(tmp_path):
+    """Sounds in a data directory: read, or refused with the error that their loader explains."""
+    from zoo.audio import read_wav, write_wav
+
+    path = tmp_path / "sound.wav"
+    write_wav(path, torch.linspace(-1, 1, 500))
+    good = path.read_bytes()
+
+    def case(rng: random.Random) -> bool:
+        path.write_bytes(damage_bytes(good, rng))
+        try:
+            sound, rate = read_wav(path)
+        except ValueError:
+            return True
+        assert sound.dim() == 1 and sound.isfinite().all() and rate > 0
+        return False
+
+    assert refused(2 * CASES, case) > CASES / 5  # most damage is to samples, which may have any value

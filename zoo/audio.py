@@ -44,7 +44,9 @@ def read_wav(path: str | Path) -> tuple[Tensor, int]:
             if file.getnchannels() != 1 or file.getsampwidth() != 2:
                 raise ValueError(f"{file.getnchannels()} channels of {8 * file.getsampwidth()} bits, not 1 of 16")
             rate, content = file.getframerate(), file.readframes(file.getnframes())
-    except (wave.Error, EOFError) as error:
+            if rate < 1:
+                raise ValueError(f"a sample rate of {rate}")
+    except (wave.Error, EOFError, RuntimeError) as error:  # the module's own error for a size beyond the end
         raise ValueError(f"no wav file: {error or 'it ends too early'}") from error
     samples = np.frombuffer(content[: len(content) // 2 * 2], dtype="<i2")
     if not samples.any():

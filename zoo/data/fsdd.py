@@ -110,7 +110,8 @@ def unpack(archive: bytes) -> dict[str, bytes]:
     with tarfile.open(fileobj=io.BytesIO(archive), mode="r:gz") as tar:
         for member in tar:
             path = Path(member.name)
-            if path.suffix == ".wav" and path.parent.name == "recordings" and (file := tar.extractfile(member)):
+            wanted = member.isfile() and path.suffix == ".wav" and path.parent.name == "recordings"
+            if wanted and (file := tar.extractfile(member)):
                 files[path.name] = file.read()
     return files
 

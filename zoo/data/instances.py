@@ -12,7 +12,7 @@ from zoo.tasks import Task
 
 
 class FreshInstances:
-    """Batches of new instances, each a pure function of (seed, epoch, batch index, rank).
+    """Batches of new instances, each a pure function of (seed, epoch, batch index), of which each rank takes its share.
 
     The iterator asks ``position`` where training stands when its first batch is fetched, so a run resumed in
     mid-epoch goes on with the right batch.
@@ -31,20 +31,22 @@ class FreshInstances:
         seed: int,
         device: torch.device,
         rank: int,
+        world_size: int,
         position: Callable[[], tuple[int, int]],
     ) -> None:
         self.task, self.size, self.batch_size, self.batches = task, size, batch_size, batches
-        self.seed, self.device, self.rank, self.position = seed, device, rank, position
+        self.seed, self.device, self.position = seed, device, position
+        self.share = slice(batch_size * rank // world_size, batch_size * (rank + 1) // world_size)
 
     def __len__(self) -> int:
         return self.batches
 
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
         epoch, start = self.position()
-        unknown = torch.full((self.batch_size,), torch.nan, device=self.device)
+        unknown = torch.full((self.batch_size,), torch.nan, device=self.device)[self.share]
         for batch in range(start, self.batches):
-            g = generator(self.device, self.seed, TRAIN, INSTANCE, epoch, batch, self.rank)
-            yield self.task.generate(self.batch_size, self.size, g), unknown
+            g = generator(self.device, self.seed, TRAIN, INSTANCE, epoch, batch, 0)
+            yield self.task.generate(self.batch_size, self.size, g)[self.share], unknown
 
     # The Trainer warns on a mid-epoch resume of a loader without these two. This one has no state to save.
     def state_dict(self) -> dict[str, int]:
@@ -114,11 +116,12 @@ class Instances(Configurable, LightningDataModule):
         return FreshInstances(
             self.task,
             size=self.size,
-            batch_size=max(1, self.batch_size // world_size),
+            batch_size=self.batch_size,
             batches=self.epoch_batches,
             seed=self.seed,
             device=self._device(),
             rank=rank,
+            world_size=world_size,
             position=self._position,
         )
 

@@ -21,6 +21,7 @@ from zoo.optim import AdamW
 from zoo.relaxations import Relaxation
 from zoo.relaxations.base import Draw, fill_masked
 from zoo.relaxations.functional import sample_index, softmax_
+from zoo.seeding import PREDICT, generator
 from zoo.tasks import Task
 from zoo.tasks.base import Objective
 
@@ -102,6 +103,7 @@ class PointerNet(ZooModule):
         self.scores: Any = task.metrics()
         self.gaps = nn.ModuleDict()  # of further ways to decode, by name
         self.instance_gaps: list[Tensor] = []  # of the last evaluation, for its histogram
+        decoder.nothing.requires_grad_(not task.cyclic)  # there the first element is given, and this has no part in it
 
     # Building solutions -------------------------------------------------------------------------------------------
 
@@ -270,7 +272,7 @@ class PointerNet(ZooModule):
         metric: Any
         for name, metric in (*self.gaps.items(), *self.scores.items()):
             if metric.count and metric.compute().isfinite():  # what is measured against an optimum needs one
-                self.log(f"{stage}/{name}", metric.compute())
+                self.log(f"{stage}/{name}", metric.compute(), sync_dist=True)
             metric.reset()
 
     # Ways to decode -----------------------------------------------------------------------------------------------
@@ -352,13 +354,20 @@ class PointerNet(ZooModule):
         refuse_dead_ends(log_p[:, 0] == -torch.inf)
         return best_of(order, self.task.cost(x, order).masked_fill(log_p == -torch.inf, torch.inf))
 
+    @property
+    def example_input_array(self) -> Tensor:
+        """Two random instances: what :func:`zoo.export` traces ``forward`` with. The file is for as many elements."""
+        size = max(self.task.smallest, 10)
+        return self.task.generate(2, size, generator(self.device, 0, PREDICT))
+
     def forward(self, x: Tensor) -> Tensor:
         """The best of the greedy solutions, int64 ``(batch, steps)``.
 
         Raises:
             ZooError: if the instances are not finite, too small, or of another task.
         """
-        self.task.check(x)
+        if not torch.compiler.is_exporting():
+            self.task.check(x)
         return best_of(*self.greedy(x))[0]
 
     def pictures(self, batch: tuple[Tensor, Tensor]) -> "dict[str, Figure]":
@@ -386,12 +395,13 @@ class PointerNet(ZooModule):
 def best_of(order: Tensor, cost: Tensor) -> tuple[Tensor, Tensor]:
     """Of orders ``(batch, candidates, steps)`` with costs ``(batch, candidates)`` the cheapest of each instance."""
     cost, best = cost.min(1)
-    return order[torch.arange(len(order), device=order.device), best], cost
+    index = best.view(-1, 1, 1).expand(-1, 1, order.shape[2])  # no len(): it would fix the batch of an export
+    return order.gather(1, index).squeeze(1), cost
 
 
 def refuse_dead_ends(stuck: Tensor) -> None:
     """Raise ``ZooError`` where an instance, of boolean ``(batch,)``, was left with nothing to choose."""
-    if stuck.any():
+    if not torch.compiler.is_exporting() and stuck.any():  # an exported program cannot look at its data
         raise ZooError(
             f"the mask of the task leaves nothing to choose in {int(stuck.sum())} of {len(stuck)} instances: "
             "they have no solution by its rules"

@@ -24,6 +24,8 @@ from zoo.nets.speech import Voice
 from zoo.optim import AdamW
 from zoo.relaxations import Relaxation
 from zoo.relaxations.base import Draw, sum_per_example
+from zoo.relaxations.splitting import randn_like
+from zoo.seeding import PREDICT, generator
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -155,7 +157,7 @@ class SpeakerGenerator(ZooModule):
         logits = self.speaker_logits(x)
         known = observe(logits, x.label)
         mean, log_variance = self.residual_encoder(self.features(x)).float().chunk(2, -1)
-        residual = use_residual * (mean + torch.randn_like(mean) * (0.5 * log_variance).exp())
+        residual = use_residual * (mean + randn_like(mean) * (0.5 * log_variance).exp())
 
         def given_speaker(draw: Draw) -> Tensor:
             speaker = draw(known)
@@ -276,7 +278,7 @@ class SpeakerGenerator(ZooModule):
         truth = self.trainer.datamodule.proportions().to(self.device)
         values["prior_tv"] = total_variation(self.speaker_shares(), truth)
         values["rarest_code"] = self.code_usage.min()
-        self.log_dict({f"{stage}/{name}": value for name, value in values.items()})
+        self.log_dict({f"{stage}/{name}": value for name, value in values.items()}, sync_dist=True)
 
     def _judge(self) -> SpeechJudge | None:
         """The judge that knows the speakers of the data, if there is one."""
@@ -295,6 +297,15 @@ class SpeakerGenerator(ZooModule):
         return torch.zeros_like(self.prior[0]).index_add_(0, self.matching, self.prior.mean(0))
 
     # What it is for -----------------------------------------------------------------------------------------------
+
+    @property
+    def example_input_array(self) -> Speech:
+        """Two recordings of noise: what :func:`zoo.export` traces ``forward`` with."""
+        g = generator(self.device, 0, PREDICT)
+        mel = torch.randn(2, *self.content_mean.shape[1:], generator=g, device=self.device)
+        voiced, pitch = torch.rand(2, 2, mel.shape[1], generator=g, device=self.device)
+        word = torch.zeros(2, dtype=torch.int64, device=self.device)
+        return Speech(mel, 2 * pitch - 1, voiced, voiced.mean(1) + 3.5, word, word - 1, word, word.bool())
 
     def forward(self, x: Speech) -> Words:
         """Recordings after a pass through their most probable speaker and the mean of their residual."""

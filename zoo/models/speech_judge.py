@@ -12,9 +12,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torchmetrics import MeanMetric
 
+from zoo.audio import FRAMES, MELS
 from zoo.data.vocoded import Heard, hear
 from zoo.models.base import ZooModule
 from zoo.optim import AdamW
+from zoo.seeding import PREDICT, generator
 
 MASKED_FRAMES, MASKED_MELS = 10, 8  # at most, in training
 NOISE = 0.1
@@ -112,8 +114,17 @@ class SpeechJudge(ZooModule):
 
     def _log_scores(self, stage: str) -> None:
         for name, metric in self.scores.items():
-            self.log(f"{stage}/{name}", metric.compute())
+            self.log(f"{stage}/{name}", metric.compute(), sync_dist=True)
             metric.reset()
+
+    @property
+    def example_input_array(self) -> Tensor:
+        """Two spectrograms of noise: what :func:`zoo.export` traces ``forward`` with."""
+        return torch.randn(2, FRAMES, MELS, generator=generator(self.device, 0, PREDICT), device=self.device)
+
+    def forward(self, mel: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """As :meth:`logits`."""
+        return self.logits(mel)
 
     @torch.no_grad()
     def listen(self, sounds: Sequence[Tensor]) -> Judgement:

@@ -280,7 +280,7 @@ def choose(table: Tensor, choice: Tensor) -> Tensor:
     """Rows of ``table`` ``(batch, n, features)`` by index ``(batch, ...)`` or by weights ``(batch, starts, n)``."""
     if choice.is_floating_point():
         return choice.to(table.dtype) @ table
-    index = choice.reshape(len(choice), -1, 1).expand(-1, -1, table.shape[-1])
+    index = choice.reshape(choice.shape[0], -1, 1).expand(-1, -1, table.shape[-1])
     return table.gather(1, index).view(*choice.shape, table.shape[-1])
 
 

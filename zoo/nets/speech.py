@@ -1,7 +1,7 @@
 """Small convolutional networks over time for spectrograms of speech: mel bands are their channels."""
 
 import itertools
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import torch
 import torch.nn.functional as F
@@ -135,10 +135,10 @@ class SpeechDecoder(Configurable, nn.Module):
         """Words int64 ``(batch,)``, speakers ``(batch, speakers)`` and residuals ``(batch, residual)``."""
         condition = self.speaker(speaker) + self.residual(residual)
         x = self.content(content).view(-1, self.width, FRAMES // 4)
-        for i, stage in enumerate(self.stages):
+        for i, stage in enumerate(cast("list[nn.ModuleList]", self.stages)):
             if i:
                 x = F.interpolate(x, scale_factor=2)
-            for block in stage:  # type: ignore[attr-defined]
+            for block in stage:
                 x = block(x, condition)
         envelope, ripple = self.spectrum(F.silu(x)).transpose(1, 2).chunk(2, -1)
         pitch, voiced = self.prosody(F.silu(x)).unbind(1)

@@ -170,7 +170,7 @@ def positions(order: Tensor) -> Tensor:
 
 def pick(values: Tensor, order: Tensor) -> Tensor:
     """Rows of ``values`` ``(batch, elements, features)`` by ``order`` ``(batch, ...)``: ``(batch, ..., features)``."""
-    index = order.reshape(len(order), -1, 1).expand(-1, -1, values.shape[-1])
+    index = order.reshape(order.shape[0], -1, 1).expand(-1, -1, values.shape[-1])
     return values.gather(1, index).view(*order.shape, values.shape[-1])
 
 
