@@ -61,7 +61,8 @@ def test_card_and_config_tell_everything(folder):
         assert part in card
     config = json.loads((folder / "config.json").read_text())
     assert config["arch"] == "cat_vae" and config["arguments"]["relaxation"]["_target_"] == "zoo.relaxations.ReinMax"
-    assert set(config) == {"format", "arch", "arguments", "data", "metrics", "command", "versions", "sha256"}
+    names = {"format", "arch", "arguments", "data", "metrics", "command", "notice", "versions", "sha256"}
+    assert set(config) == names
 
 
 def test_saving_again_replaces(folder):

@@ -41,7 +41,7 @@ def instances(model: PointerNet, count: int = 4, size: int = SIZE) -> torch.Tens
 
 
 def gradient(model: PointerNet, loss: torch.Tensor) -> torch.Tensor:
-    grads = torch.autograd.grad(loss, list(model.parameters()), allow_unused=True)
+    grads = torch.autograd.grad(loss, [p for p in model.parameters() if p.requires_grad], allow_unused=True)
     return torch.cat([g.flatten() for g in grads if g is not None])
 
 
