@@ -43,8 +43,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", nargs="?", type=Path, default=Path("docs/pointer"))
     parser.add_argument("--size", type=int, default=7)
-    parser.add_argument("--steps", type=int, default=1000)
-    parser.add_argument("--draws", type=int, default=256)
+    parser.add_argument("--steps", type=int, default=600)
+    parser.add_argument("--draws", type=int, default=128)
     chosen = parser.parse_args()
     torch.set_num_threads(1)
     seed_default_generators(0)
@@ -77,6 +77,7 @@ def train(model: PointerNet, size: int, steps: int) -> None:
     optimizer = torch.optim.Adam(model.parameters(), lr=1e-3)
     for step in range(steps):
         seed_default_generators(0, TRAIN, step)
+        optimizer.param_groups[0]["lr"] = 1e-3 * min(1.0, (step + 1) / 100)  # from the start it would saturate the clip
         loss = model.self_label(model.task.generate(64, size, generator("cpu", 0, TRAIN, step)))["loss"]
         optimizer.zero_grad()
         loss.backward()
