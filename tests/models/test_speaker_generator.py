@@ -9,7 +9,7 @@ from torch import nn
 from tests.speech import write_digits
 from zoo.data import FSDD, Speech
 from zoo.models import SpeakerGenerator, SpeechJudge
-from zoo.models.speaker_generator import gaussian_nll, judged_scores, observe
+from zoo.models.speaker_generator import gaussian_nll, judged_scores, lacking_entropy, observe
 from zoo.nets import SpeechClassifier, SpeechDecoder, SpeechEncoder
 from zoo.optim import AdamW
 from zoo.relaxations import RELAXATIONS, Exact, ReinMax
@@ -119,6 +119,14 @@ def test_observe_leaves_the_unknown_alone():
     known = observe(logits, torch.tensor([-1, 2, -1]))
     assert torch.equal(known[[0, 2]], logits[[0, 2]])
     assert known[1].softmax(-1).tolist() == [0, 0, 1, 0]
+
+
+def test_an_unused_speaker_has_a_finite_slope():
+    logits = torch.tensor([[400.0, 0.0, -400.0]]).repeat(4, 1).requires_grad_()
+    lacking = lacking_entropy(logits.softmax(-1))
+    assert lacking.item() == pytest.approx(math.log(3), abs=1e-3)
+    (0.0 * lacking).backward()
+    assert torch.isfinite(logits.grad).all()
 
 
 def test_gaussian_nll_is_that_of_torch():

@@ -217,7 +217,7 @@ class SpeakerGenerator(ZooModule):
         logits = terms.pop("logits")
         values = {name: value.mean() for name, value in terms.items()}
         posterior = observe(logits, batch.label).softmax(-1)
-        lacking = math.log(self.speakers) - torch.special.entr(posterior.mean(0)).sum()
+        lacking = lacking_entropy(posterior)
         balance = self.balance * max(0.0, 1 - done / max(self.balance_until, 1e-9))
         known = batch.label >= 0
         told = F.cross_entropy(logits, batch.label.clamp(min=0), reduction="none") * known
@@ -463,6 +463,14 @@ def observe(logits: Tensor, label: Tensor) -> Tensor:
     """``logits`` ``(batch, speakers)`` where ``label`` ``(batch,)`` is -1; elsewhere all but the label impossible."""
     other = F.one_hot(label.clamp(min=0), logits.shape[-1]) == 0
     return logits.masked_fill(other & (label >= 0)[:, None], IMPOSSIBLE)
+
+
+def lacking_entropy(posterior: Tensor) -> Tensor:
+    """What the mean of ``posterior`` ``(batch, speakers)`` lacks in entropy to be uniform, in nats.
+
+    The slope of the entropy is infinite where a speaker has probability zero in the whole batch; it is cut off.
+    """
+    return math.log(posterior.shape[-1]) - torch.special.entr(posterior.mean(0).clamp(min=1e-6)).sum()
 
 
 def gaussian_kl(mean: Tensor, log_variance: Tensor, other_mean: Tensor, other_log_variance: Tensor) -> Tensor:
