@@ -3,7 +3,10 @@
 import csv
 import logging
 import os
+import sys
 import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -120,6 +123,18 @@ class WandbSettings(Configurable):
         run.define_metric("trainer/global_step")
         run.define_metric("*", step_metric="trainer/global_step", step_sync=True)
         return WandbLogger(experiment=run, log_model=False)
+
+
+@contextmanager
+def wandb_run() -> Iterator[None]:
+    """Finish the run at W&B that is begun inside, if one is: else the next job of a sweep would log into it."""
+    exit_code = 1
+    try:
+        yield
+        exit_code = 0
+    finally:
+        if (wandb := sys.modules.get("wandb")) and wandb.run:
+            wandb.finish(exit_code=exit_code)
 
 
 def one_line(error: Exception) -> str:

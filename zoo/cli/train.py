@@ -100,6 +100,8 @@ def train(config: dict[str, Any], folder: Path, *, command: str) -> float:
     """
     from lightning.pytorch.utilities import rank_zero_only
 
+    from zoo.loggers import wandb_run
+
     if rank_zero_only.rank:  # a process started by a distributed strategy: the first one keeps the folder
         set_up_logging(None, level=logging.WARNING)
         return _train(config, RunFolder(folder))
@@ -111,7 +113,8 @@ def train(config: dict[str, Any], folder: Path, *, command: str) -> float:
             log.info("%s is complete; nothing to train.", run.path)
         else:
             log.info("run folder: %s (the same command with run=%s resumes it)", run.path, run.path)
-            _train(config, run)
+            with wandb_run():
+                _train(config, run)
         results = run.read_results()
         report(run, results)
         return results["best"]
