@@ -159,7 +159,7 @@ def test_configuration_that_is_no_json(folder):
 
 
 def test_listing():
-    assert zoo.list_models() == ["actor_critic", "cat_vae"]
+    assert zoo.list_models() == ["actor_critic", "cat_vae", "pointer_net"]
     assert zoo.list_models("*.mnist", pretrained=True) == [name for name in PRETRAINED if name.endswith(".mnist")]
     assert zoo.list_models("nothing*") == []
 
