@@ -21,6 +21,7 @@ import statistics
 from pathlib import Path
 
 from zoo.cli.options import compose, plain
+from zoo.cli.publish import sounds
 from zoo.cli.train import check, train
 from zoo.runs import RunFolder
 
@@ -49,7 +50,8 @@ def main() -> None:
         runs = [run(chosen.folder, relaxation, seed) for seed in range(chosen.seeds)]
         lines += rows(relaxation, [one.read_results()["metrics"] for one in runs])
         (chosen.folder / "speaker.md").write_text("\n".join(lines) + "\n", encoding="utf-8")
-        for path in (runs[0].pictures / "voices.png", *sorted(runs[0].sounds.glob("*.wav"))):
+        spoken = sounds(runs[0].sounds).values()
+        for path in (runs[0].pictures / "voices.png", *spoken):
             shutil.copyfile(path, chosen.folder / f"{relaxation}_{path.name}")
     logging.getLogger("zoo").info("\n%s", chosen.folder / "speaker.md")
 

@@ -64,5 +64,6 @@ def pictures(folder: Path) -> dict[str, Path]:
 
 
 def sounds(folder: Path) -> dict[str, Path]:
-    """Captions and files of what a run has spoken."""
-    return {f"Sound: {path.stem.replace('_', ' ')}": path for path in sorted(folder.glob("*.wav"))}
+    """Captions and files of what a run has spoken; recordings of the data stay with the data."""
+    files = [path for path in sorted(folder.glob("*.wav")) if not path.stem.endswith("_real")]
+    return {f"Sound: {path.stem.replace('_', ' ')}": path for path in files}
