@@ -6,7 +6,7 @@ The package is no dependency of this project, and its pins are older than what i
 own that has this project installed:
 
     pip install --no-deps rl4co tensordict torchrl einops robust-downloader colorlog pyvers cloudpickle orjson rich \
-        pygments markdown-it-py mdurl
+        pygments markdown-it-py mdurl scipy requests
 
 Three comparisons, each in turns in one process, on the CPU with one thread. A step is: random instances, forward,
 backward, gradients clipped to norm 1, fused AdamW. Seconds are of the process, so that a busy machine counts less.
