@@ -7,6 +7,8 @@ from lightning import Callback, LightningModule, Trainer
 from zoo.relaxations.splitting import split_noise
 from zoo.seeding import STEP, TEST, TRAIN, VALIDATE, seed_default_generators
 
+STREAM = 0  # ends the key of the noise; another number would be other noise than that of all recorded results
+
 
 class SeedEachBatch(Callback):
     """Seeds the default generators at each batch from (seed, stage, epoch, batch index).
@@ -24,7 +26,7 @@ class SeedEachBatch(Callback):
         self.seed = seed
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
-        seed_default_generators(self.seed, TRAIN, STEP, trainer.current_epoch, batch_idx)
+        seed_default_generators(self.seed, TRAIN, STEP, trainer.current_epoch, batch_idx, STREAM)
         split_noise(trainer.global_rank, trainer.world_size)
 
     def on_train_batch_end(self, *_: Any) -> None:
@@ -33,7 +35,7 @@ class SeedEachBatch(Callback):
     def on_validation_batch_start(
         self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int, dataloader_idx: int = 0
     ) -> None:
-        seed_default_generators(self.seed, VALIDATE, STEP, batch_idx)
+        seed_default_generators(self.seed, VALIDATE, STEP, batch_idx, STREAM)
         split_noise(trainer.global_rank, trainer.world_size)
 
     def on_validation_batch_end(self, *_: Any) -> None:
@@ -42,7 +44,7 @@ class SeedEachBatch(Callback):
     def on_test_batch_start(
         self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int, dataloader_idx: int = 0
     ) -> None:
-        seed_default_generators(self.seed, TEST, STEP, batch_idx)
+        seed_default_generators(self.seed, TEST, STEP, batch_idx, STREAM)
         split_noise(trainer.global_rank, trainer.world_size)
 
     def on_test_batch_end(self, *_: Any) -> None:
