@@ -54,7 +54,7 @@ def environment_plugins() -> list[SLURMEnvironment]:
 
 @contextmanager
 def joint_work(trainer: Trainer) -> Iterator[None]:
-    """What the processes of ``trainer`` do together: if one fails, none is left waiting.
+    """What the processes of ``trainer`` do together: if one fails, none is left waiting. Afterwards they part.
 
     Raises:
         ZooError: in place of the errors of a process group whose other processes are gone or do not answer, and of
@@ -77,6 +77,9 @@ def joint_work(trainer: Trainer) -> Iterator[None]:
                 "trainer.strategy.find_unused_parameters=true"
             ) from error
         raise
+    if distributed.is_available() and distributed.is_initialized():
+        # Lightning leaves gloo's threads running, and now and then a process that ends with them aborts.
+        distributed.destroy_process_group()
 
 
 def is_of_process_group(error: BaseException) -> bool:
