@@ -41,7 +41,7 @@ class GumbelSinkhorn(Relaxation):
             method, if the mask allows no permutation, or a shape or dtype is wrong.
         ZooError: where an assignment is needed (a hard draw, ``mode``, any mask) and scipy is not installed.
 
-    Source: Mena et al. 2018, arXiv 1802.08665, theorem 1 (the limit) and section 4 (the noise).
+    Source: Mena et al. 2018, arXiv 1802.08665, theorem 1 (the limit) and its Gumbel-Sinkhorn distribution (the noise).
     """
 
     def __init__(self, *, tau: float = 1.0, iterations: int = 20, hard: bool = True) -> None:

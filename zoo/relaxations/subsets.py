@@ -41,8 +41,8 @@ class GumbelTopK(Relaxation):
         ValueError: if ``k`` is less than 1 or ``tau`` is not a positive finite number; from every method, if
             a row has fewer than ``k`` allowed entries, or a shape or dtype is wrong.
 
-    Sources: Kool et al. 2019, arXiv 1903.06059, section 2.3 (sampling); Xie and Ermon 2019, arXiv
-    1901.10517, section 3 (relaxation).
+    Sources: Kool et al. 2019, arXiv 1903.06059, the Gumbel-top-k trick (sampling); Xie and Ermon 2019, arXiv
+    1901.10517, algorithm 2 (relaxation).
     """
 
     def __init__(self, *, k: int, tau: float = 0.5, hard: bool = True) -> None:
