@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -50,6 +51,14 @@ def test_the_card_has_what_the_hub_reads(folder, tmp_path):
     huggingface.stage(folder, tmp_path / "staged")
     card = (tmp_path / "staged/README.md").read_text()
     assert card.startswith("---\nlicense: mit\n") and "# cat_vae.test" in card
+
+
+def test_what_a_card_shows_and_the_licence_of_the_data_go_with_it(tmp_path):
+    huggingface.stage("speaker_generator.mix", tmp_path)
+    card = (tmp_path / "README.md").read_text()
+    assert card.startswith("---\nlicense: cc-by-sa-4.0\n")
+    linked = re.findall(r"\]\(([^)]+\.(?:png|wav))\)", card)
+    assert len(linked) > 4 and all((tmp_path / name).is_file() for name in linked)
 
 
 @pytest.mark.parametrize("name", ["owner/name", "owner/name@main", f"owner/name@{REVISION}"])

@@ -18,6 +18,8 @@ log = logging.getLogger(__name__)
 
 REPOSITORY = re.compile(r"(?P<id>[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*)(@(?P<revision>[\w.-]+))?", re.ASCII)
 FILES = ("config.json", "model.safetensors", "README.md")
+LICENSES = {"CC BY-SA 4.0": "cc-by-sa-4.0"}
+"""What the notice of a model may say of its licence -> the hub's name of it; without that it is the project's own."""
 TIMEOUT = 10  # seconds
 
 
@@ -98,11 +100,14 @@ def stage(name: str | Path, folder: Path) -> None:
     source = hub.find_pretrained(name)
     saved = hub.read_pretrained(source)
     saved.build()
-    for path in (source / "config.json", source / "model.safetensors", *source.glob("*.png"), *source.glob("*.gif")):
+    shown = [path for path in source.iterdir() if path.suffix in (".png", ".gif", ".wav")]
+    for path in (source / "config.json", source / "model.safetensors", *shown):
         shutil.copyfile(path, folder / path.name)
     card = (source / "README.md").read_text(encoding="utf-8") if (source / "README.md").is_file() else f"# {name}\n"
     tags = "\n".join(f"- {tag}" for tag in ("pytorch-lightning", "discrete-latent", saved.arch))
-    header = f"---\nlicense: mit\nlibrary_name: discrete-latent-zoo\ntags:\n{tags}\n---\n\n"
+    notice = str(hub.read_config(source).get("notice"))
+    license = next((name for words, name in LICENSES.items() if words in notice), "mit")
+    header = f"---\nlicense: {license}\nlibrary_name: discrete-latent-zoo\ntags:\n{tags}\n---\n\n"
     (folder / "README.md").write_text(header + card, encoding="utf-8")
 
 
