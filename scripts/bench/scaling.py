@@ -108,7 +108,7 @@ def worker(rank: int, processes: int, port: int, config: dict, share: int, steps
         world_size=processes,
         timeout=timedelta(minutes=5),
     )
-    split_noise(rank, processes)
+    split_noise(rank, processes, seed=0)
     step = ddp_step(config, share, device)
     times: dict[bool, list[float]] = {True: [], False: []}
     for _ in range(ROUNDS):
