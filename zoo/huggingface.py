@@ -18,12 +18,17 @@ log = logging.getLogger(__name__)
 
 REPOSITORY = re.compile(r"(?P<id>[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*)(@(?P<revision>[\w.-]+))?", re.ASCII)
 FILES = ("config.json", "model.safetensors", "README.md")
+FOLDERS = ("runs", "checkpoints")  # of this project: never an OWNER, so that a mistyped run is not asked for on the hub
 TIMEOUT = 10  # seconds
 
 
 def is_repository(name: object) -> bool:
-    """Whether ``name`` is ``OWNER/NAME`` or ``OWNER/NAME@REVISION``, and not a path in a folder of this machine."""
-    return isinstance(name, str) and bool(REPOSITORY.fullmatch(name)) and not Path(name.split("/")[0]).is_dir()
+    """Whether ``name`` is ``OWNER/NAME`` or ``OWNER/NAME@REVISION``, and not a path: OWNER is no folder here and none of
+    ``FOLDERS``."""
+    if not isinstance(name, str) or not REPOSITORY.fullmatch(name):
+        return False
+    owner = name.split("/")[0]
+    return owner not in FOLDERS and not Path(owner).is_dir()
 
 
 def download(name: str) -> Path:
@@ -32,7 +37,10 @@ def download(name: str) -> Path:
     Raises:
         ZooError: if it is neither there nor can be had.
     """
-    api = _import()
+    try:
+        api = _import()
+    except ZooError as error:
+        raise ZooError(f"there is no folder {name!r} here, and {error}") from error
     found = REPOSITORY.fullmatch(name)
     assert found, name
     try:
