@@ -23,8 +23,8 @@ TIMEOUT = 10  # seconds
 
 
 def is_repository(name: object) -> bool:
-    """Whether ``name`` is ``OWNER/NAME`` or ``OWNER/NAME@REVISION``, and not a path: OWNER is no folder here and none of
-    ``FOLDERS``."""
+    """Whether ``name`` is ``OWNER/NAME`` or ``OWNER/NAME@REVISION``, and no folder of this machine: there is none named
+    OWNER here, and it is none of ``FOLDERS``."""
     if not isinstance(name, str) or not REPOSITORY.fullmatch(name):
         return False
     owner = name.split("/")[0]
