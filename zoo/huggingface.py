@@ -18,17 +18,18 @@ log = logging.getLogger(__name__)
 
 REPOSITORY = re.compile(r"(?P<id>[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*)(@(?P<revision>[\w.-]+))?", re.ASCII)
 FILES = ("config.json", "model.safetensors", "README.md")
-FOLDERS = ("runs", "checkpoints")  # of this project: never an OWNER, so that a mistyped run is not asked for on the hub
 TIMEOUT = 10  # seconds
 
 
 def is_repository(name: object) -> bool:
-    """Whether ``name`` is ``OWNER/NAME`` or ``OWNER/NAME@REVISION``, and no folder of this machine: there is none named
-    OWNER here, and it is none of ``FOLDERS``."""
+    """Whether ``name`` is ``OWNER/NAME`` or ``OWNER/NAME@REVISION``, and not a path in a folder of this machine.
+
+    ``runs`` and ``checkpoints`` are always folders: a mistyped run is not asked for on the network.
+    """
     if not isinstance(name, str) or not REPOSITORY.fullmatch(name):
         return False
     owner = name.split("/")[0]
-    return owner not in FOLDERS and not Path(owner).is_dir()
+    return owner not in ("runs", "checkpoints") and not Path(owner).is_dir()
 
 
 def download(name: str) -> Path:

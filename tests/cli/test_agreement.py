@@ -22,7 +22,7 @@ JOBS = {
 
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory) -> dict[int, dict[str, RunFolder]]:
-    """Each job in one and in four processes."""
+    """Each job in one and in four processes, two on each of two machines."""
     folder = tmp_path_factory.mktemp("runs")
     return {
         processes: dict(
