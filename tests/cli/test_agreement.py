@@ -1,13 +1,17 @@
 """What several processes end with is what one ends with: within rounding, or, of the actor-critic, in distribution."""
 
+import shutil
 from pathlib import Path
 
 import pytest
 import torch
 
+from tests.cli.test_actor_critic import SMALL as ENVIRONMENTS
+from tests.cli.test_actor_critic import equal, same
 from tests.cli.test_distributed import BRIEF, MODELS, difference
 from tests.conftest import SMALL
 from tests.processes import train_in_processes
+from zoo.checkpointing import newest_checkpoint
 from zoo.runs import RunFolder
 
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore")]
@@ -44,6 +48,20 @@ def test_control_variates_are_fitted_on_all_processes(runs):
     one, four = (torch.load(runs[n]["relax"].best, weights_only=True)["state_dict"] for n in (1, 4))
     for name in ("relaxation.gram", "relaxation.cross", "relaxation.network.0.weight"):
         torch.testing.assert_close(four[name], one[name], rtol=1e-5, atol=1e-5)
+
+
+def test_two_processes_of_an_actor_critic_that_were_stopped_end_in_the_same_bits(tmp_path):
+    """Each has a replay and episodes under way of its own."""
+    options = (*ENVIRONMENTS, "relaxation=reinforce", "annealing=linear")
+    (run,) = train_in_processes(2, [(tmp_path / "run", options)])
+    whole = RunFolder(shutil.copytree(run.path, tmp_path / "whole"))
+    newest_checkpoint(run.checkpoints).unlink()  # what is left is from the middle of the last epoch
+    run.results.unlink()
+    train_in_processes(2, [(run.path, options)])
+    assert newest_checkpoint(run.checkpoints).name == newest_checkpoint(whole.checkpoints).name
+    assert same(run, whole)
+    states = torch.load(newest_checkpoint(whole.checkpoints), weights_only=True)["Environments"]
+    assert len(states["others"]) == 1 and not equal(states["replay"], states["others"][0]["replay"])
 
 
 SEEDS = range(4)
