@@ -219,6 +219,7 @@ BRIEF = (
     "trainer.log_every_n_steps=2",
     "pictures_every_n_epochs=100",
 )
+FEW = ("trainer.limit_train_batches=4", "trainer.limit_val_batches=1", "trainer.limit_test_batches=1")
 MODELS = {
     "actor_critic": (
         "model.policy.hidden=[16]",
@@ -240,13 +241,13 @@ MODELS = {
         "data.val_instances=20",
         "data.test_instances=20",
     ),
+    "speaker_generator": (*FEW, "model.judged=20"),
 }
-"""Options that make a model's run short, beside a few batches of each kind."""
+"""Options that make a model's run short, where a few batches of each kind do not."""
 EQUAL = ("pointer_net",)
 """Models that, like cat_vae, end within rounding of a single process: all that is random belongs to an example."""
 ALONE = ("pointer_net", "speaker_generator")
 """Models that are not trained alone, from the command line and looked at for warnings, by tests of their own."""
-FEW = ("trainer.limit_train_batches=4", "trainer.limit_val_batches=1", "trainer.limit_test_batches=1")
 
 
 @pytest.mark.parametrize("arch", sorted(hub.ARCHITECTURES))
