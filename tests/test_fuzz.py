@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
@@ -18,6 +19,7 @@ from tests.models.test_cat_vae import make as make_vae
 from tests.test_exporting import make
 from zoo import hub
 from zoo.checkpointing import AtomicCheckpointIO
+from zoo.cli.solve import read_points
 from zoo.config import to_config
 from zoo.errors import ZooError
 from zoo.runs import RunFolder
@@ -228,3 +230,28 @@ def test_damaged_sounds(tmp_path):
         return False
 
     assert refused(2 * CASES, case) > CASES / 5  # most damage is to samples, which may have any value
+
+
+@pytest.mark.parametrize("suffix", ["csv", "tsp"])
+def test_damaged_points(tmp_path, suffix):
+    """Points whose tour is asked for: read, or refused."""
+    path = tmp_path / f"points.{suffix}"
+    rows = [(0.1 * i, 5 - 0.7 * i) for i in range(12)]
+    if suffix == "csv":
+        lines = ["x,y", *(f"{x},{y}" for x, y in rows)]
+    else:
+        lines = ["NAME : a", "TYPE : TSP", "DIMENSION : 12", "EDGE_WEIGHT_TYPE : EUC_2D", "NODE_COORD_SECTION"]
+        lines += [*(f"{i} {x} {y}" for i, (x, y) in enumerate(rows)), "EOF"]
+    good = "\n".join(lines).encode()
+
+    def case(rng: random.Random) -> bool:
+        path.write_bytes(damage_bytes(good, rng))
+        try:
+            names, points = read_points(path)
+        except ZooError as error:
+            assert len(str(error)) < 5000
+            return True
+        assert points.shape == (len(names), 2) and len(names) > 1 and np.isfinite(points).all()
+        return False
+
+    assert refused(2 * CASES, case) > CASES

@@ -1,5 +1,6 @@
 """The Hugging Face hub, without a network: what would be sent, and what is read from its cache."""
 
+import importlib
 import json
 import os
 import re
@@ -101,17 +102,28 @@ def test_names_that_are_no_repositories(name, tmp_path, monkeypatch):
         zoo.push_to_hub("cat_vae.mnist", name, dry_run=True)
 
 
-def test_a_folder_that_is_here_is_no_repository(tmp_path, monkeypatch):
+@pytest.mark.parametrize("name", ["runs/mine", "checkpoints/mine", "here/mine", "mine"])
+@pytest.mark.parametrize("script", ["eval", "play", "sample", "solve", "speak"])
+def test_a_missing_run_folder_is_not_asked_for_on_the_hub(script, name, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "runs").mkdir()
-    with pytest.raises(ZooError, match="no pretrained model 'runs/mine'"):
-        zoo.from_pretrained("runs/mine")
+    (tmp_path / "here/mime").mkdir(parents=True)
+    (tmp_path / "points.csv").write_text("0,0\n1,0\n0,1\n")
+    monkeypatch.setattr(huggingface, "download", lambda name: pytest.fail(f"asked for {name}"))
+    options = {"solve": ["points=points.csv"], "speak": ["--text", "4", "--speaker", "sample"]}.get(script, [])
+    monkeypatch.setattr(sys, "argv", [f"{script}.py", f"checkpoint={name}", *options])
+    with pytest.raises(SystemExit) as ended:
+        importlib.import_module(f"zoo.cli.{script}").main()
+    message = str(ended.value)
+    assert f"no pretrained model '{name}', and no run or model folder of that name. " in message
+    assert ("Did you mean 'here/mime'?" in message) == (name == "here/mine") and "Give a run folder" in message
 
 
 def test_without_the_package_the_extra_is_named(folder, monkeypatch):
     monkeypatch.setitem(sys.modules, "huggingface_hub", None)
     with pytest.raises(ZooError, match=r"pip install 'discrete-latent-zoo\[hub\]'"):
         zoo.push_to_hub(folder, "owner/name")
+    with pytest.raises(ZooError, match=r"no folder 'owner/name' here, and repositories of .*pip install"):
+        zoo.from_pretrained("owner/name")
 
 
 def test_a_hub_that_cannot_be_reached_is_one_error(folder):

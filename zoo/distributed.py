@@ -1,8 +1,10 @@
 """Many processes that train together, and what happens when one of them does not answer."""
 
+import os
 import signal
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import timedelta
 
 from lightning import Trainer
@@ -14,6 +16,7 @@ from torch.distributed import distributed_c10d
 from zoo.errors import ZooError
 
 START_TIMEOUT = 1800.0  # seconds; machines of a cluster do not start at the same moment
+FIRST_PROCESS = "ZOO_FIRST_PROCESS"  # the environment variable with its id, for those that it starts
 
 
 class DDP(DDPStrategy):
@@ -35,12 +38,12 @@ class DDP(DDPStrategy):
             raise ValueError(f"timeout must be positive, got {timeout}")
         longest = timedelta(seconds=max(timeout, START_TIMEOUT))
         super().__init__(timeout=longest, find_unused_parameters=find_unused_parameters)
-        self._answer_within = timedelta(seconds=timeout)
+        self.answer_within = timedelta(seconds=timeout)
 
     def setup_distributed(self) -> None:
         super().setup_distributed()
         set_timeout = getattr(distributed, "set_timeout", None) or distributed_c10d._set_pg_timeout  # its older name
-        set_timeout(self._answer_within)
+        set_timeout(self.answer_within)
 
 
 def environment_plugins() -> list[SLURMEnvironment]:
@@ -60,12 +63,16 @@ def joint_work(trainer: Trainer) -> Iterator[None]:
         ZooError: in place of the errors of a process group whose other processes are gone or do not answer, and of
             PyTorch's about weights that have no gradient.
     """
+    if trainer.local_rank == 0:
+        os.environ[FIRST_PROCESS] = str(os.getpid())
     try:
         yield
     except BaseException as error:
         if trainer.strategy.launcher is not None and hasattr(trainer.strategy.launcher, "procs"):
             trainer.strategy.launcher.kill(signal.SIGKILL)  # our children; one that hangs answers to nothing else
         if trainer.world_size > 1 and is_of_process_group(error):
+            if trainer.local_rank and isinstance(trainer.strategy, DDP):
+                end_first_process(trainer.strategy.answer_within.total_seconds())
             raise ZooError(
                 f"process {trainer.global_rank} of {trainer.world_size} lost the others: one of them was killed, "
                 "failed (see above) or did not answer within trainer.strategy.timeout. The same command resumes the "
@@ -80,6 +87,18 @@ def joint_work(trainer: Trainer) -> Iterator[None]:
     if distributed.is_available() and distributed.is_initialized():
         # Lightning leaves gloo's threads running, and now and then a process that ends with them aborts.
         distributed.destroy_process_group()
+
+
+def end_first_process(seconds: float) -> None:
+    """Kill the process that started this one if it is still there after ``seconds``: it has lost the others, too, and
+    ends by itself, unless it hangs. What other launchers started, they end."""
+    first = int(os.environ.get(FIRST_PROCESS, 0))
+    deadline = time.monotonic() + seconds
+    while os.getppid() == first and time.monotonic() < deadline:
+        time.sleep(0.1)
+    if os.getppid() == first:
+        with suppress(ProcessLookupError):
+            os.kill(first, signal.SIGKILL)
 
 
 def is_of_process_group(error: BaseException) -> bool:

@@ -53,7 +53,8 @@ def from_pretrained(name: str | Path, *, map_location: Any = "cpu", **changes: A
     Args:
         name: ``arch.tag`` of a shipped model, a folder made by :func:`save_pretrained`, a run folder of
             ``scripts/train.py`` (its best weights), a checkpoint file of one, or ``OWNER/NAME``, with ``@REVISION`` or
-            without, of a Hugging Face repository that :func:`zoo.push_to_hub` made.
+            without, of a Hugging Face repository that :func:`zoo.push_to_hub` made. OWNER/NAME is taken for a path if
+            there is a folder OWNER, and if OWNER is ``runs`` or ``checkpoints``.
         map_location: the device.
         changes: arguments of the model to change, such as ``iwae_samples=1000``.
 
@@ -127,9 +128,11 @@ def find_pretrained(name: str | Path) -> Path:
 
     if huggingface.is_repository(name):
         return huggingface.download(str(name))
+    beside = [str(path) for path in Path(name).parent.glob("*/")]
     raise ZooError(
         f"there is no pretrained model {str(name)!r}, and no run or model folder of that name."
-        f"{did_you_mean(str(name), names)} Pretrained: {', '.join(names) or 'none'}."
+        f"{did_you_mean(str(name), names + beside)} Give a run folder, as the end of its training names it, or one of: "
+        f"{', '.join(names) or 'none'}."
     )
 
 

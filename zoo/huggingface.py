@@ -24,8 +24,14 @@ TIMEOUT = 10  # seconds
 
 
 def is_repository(name: object) -> bool:
-    """Whether ``name`` is ``OWNER/NAME`` or ``OWNER/NAME@REVISION``, and not a path in a folder of this machine."""
-    return isinstance(name, str) and bool(REPOSITORY.fullmatch(name)) and not Path(name.split("/")[0]).is_dir()
+    """Whether ``name`` is ``OWNER/NAME`` or ``OWNER/NAME@REVISION``, and not a path in a folder of this machine.
+
+    ``runs`` and ``checkpoints`` are always folders: a mistyped run is not asked for on the network.
+    """
+    if not isinstance(name, str) or not REPOSITORY.fullmatch(name):
+        return False
+    owner = name.split("/")[0]
+    return owner not in ("runs", "checkpoints") and not Path(owner).is_dir()
 
 
 def download(name: str) -> Path:
@@ -34,7 +40,10 @@ def download(name: str) -> Path:
     Raises:
         ZooError: if it is neither there nor can be had.
     """
-    api = _import()
+    try:
+        api = _import()
+    except ZooError as error:
+        raise ZooError(f"there is no folder {name!r} here, and {error}") from error
     found = REPOSITORY.fullmatch(name)
     assert found, name
     try:

@@ -1,6 +1,6 @@
 """Throughput of one and of several processes, and the share of time that goes into communication.
 
-    python scripts/bench/scaling.py [--processes 1 2] [--steps 50] [--batch-size 1000] [--noise]
+    python scripts/bench/scaling.py [--processes 1 2] [--steps 50] [--batch-size 1000] [--cpu-time] [--noise]
                                      [option=value ...]
 
 Trains the categorical VAE on real MNIST as ``scripts/train.py trainer=ddp`` does (on the accelerators if there are
@@ -8,6 +8,9 @@ any, else on the CPU with one thread a process). *Strong scaling* splits one bat
 gives each process a batch. Communication is what a step takes longer than the same step with the averaging of
 gradients left out, which leaves each process with weights of its own: right for timing, not for training. Processes
 that share cores or memory bandwidth slow each other down in both, so that is not counted as communication.
+
+With ``--cpu-time`` a second is one of the slowest process's CPU, for a machine that others use, too: what processes
+spend on communication counts, not how long they wait for each other.
 
 With ``--noise``: what it costs each process to draw the noise of the whole batch (:mod:`zoo.relaxations.splitting`).
 
@@ -45,6 +48,7 @@ def main() -> None:
     parser.add_argument("--processes", nargs="+", type=int, default=[1, 2])
     parser.add_argument("--steps", type=int, default=50, help="of a measurement")
     parser.add_argument("--batch-size", type=int, default=1000)
+    parser.add_argument("--cpu-time", action="store_true", help="count CPU time, without waiting")
     parser.add_argument("--noise", action="store_true", help="only the price of noise for the whole batch")
     parser.add_argument("options", nargs="*", help="as for scripts/train.py")
     chosen = parser.parse_args()
@@ -54,14 +58,15 @@ def main() -> None:
         noise_price(config)
         return
     sources.load("MNIST", config["data"]["root"])
-    print(f"{ROUNDS} rounds of {chosen.steps} steps, median; {device_name()}, {os.cpu_count()} cores\n")
+    counted = "CPU time" if chosen.cpu_time else f"time, at a load of {os.getloadavg()[0]:.1f} before"
+    print(f"{counted}; {ROUNDS} rounds of {chosen.steps} steps, median; {device_name()}, {os.cpu_count()} cores\n")
     print("| scaling | processes | batch of each | images/s | times one process | communication |")
     print("| --- | ---: | ---: | ---: | ---: | ---: |")
     alone = None
     for kind in ("strong", "weak"):
         for processes in chosen.processes:
             share = chosen.batch_size // processes if kind == "strong" else chosen.batch_size
-            seconds, without = in_processes(processes, config, share, chosen.steps)
+            seconds, without = in_processes(processes, config, share, chosen.steps, chosen.cpu_time)
             rate = processes * share / seconds
             alone = rate if alone is None else alone
             part = f"{max(0.0, 1 - without / seconds):.0%}" if processes > 1 else "-"
@@ -77,7 +82,7 @@ def device_name() -> str:
 # Several processes ----------------------------------------------------------------------------------------------------
 
 
-def in_processes(processes: int, config: dict, share: int, steps: int) -> tuple[float, float]:
+def in_processes(processes: int, config: dict, share: int, steps: int, cpu_time: bool) -> tuple[float, float]:
     """Seconds of a step, with and without communication: the median over rounds of the slowest process."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -85,7 +90,7 @@ def in_processes(processes: int, config: dict, share: int, steps: int) -> tuple[
     context = multiprocessing.get_context("spawn")
     queue = context.SimpleQueue()
     workers = [
-        context.Process(target=worker, args=(rank, processes, port, config, share, steps, queue))
+        context.Process(target=worker, args=(rank, processes, port, config, share, steps, cpu_time, queue))
         for rank in range(processes)
     ]
     for process in workers:
@@ -97,7 +102,9 @@ def in_processes(processes: int, config: dict, share: int, steps: int) -> tuple[
     return queue.get()
 
 
-def worker(rank: int, processes: int, port: int, config: dict, share: int, steps: int, queue: object) -> None:
+def worker(
+    rank: int, processes: int, port: int, config: dict, share: int, steps: int, cpu_time: bool, queue: object
+) -> None:
     set_up_logging(None, level=logging.WARNING)
     torch.set_num_threads(1)
     device = torch.device("cuda", rank) if torch.cuda.is_available() else torch.device("cpu")
@@ -108,12 +115,13 @@ def worker(rank: int, processes: int, port: int, config: dict, share: int, steps
         world_size=processes,
         timeout=timedelta(minutes=5),
     )
-    split_noise(rank, processes)
+    split_noise(rank, processes, seed=0)
     step = ddp_step(config, share, device)
     times: dict[bool, list[float]] = {True: [], False: []}
     for _ in range(ROUNDS):
         for communicate in (True, False):
-            seconds = torch.tensor([measure(partial(step, communicate), steps, device)], device=device)
+            clock = time.process_time if cpu_time else time.perf_counter
+            seconds = torch.tensor([measure(partial(step, communicate), steps, device, clock)], device=device)
             distributed.all_reduce(seconds, distributed.ReduceOp.MAX)
             times[communicate].append(seconds.item())
     if rank == 0:
@@ -174,18 +182,20 @@ def endless(config: dict, share: int, device: torch.device) -> Iterator[torch.Te
             yield x
 
 
-def measure(step: Callable[[], None], steps: int, device: torch.device) -> float:
-    """Seconds of a step."""
+def measure(
+    step: Callable[[], None], steps: int, device: torch.device, clock: Callable[[], float] = time.perf_counter
+) -> float:
+    """Seconds of a step, by ``clock``."""
     for _ in range(WARM_UP):
         step()
     if device.type == "cuda":
         torch.cuda.synchronize(device)
-    start = time.perf_counter()
+    start = clock()
     for _ in range(steps):
         step()
     if device.type == "cuda":
         torch.cuda.synchronize(device)
-    return (time.perf_counter() - start) / steps
+    return (clock() - start) / steps
 
 
 def noise_price(config: dict, share: int = 100) -> None:

@@ -17,9 +17,8 @@ import torch
 from tests.cli.test_train import same_weights, train_here
 from tests.conftest import ROOT, SMALL, run_script
 from zoo import hub
-from zoo.cli.options import compose, plain
+from zoo.cli.options import compose
 from zoo.cli.train import check
-from zoo.cli.train import train as train_model
 from zoo.errors import ZooError
 from zoo.loggers import read_metrics
 from zoo.runs import RunFolder
@@ -180,13 +179,18 @@ def ends(pid: int) -> bool:
 
 @pytest.mark.skipif(sys.platform != "linux", reason="finds the second process in /proc")
 def test_whatever_ends_processes_the_run_ends_in_the_same_bits(two, tmp_path, mnist_root):
-    """One hangs; one is killed; SIGTERM; all are killed, each in the middle of an epoch. Then the run is finished."""
+    """The second one hangs; the first one hangs; one is killed; SIGTERM; all are killed: each in the middle of an
+    epoch. Then the run is finished."""
     folder = tmp_path / "run"
     with started(folder, mnist_root) as (process, second):
         os.kill(second, signal.SIGSTOP)
         printed = process.communicate(timeout=100)[0]
         assert process.returncode == 1 and "process 0 of 2 lost the others" in printed, printed
         assert ends(second)
+    with started(folder, mnist_root) as (process, second):
+        process.send_signal(signal.SIGSTOP)
+        printed = process.communicate(timeout=100)[0]  # until both have ended
+        assert process.returncode == -signal.SIGKILL and "process 1 of 2 lost the others" in printed, printed
     with started(folder, mnist_root) as (process, second):
         os.kill(second, signal.SIGKILL)
         printed = process.communicate(timeout=100)[0]
@@ -221,6 +225,7 @@ BRIEF = (
     "trainer.log_every_n_steps=2",
     "pictures_every_n_epochs=100",
 )
+FEW = ("trainer.limit_train_batches=4", "trainer.limit_val_batches=1", "trainer.limit_test_batches=1")
 MODELS = {
     "actor_critic": (
         "model.policy.hidden=[16]",
@@ -242,24 +247,28 @@ MODELS = {
         "data.val_instances=20",
         "data.test_instances=20",
     ),
+    "speaker_generator": (*FEW, "model.judged=20"),
 }
-"""Options that make a model's run short, beside a few batches of each kind."""
+"""Options that make a model's run short, where a few batches of each kind do not."""
 EQUAL = ("pointer_net",)
 """Models that, like cat_vae, end within rounding of a single process: all that is random belongs to an example."""
-FEW = ("trainer.limit_train_batches=4", "trainer.limit_val_batches=1", "trainer.limit_test_batches=1")
+ALONE = ("pointer_net", "speaker_generator")
+"""Models that are not trained alone, from the command line and looked at for warnings, by tests of their own."""
 
 
 @pytest.mark.parametrize("arch", sorted(hub.ARCHITECTURES))
-def test_two_processes_train_every_model_without_a_warning(arch, request, tmp_path, mnist_root):
+def test_one_process_and_two_train_every_model_without_a_warning(arch, request, tmp_path, mnist_root):
     if arch == "cat_vae":  # has been trained above
-        printed = (request.getfixturevalue("two").path / "stdout.txt").read_text()
+        printed = [(request.getfixturevalue("two").path / "stdout.txt").read_text()]
     else:
-        options = (f"model={arch}", *BRIEF, *MODELS.get(arch, FEW), *TWO, f"run={tmp_path / 'run'}")
-        result = run_script("train", *options, ZOO_DATA_DIR=mnist_root)
-        assert result.returncode == 0, result.stdout
-        printed = result.stdout
+        printed = []
+        for processes in (TWO, ()) if arch in ALONE else (TWO,):
+            folder = tmp_path / ("two" if processes else "one")
+            options = (f"model={arch}", *BRIEF, *MODELS.get(arch, FEW), *processes, f"run={folder}")
+            result = run_script("train", *options, ZOO_DATA_DIR=mnist_root)
+            assert result.returncode == 0, result.stdout
+            printed.append(result.stdout)
     if arch in EQUAL:
-        overrides = [f"model={arch}", *BRIEF, *MODELS[arch], f"run={tmp_path / 'one'}"]
-        train_model(plain(compose(overrides)), tmp_path / "one", command="")
-        assert difference(RunFolder(tmp_path / "one"), RunFolder(tmp_path / "run")) < 1e-5
-    assert "Test scores" in printed and not WARNING.findall(printed)
+        assert difference(RunFolder(tmp_path / "one"), RunFolder(tmp_path / "two")) < 1e-5
+    for text in printed:
+        assert "Test scores" in text and not WARNING.findall(text)

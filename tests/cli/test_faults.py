@@ -1,6 +1,8 @@
-"""What happens to long runs on one machine: a full disk, W&B out of reach, two runs in one folder."""
+"""What happens to long runs on one machine: a loss that is no number, a full disk, W&B out of reach, two runs in one
+folder."""
 
 import os
+import re
 import resource
 import subprocess
 import sys
@@ -9,11 +11,11 @@ import time
 import pytest
 
 from tests.cli.test_distributed import FAST, environment, newest_step
-from tests.cli.test_train import train_here
-from tests.conftest import ROOT
+from tests.conftest import ROOT, run_script
 from zoo.checkpointing import newest_checkpoint
 from zoo.cli.options import fail_politely
-from zoo.loggers import WandbSettings, read_metrics
+from zoo.loggers import read_metrics
+from zoo.models import read_checkpoint
 from zoo.runs import RunFolder
 
 pytestmark = pytest.mark.filterwarnings("ignore")
@@ -61,26 +63,41 @@ def test_a_full_disk_elsewhere_is_one_error_too():
         read()
 
 
-def test_wandb_out_of_reach(tmp_path, monkeypatch, caplog):
-    """A key, and nobody who answers: offline after a while."""
-    import wandb
-
-    monkeypatch.setenv("WANDB_API_KEY", "0" * 40)
-    monkeypatch.setenv("WANDB_BASE_URL", "http://127.0.0.1:9")
-    monkeypatch.setenv("WANDB_MODE", "online")
-    monkeypatch.setattr("zoo.loggers.ONLINE_TIMEOUT", 2)
-    logger = WandbSettings(project="test").logger(tmp_path, {})
-    assert logger.experiment.settings.mode == "offline" and "not online" in caplog.text
-    wandb.finish()
+def test_a_loss_that_is_no_number_stops_the_run_with_step_batch_and_last_good_checkpoint(tmp_path, mnist_root):
+    options = (*FAST, "model.optimizer.lr=1e20", "checkpoint_every_n_steps=1", f"run={tmp_path / 'run'}")
+    result = run_script("train", *options, ZOO_DATA_DIR=mnist_root)
+    assert result.returncode == 1 and "Traceback" not in result.stdout, result.stdout
+    (message,) = [line for line in result.stdout.splitlines() if line.startswith("error: ")]
+    assert re.match(r"error: the loss is (nan|inf) at step 2 \(epoch 0, batch 1\)\. The last good checkpoint", message)
+    (last,) = (tmp_path / "run/checkpoints").iterdir()
+    assert f"checkpoint is {tmp_path}/run/checkpoints/step-00000001.ckpt. Try " in message and last.stem in message
+    assert all(value.isfinite().all() for value in read_checkpoint(last)["state_dict"].values())
 
 
-def test_a_folder_that_wandb_cannot_write_does_not_stop_training(tmp_path, mnist_root, caplog):
-    (tmp_path / "run").mkdir()
-    (tmp_path / "run/wandb").write_text("in the way")
-    few = ("epochs=1", "trainer.limit_train_batches=10", "logger=wandb")
-    run = train_here(tmp_path / "run", mnist_root, *few)
-    assert run.read_results()["steps"] == 10 and read_metrics(run.metrics)
-    assert "this run goes on without it" in run.log.read_text()
+WITH_WANDB = (*FAST, "logger=wandb", "epochs=1", "trainer.limit_train_batches=10")
+
+
+def trained_on(result: subprocess.CompletedProcess, run: RunFolder) -> bool:
+    return result.returncode == 0 and run.read_results()["steps"] == 10 and "train/loss" in read_metrics(run.metrics)
+
+
+def test_wandb_out_of_reach_does_not_stop_training(tmp_path, mnist_root):
+    """A key, and a server that nobody answers for: offline after a while."""
+    run = RunFolder(tmp_path / "run")
+    nobody = {"WANDB_API_KEY": "0" * 40, "WANDB_BASE_URL": "http://127.0.0.1:9", "WANDB_MODE": "online"}
+    result = run_script("train", *WITH_WANDB, f"run={run.path}", ZOO_DATA_DIR=mnist_root, **nobody)
+    assert trained_on(result, run) and "Traceback" not in result.stdout, result.stdout
+    assert "W&B: not online" in result.stdout and "W&B: offline. To sync: wandb sync" in result.stdout
+    assert len(list((run.path / "wandb").glob("offline-run-*"))) == 1
+
+
+def test_a_folder_that_wandb_cannot_write_does_not_stop_training(tmp_path, mnist_root):
+    run = RunFolder(tmp_path / "run")
+    run.path.mkdir()
+    (run.path / "wandb").write_text("in the way")  # permissions would not stop root
+    result = run_script("train", *WITH_WANDB, f"run={run.path}", ZOO_DATA_DIR=mnist_root)
+    assert trained_on(result, run) and "Traceback" not in result.stdout, result.stdout
+    assert f"W&B: cannot write to {run.path}/wandb" in result.stdout and "this run goes on without it" in result.stdout
 
 
 def test_a_second_process_is_refused_and_a_dead_one_does_not_lock(tmp_path):

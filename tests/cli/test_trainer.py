@@ -1,5 +1,7 @@
 """Options of the trainer, on one process."""
 
+import sys
+
 import pytest
 import torch
 from hydra import compose as hydra_compose
@@ -10,7 +12,7 @@ from tests.cli.test_train import train_here
 from zoo import hub
 from zoo.cli import options
 from zoo.cli.options import compose, plain
-from zoo.cli.train import check
+from zoo.cli.train import check, main
 from zoo.config import from_config
 from zoo.errors import ZooError
 from zoo.loggers import read_metrics
@@ -78,4 +80,11 @@ def test_a_sweep_on_slurm_is_one_word():
     with initialize_config_dir(str(options.CONFIGS), version_base="1.3"):
         config = hydra_compose("train", ["model=cat_vae", "hydra/launcher=slurm"], return_hydra_config=True)
     assert config.hydra.launcher._target_.endswith("submitit_launcher.SlurmLauncher")
-    assert config.hydra.launcher.timeout_min == 1440
+    assert config.hydra.launcher.timeout_min == 1440 and config.hydra.launcher.name == "zoo"
+
+
+def test_a_launcher_without_a_sweep_is_refused(monkeypatch):
+    """Hydra would train here, on the machine that jobs are sent from."""
+    monkeypatch.setattr(sys, "argv", ["train.py", *FAST, "hydra/launcher=slurm"])
+    with pytest.raises(SystemExit, match="add -m"):
+        main()

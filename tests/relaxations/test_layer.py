@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
+from tests.relaxations.checks import compile_and_change_tau, finite_gradient, repeats_with_its_seed
 from zoo.relaxations import RELAXATIONS, Relaxation
 
 NAMES = sorted(RELAXATIONS)
@@ -73,13 +74,7 @@ class TestSampling:
 
     @every()
     def test_seed_repeats_draws(self, name):
-        relaxation = make(name).eval()
-        logits = torch.randn(64, 3, 5)
-        torch.manual_seed(7)
-        first = relaxation(logits)
-        torch.manual_seed(7)
-        assert torch.equal(first, relaxation(logits))
-        assert not torch.equal(first, relaxation(logits))
+        assert repeats_with_its_seed(make(name).eval(), torch.randn(64, 3, 5))
 
     @every()
     def test_mode_log_prob_and_entropy(self, name):
@@ -122,10 +117,7 @@ def test_any_draw_is_a_finite_point_of_the_simplex(name, rows, categories, scale
     if relaxation.hard or not training:
         assert ((draw == 0) | (draw == 1)).all() and (draw.sum(-1) == 1).all()
     if draw.requires_grad:
-        (gradient,) = torch.autograd.grad((draw.float() * torch.randn(rows, 2, categories)).sum(), logits)
-        assert gradient.isfinite().all()
-        if masked:
-            assert (gradient[~mask] == 0).all()
+        assert finite_gradient(draw, logits, mask)
 
 
 @every()
@@ -437,18 +429,10 @@ def test_reinforce_baseline_travels_in_the_state_dict_and_stands_still_in_eval()
 @every()
 @pytest.mark.parametrize("masked", [False, True])
 def test_compiles_without_graph_break_and_without_recompile_when_tau_changes(name, masked):
-    torch._dynamo.reset()
     relaxation = make(name)
     logits = torch.randn(4, 3, 5, requires_grad=relaxation.pathwise)
     mask = torch.tensor([True, True, False, True, True]) if masked else None
-    compiled = torch.compile(relaxation, backend="aot_eager", fullgraph=True)
-    with torch._dynamo.config.patch(error_on_recompile=True):
-        for tau in (1.0, 0.5, 0.1):
-            relaxation.tau.fill_(tau)
-            draw = compiled(logits, mask)
-            if draw.requires_grad:
-                draw.square().sum().backward()
-                assert logits.grad.isfinite().all()
+    _, draw = compile_and_change_tau(relaxation, logits, mask)
     torch.testing.assert_close(draw.sum(-1), torch.ones(4, 3))
     if name == "softmax":
         torch.testing.assert_close(draw, relaxation(logits, mask))

@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
+from tests.relaxations.checks import compile_and_change_tau, finite_gradient, repeats_with_its_seed
 from zoo.config import from_config, to_config
 from zoo.errors import ZooError
 from zoo.relaxations.functional import sample_gumbel
@@ -65,13 +66,7 @@ class TestSampling:
 
     @pytest.mark.parametrize("training", [True, False])
     def test_seed_repeats_draws(self, training):
-        relaxation = GumbelSinkhorn(hard=False).train(training)
-        logits = torch.randn(64, 2, 5, 5)
-        torch.manual_seed(7)
-        first = relaxation(logits)
-        torch.manual_seed(7)
-        assert torch.equal(first, relaxation(logits))
-        assert not torch.equal(first, relaxation(logits))
+        assert repeats_with_its_seed(GumbelSinkhorn(hard=False).train(training), torch.randn(64, 2, 5, 5))
 
     def test_mode_is_the_best_of_all_permutations(self):
         logits = torch.randn(20, 4, 4)
@@ -123,10 +118,7 @@ def test_any_draw_is_finite_with_columns_that_sum_to_one(
         assert (draw[~mask] == 0).all()
     assert draw.requires_grad == training
     if training:
-        (gradient,) = torch.autograd.grad((draw.float() * torch.randn(shape)).sum(), logits)
-        assert gradient.isfinite().all()
-        if masked:
-            assert (gradient[~mask] == 0).all()
+        assert finite_gradient(draw, logits, mask)
 
 
 def sinkhorn(perturbed: torch.Tensor, tau: float, iterations: int) -> torch.Tensor:
@@ -283,22 +275,15 @@ def test_configuration_and_state_travel():
 @pytest.mark.parametrize("masked", [False, True])
 @pytest.mark.parametrize("hard", [True, False])
 def test_compiles_without_graph_break_and_without_recompile_when_tau_changes(masked, hard):
-    torch._dynamo.reset()
-    relaxation = GumbelSinkhorn(iterations=3, hard=hard)
     logits = torch.randn(4, 3, 3, requires_grad=True)
     mask = torch.tensor([[True, True, False], [True, True, True], [False, True, True]]) if masked else None
-    compiled = torch.compile(relaxation, backend="aot_eager", fullgraph=True)
-    with torch._dynamo.config.patch(error_on_recompile=True):
-        for tau in (1.0, 0.5, 0.1):
-            relaxation.tau.fill_(tau)
-            draw = compiled(logits, mask)
-            draw.square().sum().backward()
-            assert logits.grad.isfinite().all()
-        torch.testing.assert_close(draw.sum(-2), torch.ones(4, 3))
-        if masked:
-            assert (draw[:, ~mask] == 0).all() and (logits.grad[:, ~mask] == 0).all()
-            with pytest.raises(ValueError, match="allows no permutation"):
-                compiled(logits, torch.tensor([[True, False, False], [True, False, False], [True, True, True]]))
+    compiled, draw = compile_and_change_tau(GumbelSinkhorn(iterations=3, hard=hard), logits, mask)
+    torch.testing.assert_close(draw.sum(-2), torch.ones(4, 3))
+    if masked:
+        assert (draw[:, ~mask] == 0).all() and (logits.grad[:, ~mask] == 0).all()
+        forbidden = torch.tensor([[True, False, False], [True, False, False], [True, True, True]])
+        with torch._dynamo.config.patch(error_on_recompile=True), pytest.raises(ValueError, match="no permutation"):
+            compiled(logits, forbidden)
 
 
 def test_exports():

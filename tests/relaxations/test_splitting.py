@@ -19,14 +19,15 @@ def whole_again():
 
 
 def run(name: str, logits: torch.Tensor, weight: torch.Tensor, part: int, parts: int) -> tuple[torch.Tensor, ...]:
-    """Costs and gradients of one part of the batch; every process starts from the same seed."""
-    torch.manual_seed(3)
-    split_noise(part, parts)
+    """Costs and gradients of one part of the batch; a whole one draws from the default generator."""
+    torch.manual_seed(0)
+    relaxation = MAKE[name]()
+    relaxation.train()
+    torch.manual_seed(3 if parts == 1 else part)
+    split_noise(part, parts, seed=3)
     rows = len(logits) // parts
     share = logits[part * rows : (part + 1) * rows].clone().requires_grad_()
     w = weight[part * rows : (part + 1) * rows]
-    relaxation = MAKE[name]()
-    relaxation.train()
 
     def program(draw):
         first, second = draw(share), draw(share * 0.5)  # two draws: their noise differs
@@ -53,7 +54,6 @@ def test_parts_draw_what_the_whole_batch_draws(name, parts):
 def test_parts_differ_from_each_other():
     drawn = []
     for part in range(2):
-        torch.manual_seed(0)
         split_noise(part, 2)
         drawn.append(sample_gumbel(torch.zeros(50, 3)))
     assert not torch.isclose(drawn[0], drawn[1]).any()
@@ -63,7 +63,6 @@ def test_the_batch_may_be_another_dimension():
     torch.manual_seed(0)
     whole = sample_gumbel(torch.zeros(5, 4, 3), batch_dim=1)
     for part in range(2):
-        torch.manual_seed(0)
         split_noise(part, 2)
         drawn = sample_gumbel(torch.zeros(5, 2, 3), batch_dim=1)
         torch.testing.assert_close(drawn, whole[:, 2 * part : 2 * part + 2])
@@ -73,7 +72,6 @@ def test_normal_noise_and_rows():
     torch.manual_seed(0)
     whole = randn_like(torch.zeros(40, 3, dtype=torch.float64))
     assert whole.dtype == torch.float64 and rows_of_whole_batch(20) == 20
-    torch.manual_seed(0)
     split_noise(1, 2)
     assert (
         torch.equal(randn_like(torch.zeros(20, 3, dtype=torch.float64)), whole[20:]) and rows_of_whole_batch(20) == 40

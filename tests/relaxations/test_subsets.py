@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
+from tests.relaxations.checks import compile_and_change_tau, repeats_with_its_seed
 from zoo.config import from_config, to_config
 from zoo.errors import ZooError
 from zoo.relaxations.functional import sample_gumbel
@@ -74,13 +75,7 @@ class TestSampling:
 
     @pytest.mark.parametrize("training", [True, False])
     def test_seed_repeats_draws(self, training):
-        relaxation = GumbelTopK(k=2, hard=False).train(training)
-        logits = torch.randn(64, 3, 5)
-        torch.manual_seed(7)
-        first = relaxation(logits)
-        torch.manual_seed(7)
-        assert torch.equal(first, relaxation(logits))
-        assert not torch.equal(first, relaxation(logits))
+        assert repeats_with_its_seed(GumbelTopK(k=2, hard=False).train(training), torch.randn(64, 3, 5))
 
 
 class TestProbabilities:
@@ -356,17 +351,9 @@ def test_configuration_and_state_travel():
 @pytest.mark.parametrize("masked", [False, True])
 @pytest.mark.parametrize("hard", [True, False])
 def test_compiles_without_graph_break_and_without_recompile_when_tau_changes(masked, hard):
-    torch._dynamo.reset()
-    relaxation = GumbelTopK(k=2, hard=hard)
     logits = torch.randn(4, 3, 5, requires_grad=True)
     mask = torch.tensor([True, True, False, True, True]) if masked else None
-    compiled = torch.compile(relaxation, backend="aot_eager", fullgraph=True)
-    with torch._dynamo.config.patch(error_on_recompile=True):
-        for tau in (1.0, 0.5, 0.1):
-            relaxation.tau.fill_(tau)
-            draw = compiled(logits, mask)
-            draw.square().sum().backward()
-            assert logits.grad.isfinite().all()
+    _, draw = compile_and_change_tau(GumbelTopK(k=2, hard=hard), logits, mask)
     torch.testing.assert_close(draw.sum(-1), torch.full((4, 3), 2.0))
     if masked:
         assert (draw[..., 2] == 0).all() and (logits.grad[..., 2] == 0).all()

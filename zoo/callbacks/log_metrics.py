@@ -16,15 +16,16 @@ class LogMetrics(Callback):
     """Logs the values that steps return: of training every ``log_every_n_steps``, of evaluation as means.
 
     A module's own ``self.log`` at each step costs more than the whole step of a small model; this costs
-    nothing measurable. With the training values go the learning rate and tau. A loss that is not finite ends
-    the run.
+    nothing measurable. With the training values go the learning rate and tau. A loss that is not finite ends the run
+    when values are logged or a checkpoint is saved: to look at each would make an accelerator wait.
 
     Raises:
-        ZooError: if the loss is NaN or infinite, naming the step and the last checkpoint.
+        ZooError: if the loss is NaN or infinite, naming the first step and batch with such a loss and the last
+            checkpoint.
     """
 
-    _loss: Tensor | None = None
-    _batch_idx = 0
+    def __init__(self) -> None:
+        self._losses: dict[str, Tensor] = {}  # by where they are of: the last one that was finite, and all since
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._relaxations = {name: m for name, m in pl_module.named_modules() if isinstance(m, Relaxation)}
@@ -32,7 +33,8 @@ class LogMetrics(Callback):
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: dict[str, Tensor], batch: Any, batch_idx: int
     ) -> None:
-        self._loss, self._batch_idx = outputs["loss"], batch_idx
+        place = f"step {trainer.global_step} (epoch {trainer.current_epoch}, batch {batch_idx})"
+        self._losses[place] = outputs["loss"].detach()
         if trainer.global_step % trainer.log_every_n_steps:
             return
         values = {f"train/{name}": value for name, value in mean_over_ranks(outputs, trainer).items()}
@@ -46,10 +48,10 @@ class LogMetrics(Callback):
             pl_module.log(name, outputs[name], prog_bar=True, logger=False)
 
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
+        if not self._losses:
+            return
         weights = [p.detach().sum() for p in pl_module.parameters() if p.requires_grad]
-        values = (
-            {"loss": self._loss, "sum of the weights": torch.stack(weights).sum()} if self._loss is not None else {}
-        )
+        values = {"loss": list(self._losses.values())[-1], "sum of the weights": torch.stack(weights).sum()}
         for name, value in mean_over_ranks(values, trainer).items():
             self._refuse_nan(trainer, name, value)
 
@@ -84,14 +86,19 @@ class LogMetrics(Callback):
     def _refuse_nan(self, trainer: Trainer, name: str, value: float) -> None:
         """Raise ``ZooError`` if ``value``, the same on every rank, is not finite."""
         if math.isfinite(value):
+            self._losses = dict([self._losses.popitem()])
             return
+        losses = list(mean_over_ranks(self._losses, trainer).items())
+        place, loss = losses.pop()
+        while losses and not math.isfinite(loss) and not math.isfinite(losses[-1][1]):
+            place, loss = losses.pop()  # back to the first one
         if trainer.global_rank:
             raise SystemExit(1)  # the first rank says it
         last = next((c.last for c in trainer.callbacks if isinstance(c, ResumeCheckpoints)), None)
         raise ZooError(
-            f"the {name} is {value} at step {trainer.global_step} (epoch {trainer.current_epoch}, batch "
-            f"{self._batch_idx}). The last good checkpoint is {last or 'none yet'}. Try a lower model.optimizer.lr, "
-            "a higher relaxation.tau, or look for NaN in the data."
+            f"the {name} is {loss if name == 'loss' else value} at {place}. The last good checkpoint is "
+            f"{last or 'none yet'}. Try a lower model.optimizer.lr, a higher relaxation.tau, or look for NaN in the "
+            "data."
         )
 
 

@@ -5,18 +5,18 @@ from typing import Any
 from lightning import Callback, LightningModule, Trainer
 
 from zoo.relaxations.splitting import split_noise
-from zoo.seeding import STEP, TEST, TRAIN, VALIDATE, seed_default_generators
+from zoo.seeding import STEP, TEST, TRAIN, VALIDATE, derive_seed, seed_default_generators
 
 STREAM = 0  # ends the key of the noise; another number would be other noise than that of all recorded results
 
 
 class SeedEachBatch(Callback):
-    """Seeds the default generators at each batch from (seed, stage, epoch, batch index).
+    """Seeds all noise at each batch from (seed, stage, epoch, batch index).
 
-    The epoch and the batch index, not the global step: that one repeats under gradient accumulation. The seed is the
-    same on every rank: relaxations take the noise of their part of the batch, so that it differs from rank to rank and
-    does not depend on their number (:mod:`zoo.relaxations.splitting`). What else draws from the default generators,
-    such as dropout, draws alike on every rank.
+    The epoch and the batch index, not the global step: that one repeats under gradient accumulation. Of several
+    processes, relaxations draw the noise of their part of the batch, so that it differs from rank to rank and does not
+    depend on their number (:mod:`zoo.relaxations.splitting`). The default generators, from which dropout draws, have
+    another seed on each rank.
 
     Args:
         seed: of the run, not negative.
@@ -25,9 +25,13 @@ class SeedEachBatch(Callback):
     def __init__(self, seed: int) -> None:
         self.seed = seed
 
+    def _begin(self, trainer: Trainer, *key: int) -> None:
+        rank, processes = trainer.global_rank, trainer.world_size
+        seed_default_generators(self.seed, *key, STREAM if processes == 1 else STREAM + 1 + rank)
+        split_noise(rank, processes, derive_seed(self.seed, *key, STREAM))
+
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
-        seed_default_generators(self.seed, TRAIN, STEP, trainer.current_epoch, batch_idx, STREAM)
-        split_noise(trainer.global_rank, trainer.world_size)
+        self._begin(trainer, TRAIN, STEP, trainer.current_epoch, batch_idx)
 
     def on_train_batch_end(self, *_: Any) -> None:
         split_noise()
@@ -35,8 +39,7 @@ class SeedEachBatch(Callback):
     def on_validation_batch_start(
         self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int, dataloader_idx: int = 0
     ) -> None:
-        seed_default_generators(self.seed, VALIDATE, STEP, batch_idx, STREAM)
-        split_noise(trainer.global_rank, trainer.world_size)
+        self._begin(trainer, VALIDATE, STEP, batch_idx)
 
     def on_validation_batch_end(self, *_: Any) -> None:
         split_noise()
@@ -44,8 +47,7 @@ class SeedEachBatch(Callback):
     def on_test_batch_start(
         self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int, dataloader_idx: int = 0
     ) -> None:
-        seed_default_generators(self.seed, TEST, STEP, batch_idx, STREAM)
-        split_noise(trainer.global_rank, trainer.world_size)
+        self._begin(trainer, TEST, STEP, batch_idx)
 
     def on_test_batch_end(self, *_: Any) -> None:
         split_noise()

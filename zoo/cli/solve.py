@@ -164,7 +164,8 @@ def parse_tsplib(path: Path, text: str) -> list[tuple[str, tuple[float, float]]]
         elif ":" in line:
             key, _, value = line.partition(":")
             header[key.strip().upper()] = value.strip()
-    kind, weights = header.get("TYPE", "TSP").split()[0].upper(), header.get("EDGE_WEIGHT_TYPE", "EUC_2D").upper()
+    kind = (header.get("TYPE") or "TSP").split()[0].upper()
+    weights = header.get("EDGE_WEIGHT_TYPE", "EUC_2D").upper()
     if kind != "TSP":
         raise ZooError(f"{path} is of TYPE {kind}; only TSP, the symmetric problem, can be solved")
     if weights not in PLANAR or not rows:

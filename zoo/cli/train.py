@@ -43,6 +43,9 @@ def main() -> None:
     overrides = options.without_flags(arguments)
     if (launcher := options.external_launcher()) and not any(override.startswith("run=") for override in overrides):
         raise ZooError(f"{launcher} started several processes: say which run folder they share, run=FOLDER")
+    sweep = {"-m", "--multirun"} & set(arguments)
+    if not sweep and any(override.startswith("hydra/launcher=") for override in overrides):
+        raise ZooError("hydra/launcher= starts the jobs of a sweep: add -m, also for a single one")
     # All jobs are checked before the first one starts.
     for job in options.jobs(overrides):
         check(options.compose(job))

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 from lightning import LightningDataModule
-from torch import Tensor
+from torch import Tensor, distributed
 
 from zoo.config import Configurable
 from zoo.data.replay import Replay, Transitions
@@ -489,8 +489,8 @@ class Environments(Configurable, LightningDataModule):
     of its own, and a share of the episodes of an evaluation.
 
     The checkpoint holds the replay and, of each episode under way, its number and its actions: a resumed run acts them
-    again and goes on as if it had not been stopped. Where an environment is random beyond its seed, and in all
-    processes but the first, new episodes begin in their place.
+    again and goes on as if it had not been stopped. Where an environment is random beyond its seed, new episodes begin
+    in their place; in another number of processes than before, in all but the first.
 
     Args:
         env: the name, such as ``CartPole-v1`` or ``MinAtar/Breakout-v1``.
@@ -614,7 +614,7 @@ class Environments(Configurable, LightningDataModule):
             self.trials[stage] = Trial(self.env, seeds[self.rank :: self.world_size])
         return Once(self.trials[stage])
 
-    # Lightning keeps this in every checkpoint, from the first process.
+    # Lightning asks every process, and keeps what the first one says in every checkpoint.
     def state_dict(self) -> dict[str, Any]:
         if not self.experience:
             return {}
@@ -623,18 +623,28 @@ class Environments(Configurable, LightningDataModule):
             "recent": list(self.experience.recent),
             "arena": self.experience.arena.state(),
         }
-        return state | {"replay": self.experience.replay.state()} if self.save_replay else state
+        if self.save_replay:
+            state["replay"] = self.experience.replay.state()
+        if self.world_size > 1:
+            states: list[Any] = [None] * self.world_size
+            distributed.gather_object(state, None if self.rank else states)
+            state["others"] = states[1:]
+        return state
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         if not self.experience or not state:  # a test needs none
             return
         experience = self.experience
+        others = state.get("others", [])
+        own = self.rank == 0 or len(others) == self.world_size - 1
+        if self.rank and own:
+            state = others[self.rank - 1]
         experience.env_steps = state["env_steps"]
         experience.recent.clear()
         experience.recent.extend(state["recent"])
         if "replay" in state:
             experience.replay.restore(state["replay"])
-        if self.rank or "replay" not in state:
+        if not own or "replay" not in state:
             experience.arena.skip(state["arena"]["episode"].tolist())
             experience.replay.cut()
         elif not experience.arena.restore(state["arena"]):

@@ -41,10 +41,19 @@ class HeardBatches:
     """Batches of :class:`Heard` on the device; as :class:`zoo.data.speech.SpeechBatches`."""
 
     def __init__(
-        self, heard: Heard, *, batch_size: int, seed: int, shuffle: bool, position: Callable[[], tuple[int, int]]
+        self,
+        heard: Heard,
+        *,
+        batch_size: int,
+        seed: int,
+        shuffle: bool,
+        position: Callable[[], tuple[int, int]],
+        rank: int = 0,
+        world_size: int = 1,
     ) -> None:
         self.heard, self.batch_size, self.seed = heard, batch_size, seed
         self.shuffle, self.position = shuffle, position
+        self.rank, self.world_size = rank, world_size
 
     def __len__(self) -> int:
         full, rest = divmod(len(self.heard.mel), self.batch_size)
@@ -58,6 +67,7 @@ class HeardBatches:
             order = torch.randperm(n, generator=generator(device, self.seed, TRAIN, SHUFFLE, epoch), device=device)
         for batch in range(start, len(self)):
             index = order[batch * self.batch_size : (batch + 1) * self.batch_size]
+            index = index[len(index) * self.rank // self.world_size : len(index) * (self.rank + 1) // self.world_size]
             yield Heard(*(values[index] for values in self.heard))
 
     # The Trainer warns on a mid-epoch resume of a loader without these two. This one has no state to save.
@@ -79,8 +89,8 @@ class VocodedSpeech(Configurable, LightningDataModule):
 
     Args:
         speech: the recordings; all speakers and all recordings of them.
-        batch_size: of training, in each process.
-        eval_batch_size: the same for validation and test.
+        batch_size: of training, of all processes together.
+        eval_batch_size: of validation and test, in each process.
         seed: of the order and the mixes.
 
     Raises:
@@ -112,7 +122,10 @@ class VocodedSpeech(Configurable, LightningDataModule):
                 self.splits[split] = Heard(*(values.to(device) for values in heard))
 
     def train_dataloader(self) -> HeardBatches:
-        return self._batches("train", self.batch_size, shuffle=True, position=self._position)
+        options: dict[str, Any] = {"shuffle": True, "position": self._position}
+        if self.trainer:
+            options |= {"rank": self.trainer.global_rank, "world_size": self.trainer.world_size}
+        return self._batches("train", self.batch_size, **options)
 
     def val_dataloader(self) -> HeardBatches:
         return self._batches("val", self.eval_batch_size, shuffle=False, position=lambda: (0, 0))

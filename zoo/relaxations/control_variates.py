@@ -10,6 +10,7 @@ from zoo.errors import ZooError
 from zoo.relaxations.base import Program, Relaxation, check_cost, mask_logits, sum_per_example
 from zoo.relaxations.functional import one_hot_like, sample_gumbel, sample_one_hot
 from zoo.relaxations.score_function import no_single_draw
+from zoo.relaxations.splitting import mean_of_whole_batch
 
 
 class _Draw:
@@ -39,10 +40,10 @@ class Rebar(Relaxation):
         grad f(y) - grad f(y~) = r v - p sum_j r_j v_j.
 
     A constant baseline beside it takes what is the same for all draws. ``eta`` and the baseline are the least-squares
-    values over earlier batches, which keeps the mean exact. The program may draw many times, but must not let a later
-    draw's logits or mask depend on an earlier draw: the relaxed run would then have other distributions than the hard
-    one, and the coupling would be gone. It must also give the same logits twice (no dropout before a draw). Two program
-    runs. Any tau is unbiased; the least variance is at about 1.
+    values over earlier batches, those of all processes, which keeps the mean exact. The program may draw many times,
+    but must not let a later draw's logits or mask depend on an earlier draw: the relaxed run would then have other
+    distributions than the hard one, and the coupling would be gone. It must also give the same logits twice (no dropout
+    before a draw). Two program runs. Any tau is unbiased; the least variance is at about 1.
 
     Args:
         tau: temperature of the control variate.
@@ -94,15 +95,10 @@ class Rebar(Relaxation):
         ]
         eta, baseline = self.coefficients()
         with torch.no_grad():
-            self.gram.lerp_(
-                torch.stack([inner(a, b) for a in (controls, scores) for b in (controls, scores)])
-                .view(2, 2)
-                .to(self.gram),
-                1 - self.decay,
-            )
-            self.cross.lerp_(
-                torch.stack([inner(estimates, a) for a in (controls, scores)]).to(self.cross), 1 - self.decay
-            )
+            products = [inner(a, b) for a in (controls, scores, estimates) for b in (controls, scores)]
+            gram, cross = mean_of_whole_batch(torch.stack(products).to(self.gram)).split([4, 2])
+            self.gram.lerp_(gram.view(2, 2), 1 - self.decay)
+            self.cross.lerp_(cross, 1 - self.decay)
         gradients = [e - eta * c - baseline * s for e, c, s in zip(estimates, controls, scores)]
         return cost, draws, gradients
 
@@ -168,7 +164,7 @@ class Relax(Rebar):
             for draw, gradient, slope in zip(draws, gradients, slopes)
         ]
         squared = sum((sum_per_example(gradient**2) for gradient in gradients), torch.zeros_like(cost))
-        variance = squared / squared.detach().mean().clamp_min(torch.finfo(squared.dtype).tiny)
+        variance = squared / mean_of_whole_batch(squared.mean()).clamp_min(torch.finfo(squared.dtype).tiny)
         loss = with_gradient(cost, draws, [gradient.detach() for gradient in gradients])
         return loss + (variance - variance.detach())
 

@@ -70,7 +70,8 @@ class _Pair:
         later = raw.flip(-1).logcumsumexp(-1).flip(-1)[..., 1:]
         self.phi = raw[..., :-1] - later
         with torch.no_grad():
-            u, p = draw_noise(partial(torch.rand, device=self.phi.device), self.phi.shape), self.phi.sigmoid()
+            device = self.phi.device
+            u, p = draw_noise(partial(torch.rand, device=device), self.phi.shape, device), self.phi.sigmoid()
             broken, antithetic = u < p, 1 - u < p
             first, second = first_true(broken), first_true(antithetic)
             self.first, self.second = one_hot_like(first, self.logits), one_hot_like(second, self.logits)

@@ -35,7 +35,7 @@ def sample_index(p: Tensor) -> Tensor:
     counts = scaled.view(torch.int32).copy_(scaled)  # in place
     cumulative = torch.cumsum(counts, -1, dtype=torch.int32, out=counts)
     total = cumulative[..., -1:].long()
-    bits = draw_noise(lambda shape: torch.randint(2**31, shape, device=p.device), total.shape)
+    bits = draw_noise(lambda shape, **g: torch.randint(2**31, shape, device=p.device, **g), total.shape, p.device)
     threshold = (bits * total >> 31).to(torch.int32)  # < total
     return torch.searchsorted(cumulative, threshold, right=True).clamp_max_(p.shape[-1] - 1)  # of NaN only
 
@@ -63,18 +63,27 @@ def sample_gumbel(like: Tensor, batch_dim: int = 0) -> Tensor:
     shape, device = like.shape, like.device
     if not _steps_are_cheap(like):
         exponential = draw_noise(
-            lambda shape: torch.empty(shape, dtype=torch.float32, device=device).exponential_(), shape, batch_dim
+            lambda shape, **generator: torch.empty(shape, dtype=torch.float32, device=device).exponential_(**generator),
+            shape,
+            device,
+            batch_dim,
         )
         return exponential.clamp_min_(torch.finfo(torch.float32).tiny).log_().neg_().to(like.dtype)
     if torch.compiler.is_compiling():  # knows no random_, has a precise log1p but not, on a CPU, a precise atanh
         bits = draw_noise(
-            lambda shape: torch.randint(2**31 - 1, shape, dtype=torch.int32, device=device), shape, batch_dim
+            lambda shape, **generator: torch.randint(2**31 - 1, shape, dtype=torch.int32, device=device, **generator),
+            shape,
+            device,
+            batch_dim,
         )
         u = bits.to(torch.float32).add_(0.5)
         exponential = u.mul_(-(2.0**-31) * (1 - 2.0**-22)).log1p_().neg_()
     else:
         bits = draw_noise(
-            lambda shape: torch.empty(shape, dtype=torch.int32, device=device).random_(), shape, batch_dim
+            lambda shape, **generator: torch.empty(shape, dtype=torch.int32, device=device).random_(**generator),
+            shape,
+            device,
+            batch_dim,
         )
         u = bits.view(torch.float32).copy_(bits).add_(0.5)  # in units of 2^-31
         exponential = u.reciprocal_().mul_(2.0**32 / (1 - 2.0**-22)).sub_(1).reciprocal_().atanh_().mul_(2)

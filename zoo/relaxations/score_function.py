@@ -5,6 +5,7 @@ from torch import Tensor
 
 from zoo.relaxations.base import Program, Relaxation, check_cost, mean_of_replicas
 from zoo.relaxations.functional import sample_one_hot
+from zoo.relaxations.splitting import mean_of_whole_batch
 
 
 class ScoreFunction(Relaxation):
@@ -67,7 +68,7 @@ def surrogate(cost: Tensor, baseline: Tensor, log_prob: Tensor) -> Tensor:
 class Reinforce(ScoreFunction):
     """``(cost - b) grad log p(draw)`` with a running mean of the cost as the baseline ``b``.
 
-    Unbiased, since the baseline comes from earlier batches; high variance. One program run.
+    Unbiased, since the baseline comes from earlier batches, those of all processes; high variance. One program run.
 
     Args:
         decay: of the running mean, in [0, 1).
@@ -95,7 +96,7 @@ class Reinforce(ScoreFunction):
         cost, log_prob = self.run(program)
         loss = surrogate(cost, self.baseline / self.weight.clamp_min(1e-8), log_prob)
         with torch.no_grad():
-            self.baseline.lerp_(cost.detach().float().mean(), 1 - self.decay)
+            self.baseline.lerp_(mean_of_whole_batch(cost.float().mean()), 1 - self.decay)
             self.weight.lerp_(torch.ones_like(self.weight), 1 - self.decay)
         return mean_of_replicas(loss)
 

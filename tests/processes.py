@@ -1,0 +1,112 @@
+"""Several processes that train together as torchrun or srun start them, but import everything once."""
+
+import multiprocessing
+import os
+import random
+import socket
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from torch import distributed
+
+from zoo.cli.options import compose, plain
+from zoo.runs import RunFolder
+
+Job = tuple[Path, Sequence[str]]
+"""A run folder, and the options of the run."""
+
+
+def train_in_processes(processes: int, jobs: Sequence[Job]) -> list[RunFolder]:
+    """Train each of ``jobs``, one after the other, in ``processes`` processes.
+
+    One is this process, two are of torchrun, and four are two of srun on each of two machines.
+    """
+    machines = 2 if processes == 4 else 1
+    together = ("trainer=multi_node", f"trainer.num_nodes={machines}", f"trainer.devices={processes // machines}")
+    if processes == 1:
+        together = ()
+    configs = [(folder, plain(compose([*options, *together, f"run={folder}"]))) for folder, options in jobs]
+    if processes == 1:
+        train(configs)
+    else:
+        start(processes, configs)
+    return [RunFolder(folder) for folder, _ in jobs]
+
+
+def start(processes: int, configs: list[tuple[Path, dict[str, Any]]]) -> None:
+    context = multiprocessing.get_context("forkserver")  # a fork of this process would not have autograd's threads
+    context.set_forkserver_preload(["zoo.cli.train", "zoo.cli.trainer", "zoo.callbacks", "zoo.data", "zoo.models"])
+    ports = [free_port() for _ in configs]  # one each: at the end of one job its processes do not part at once
+    started = [context.Process(target=train_as, args=(rank, processes, ports, configs)) for rank in range(processes)]
+    for process in started:
+        process.start()
+    try:
+        for process in started:
+            process.join(300)
+        assert [process.exitcode for process in started] == [0] * processes
+    finally:
+        for process in started:
+            process.kill()
+
+
+def free_port() -> int:
+    """A port that a job of SLURM can have: Lightning derives it from the last four digits of the job's number."""
+    while True:
+        port = random.SystemRandom().randrange(15_000, 25_000)
+        with socket.socket() as free:
+            if free.connect_ex(("127.0.0.1", port)):
+                return port
+
+
+def of_torchrun(rank: int, processes: int, port: int) -> dict[str, object]:
+    """The environment variables of a process that torchrun starts on a single machine."""
+    return {
+        "RANK": rank,
+        "LOCAL_RANK": rank,
+        "GROUP_RANK": 0,
+        "WORLD_SIZE": processes,
+        "LOCAL_WORLD_SIZE": processes,
+        "MASTER_ADDR": "127.0.0.1",
+        "MASTER_PORT": port,
+        "TORCHELASTIC_RUN_ID": "test",
+    }
+
+
+def of_srun(rank: int, processes: int, port: int) -> dict[str, object]:
+    """The environment variables of a process that srun starts on one of two machines; both are this one."""
+    return {
+        "SLURM_JOB_ID": 120_000 + port - 15_000,
+        "SLURM_JOB_NAME": "test",
+        "SLURM_NNODES": 2,
+        "SLURM_NODELIST": "localhost,localhost",
+        "SLURM_NTASKS": processes,
+        "SLURM_NTASKS_PER_NODE": processes // 2,
+        "SLURM_PROCID": rank,
+        "SLURM_LOCALID": rank % (processes // 2),
+        "SLURM_NODEID": rank // (processes // 2),
+    }
+
+
+def train_as(rank: int, processes: int, ports: list[int], configs: list[tuple[Path, dict[str, Any]]]) -> None:
+    """What process ``rank`` does."""
+    from lightning.pytorch.utilities import rank_zero_only
+
+    rank_zero_only.rank = rank  # which Lightning finds out when it is imported
+    warnings.simplefilter("ignore")
+    before = dict(os.environ)
+    for port, config in zip(ports, configs, strict=True):
+        variables = (of_srun if processes == 4 else of_torchrun)(rank, processes, port)
+        os.environ.clear()
+        os.environ |= before | {name: str(value) for name, value in variables.items()}
+        train([config])
+        if distributed.is_initialized():
+            distributed.destroy_process_group()
+
+
+def train(configs: list[tuple[Path, dict[str, Any]]]) -> None:
+    from zoo.cli.train import train
+
+    for folder, config in configs:
+        train(config, folder, command="")
