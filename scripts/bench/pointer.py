@@ -20,8 +20,8 @@ backward, gradients clipped to norm 1, fused AdamW. Seconds are of the process, 
 - LSTM: rl4co's PointerNetwork against the LSTM encoder and the recurrent query, else as for one solution.
 
 Equal: batch, points, width 128, 3 layers, 8 heads, 512 hidden units of each layer's feed-forward part, none in the
-decoder but where it is said, clipped logits; of the LSTMs width 128, one layer. rl4co's checks of solutions and for NaN are off, and its
-logging.
+decoder but where it is said, clipped logits; of the LSTMs width 128, one layer. rl4co's checks of solutions and for NaN
+are off, and its logging.
 
 Not equal: this project's network also has a bias by distance in each attention and RMS norm before each part, where
 rl4co has batch norm (POMO: instance norm) after it, and POMO no embedding of the whole instance. A tour here begins at
