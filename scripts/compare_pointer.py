@@ -13,6 +13,7 @@ import json
 import math
 import statistics
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -44,7 +45,7 @@ NETWORK = [
     "model.encoder.feedforward=128",
     "model.decoder.feedforward=64",
 ]
-BATCH, WARMUP, DECAY_FROM, TESTED = 64, 100, 0.3, 10_000
+BATCH, WARMUP, TESTED = 64, 100, 10_000
 
 
 def main() -> None:
@@ -84,27 +85,46 @@ def main() -> None:
 
 def run(signal: str, size: int, seconds: float, seed: int) -> dict[str, float]:
     """Train for ``seconds`` of CPU time, and test: gaps in per cent, and the number of training instances."""
-    config = compose(["model=pointer_net", f"data.size={size}", f"model.starts={size}", *NETWORK, *SIGNALS[signal]])
+    seed_default_generators(seed)
+    model = build(size, [f"model.starts={size}", *SIGNALS[signal]])
+    began = time.process_time()
+    steps = train(model, size, seed, lambda step: (time.process_time() - began) / seconds, decay_from=0.3)
+    return {**test(model.eval(), size), "instances": steps * BATCH}
+
+
+def build(size: int, options: list[str]) -> PointerNet:
+    """The small network for tours through ``size`` points, in training mode."""
+    config = compose(["model=pointer_net", f"data.size={size}", *NETWORK, *options])
     check(config)
     config.run = "unused"  # only a job of Hydra could resolve it
-    config = plain(config)
-    seed_default_generators(seed)
-    model, data = from_config(config["model"]).train(), from_config(config["data"])
-    optimizer = torch.optim.AdamW(model.parameters(), lr=config["model"]["optimizer"]["lr"], fused=True, weight_decay=0)
-    began, step = time.process_time(), 0
-    while (spent := (time.process_time() - began) / seconds) < 1:
+    return from_config(plain(config)["model"]).train()
+
+
+def train(model: PointerNet, size: int, seed: int, spent: Callable[[int], float], decay_from: float = 1.0) -> int:
+    """Steps of AdamW on fresh instances, as many as this returns.
+
+    Args:
+        model: with what it trains on.
+        size: points of an instance.
+        seed: of the instances and the draws.
+        spent: the share of the training that is over after that many steps.
+        decay_from: the share from which on the learning rate falls, as a half cosine, to zero.
+    """
+    optimizer = torch.optim.AdamW(model.parameters(), lr=model.optimizer.lr, fused=True, weight_decay=0)
+    step = 0
+    while (share := spent(step)) < 1:
         seed_default_generators(seed, TRAIN, step)
-        decay = 1 if spent < DECAY_FROM else (1 + math.cos(math.pi * (spent - DECAY_FROM) / (1 - DECAY_FROM))) / 2
-        for group in optimizer.param_groups:
-            group["lr"] = config["model"]["optimizer"]["lr"] * min(1, (step + 1) / WARMUP) * decay
-        x = data.task.generate(BATCH, size, generator("cpu", seed, TRAIN, step))
+        decay = 1.0 if share < decay_from else (1 + math.cos(math.pi * (share - decay_from) / (1 - decay_from))) / 2
+        # From the start the whole rate would saturate the clip.
+        optimizer.param_groups[0]["lr"] = model.optimizer.lr * min(1, (step + 1) / WARMUP) * decay
+        x = model.task.generate(BATCH, size, generator("cpu", seed, TRAIN, step))
         loss = getattr(model, model.objective)(x)["loss"]
         optimizer.zero_grad()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), model.max_grad_norm)
         optimizer.step()
         step += 1
-    return {**test(model.eval(), size), "instances": step * BATCH}
+    return step
 
 
 @torch.no_grad()

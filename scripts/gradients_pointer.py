@@ -1,6 +1,6 @@
 """How the gradient of each estimator on tours compares with the true one, at initialisation and late.
 
-    python scripts/gradients_pointer.py [folder] [--size 7] [--steps 400] [--draws 256]
+    python scripts/gradients_pointer.py [folder] [--size 7] [--steps 600] [--draws 128]
 
 The true gradient of the expected length, by all weights of a small pointer network, is exact: all tours of each of 16
 instances are enumerated and weighed with their probabilities. An estimate is the mean over ``draws`` tours of each
@@ -15,15 +15,13 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as F
+from compare_pointer import build, train
 from matplotlib.figure import Figure
 from torch import Tensor
 
 from zoo.models import PointerNet
-from zoo.nets import PointerDecoder, TransformerEncoder
-from zoo.optim import AdamW
 from zoo.relaxations import RLOO, GumbelSoftmax, ReinMax, Relaxation, Softmax, StraightThrough
-from zoo.seeding import PREDICT, TRAIN, generator, seed_default_generators
-from zoo.tasks import TSP
+from zoo.seeding import PREDICT, generator, seed_default_generators
 
 INSTANCES = 16
 ESTIMATORS: dict[str, tuple[Relaxation, str]] = {
@@ -48,42 +46,17 @@ def main() -> None:
     chosen = parser.parse_args()
     torch.set_num_threads(1)
     seed_default_generators(0)
-    model = build()
+    model = build(chosen.size, ["relaxation=rloo", "model.objective=expectation", "model.starts=1"])
     x = model.task.generate(INSTANCES, chosen.size, generator("cpu", 0, PREDICT))
     found, excess = {}, {}
     for when in ("initialisation", "late"):
         if when == "late":
-            train(model, chosen.size, chosen.steps)
+            model.objective, model.starts = "self_label", chosen.size  # which soon gets there
+            train(model, chosen.size, 0, lambda step: step / chosen.steps)
+            model.objective, model.starts = "expectation", 1
         true, excess[when] = exact(model, x)
         found[when] = {name: compare(model, x, true, name, chosen.draws) for name in ESTIMATORS}
     write(chosen.folder, found, excess, chosen)
-
-
-def build() -> PointerNet:
-    return PointerNet(
-        task=TSP(),
-        encoder=TransformerEncoder(features=2, width=64, layers=2, feedforward=128),
-        decoder=PointerDecoder(width=64, feedforward=64),
-        relaxation=RLOO(samples=2),
-        optimizer=AdamW(),
-        objective="expectation",
-        starts=1,
-    ).train()
-
-
-def train(model: PointerNet, size: int, steps: int) -> None:
-    """By self-labelling, which soon gets there."""
-    model.starts = size
-    optimizer = torch.optim.Adam(model.parameters(), lr=1e-3)
-    for step in range(steps):
-        seed_default_generators(0, TRAIN, step)
-        optimizer.param_groups[0]["lr"] = 1e-3 * min(1.0, (step + 1) / 100)  # from the start it would saturate the clip
-        loss = model.self_label(model.task.generate(64, size, generator("cpu", 0, TRAIN, step)))["loss"]
-        optimizer.zero_grad()
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        optimizer.step()
-    model.starts = 1
 
 
 def exact(model: PointerNet, x: Tensor) -> tuple[Tensor, float]:
@@ -92,8 +65,7 @@ def exact(model: PointerNet, x: Tensor) -> tuple[Tensor, float]:
     total, expected, least = 0, 0.0, 0.0
     for part in x.split(4):
         every = orders.expand(len(part), -1, -1)
-        log_p = model.score(part, model.encode(part), every).log_softmax(-1)
-        p = log_p.gather(-1, every[..., 1:, None]).sum((-2, -1)).exp()
+        p = model.log_prob(part, model.encode(part), every).exp()
         cost = model.task.cost(part, every)
         total = total + gradient(model, (p * cost).sum() / len(x))
         expected, least = expected + (p * cost).sum().item(), least + cost.amin(1).sum().item()
@@ -115,7 +87,7 @@ def compare(model: PointerNet, x: Tensor, true: Tensor, name: str, draws: int) -
 
 
 def gradient(model: PointerNet, loss: Tensor) -> Tensor:
-    parameters = list(model.parameters())
+    parameters = [p for p in model.parameters() if p.requires_grad]
     grads = torch.autograd.grad(loss, parameters, allow_unused=True)
     return torch.cat([torch.zeros_like(p).flatten() if g is None else g.flatten() for g, p in zip(grads, parameters)])
 

@@ -12,15 +12,16 @@ Three comparisons, each in turns in one process, on the CPU with one thread. A s
 backward, gradients clipped to norm 1, fused AdamW. Seconds are of the process, so that a busy machine counts less.
 
 - many starts: rl4co's POMO, a solution from each point with a shared baseline, against ``rloo`` with as many solutions
-  (two samples from half the points), ``rloo`` with two samples from every point (twice as many solutions), and
-  ``self_label`` (as many solutions without gradient; the best, from every start, is then scored at once);
+  (two samples from half the points), the same with the feed-forward part that the decoder has by default and POMO has
+  not, ``rloo`` with two samples from every point (twice as many solutions), and ``self_label`` (as many solutions
+  without gradient; the best, from every start, is then scored at once);
 - one solution: rl4co's AttentionModel against ``reinforce`` from one start, both with a running-mean baseline.
   The baseline of rl4co that is the default, a greedy rollout, would cost it more;
 - LSTM: rl4co's PointerNetwork against the LSTM encoder and the recurrent query, else as for one solution.
 
 Equal: batch, points, width 128, 3 layers, 8 heads, 512 hidden units of each layer's feed-forward part, none in the
-decoder, clipped logits; of the LSTMs width 128, one layer. rl4co's checks of solutions and for NaN are off, and its
-logging.
+decoder but where it is said, clipped logits; of the LSTMs width 128, one layer. rl4co's checks of solutions and for NaN
+are off, and its logging.
 
 Not equal: this project's network also has a bias by distance in each attention and RMS norm before each part, where
 rl4co has batch norm (POMO: instance norm) after it, and POMO no embedding of the whole instance. A tour here begins at
@@ -86,6 +87,9 @@ def main() -> None:
         "many starts": {
             "rl4co POMO": pomo,
             "rloo": ours(size, [*TRANSFORMER, *RLOO, f"model.starts={size // 2}"]),
+            "rloo, feed-forward": ours(
+                size, [*TRANSFORMER, *RLOO, f"model.starts={size // 2}", "model.decoder.feedforward=128"]
+            ),
             "rloo, twice as many": ours(size, [*TRANSFORMER, *RLOO, f"model.starts={size}"]),
             "self_label": ours(size, [*TRANSFORMER, "model.objective=self_label", f"model.starts={size}"]),
         },

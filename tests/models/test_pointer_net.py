@@ -13,21 +13,24 @@ from zoo.models import PointerNet
 from zoo.models.pointer_net import most_probable, sample
 from zoo.nets import LSTMEncoder, PointerDecoder, TransformerEncoder
 from zoo.optim import AdamW
-from zoo.relaxations import RELAXATIONS, RLOO, Exact, GumbelSoftmax, Reinforce, StraightThrough
+from zoo.relaxations import RELAXATIONS, RLOO, Exact, GumbelSoftmax, Reinforce, ScoredProgram, StraightThrough
+from zoo.relaxations.splitting import split_noise
 from zoo.seeding import generator
 from zoo.tasks import TASKS, TSP, Sorting
 
 SIZE = 6
 
 
-def make(task="tsp", *, relaxation=None, encoder=TransformerEncoder, query="first_last", **arguments) -> PointerNet:
+def make(
+    task="tsp", *, relaxation=None, encoder=TransformerEncoder, query="first_last", feedforward=16, **arguments
+) -> PointerNet:
     torch.manual_seed(0)
     task = TASKS[task]() if isinstance(task, str) else task
     sizes = {"heads": 2, "layers": 1, "feedforward": 16} if encoder is TransformerEncoder else {}
     model = PointerNet(
         task=task,
         encoder=encoder(features=task.features, width=16, **sizes),
-        decoder=PointerDecoder(width=16, heads=2, feedforward=16, query=query, contexts=task.contexts),
+        decoder=PointerDecoder(width=16, heads=2, feedforward=feedforward, query=query, contexts=task.contexts),
         relaxation=relaxation or RLOO(samples=2),
         optimizer=AdamW(),
         **arguments,
@@ -64,6 +67,42 @@ def test_whole_solutions_are_scored_as_they_were_built(task, query):
     assert scored.shape == torch.stack(logits, 2).shape
     assert torch.allclose(scored, torch.stack(logits, 2), atol=1e-5)
     assert model.task.valid(x, order).all()
+
+
+@pytest.mark.parametrize("task", ["tsp", "knapsack"])
+@pytest.mark.parametrize("feedforward", [0, 16])
+def test_logits_are_those_of_the_formula(task, feedforward):
+    """Written out for one query after another, with PyTorch's attention."""
+    model = make(task, feedforward=feedforward)
+    decoder, x = model.decoder, instances(model, 3)
+    memory = model.encode(x)
+    order, _ = model.solve(x, memory, sample, 2)
+    scored = model.score(x, memory, order)
+    distances = model.task.relation(x)
+    h = model.encoder(x, distances)
+    glimpse_keys, values, pointer_keys = decoder.keys(h).chunk(3, -1)
+    as_first, as_last = decoder.elements(h).chunk(2, -1)
+    steps = order.shape[2]
+    for example, start, step in itertools.product(range(3), range(2), range(1, steps)):
+        chosen = order[example, start, :step]
+        taken = F.one_hot(chosen, x.shape[1]).any(0)
+        one = x[example : example + 1]
+        mask = model.task.mask(one, taken[None, None], chosen[None, -1:])[0, 0]
+        query = decoder.instance(h[example].mean(0)) + as_last[example, chosen[-1]] + as_first[example, chosen[0]]
+        if decoder.context is not None:
+            query = query + decoder.context(model.task.context(one, taken[None, None]))[0, 0]
+        near = torch.zeros(3, x.shape[1])  # of two heads and the pointer
+        if distances is not None:
+            near = decoder.nearness @ distances[example, [chosen[-1], chosen[0]]]
+        heads = (part.unflatten(-1, (2, 8)).transpose(0, 1) for part in (glimpse_keys[example], values[example]))
+        bias = near[:2].unsqueeze(1).masked_fill(~mask, -torch.inf)
+        glimpse = F.scaled_dot_product_attention(query.view(2, 1, 8), *heads, attn_mask=bias)
+        query = query + decoder.out(glimpse.flatten())
+        if feedforward:
+            query = query + decoder.feedforward(decoder.norm(query))
+        logits = 10 * torch.tanh(pointer_keys[example] @ query / 4 + near[2])
+        got = scored[example, start, step - steps]
+        torch.testing.assert_close(got, logits.masked_fill(~mask, -torch.inf), rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.parametrize("encoder", [TransformerEncoder, LSTMEncoder])
@@ -121,6 +160,61 @@ def test_score_functions_with_many_starts_have_the_gradient_of_enumeration(relax
     assert F.cosine_similarity(estimate, gradient(model, exact), dim=0) > 0.97
 
 
+def program_of(model: PointerNet, x: torch.Tensor) -> ScoredProgram:
+    """What the model hands to its relaxation."""
+    programs = []
+    expectation = model.relaxation.expectation
+    model.relaxation.expectation = lambda program: programs.append(program) or torch.zeros(len(x))
+    model.expectation(x)
+    model.relaxation.expectation = expectation
+    return programs[0]
+
+
+@pytest.mark.parametrize("task", TASKS)
+@pytest.mark.parametrize("query", ["first_last", "lstm"])
+def test_sampled_first_and_scored_as_a_whole_is_the_same_as_draw_by_draw(task, query):
+    model = make(task, query=query, feedforward=0, starts=3, objective="expectation")
+    x = instances(model)
+    found = []
+    for draw_by_draw in (False, True):
+        program = program_of(model, x)
+        torch.manual_seed(1)
+        cost = model.relaxation.expectation(program.program if draw_by_draw else program)
+        found.append((cost.detach(), gradient(model, cost.sum()), torch.rand(1)))
+    torch.testing.assert_close(*found, rtol=1e-4, atol=1e-4)
+    assert found[0][1].norm() > 0.1
+
+
+def test_score_functions_do_not_depend_on_how_a_batch_is_split():
+    def cost_and_gradient(part: int, parts: int) -> tuple[torch.Tensor, torch.Tensor]:
+        model = make(starts=3, objective="expectation")
+        x = instances(model)
+        torch.manual_seed(1)
+        split_noise(part, parts)
+        loss = model.expectation(x.chunk(parts)[part])["loss"]
+        return loss.detach(), gradient(model, loss)
+
+    try:
+        halves = [cost_and_gradient(part, 2) for part in range(2)]
+    finally:
+        split_noise()
+    mean = [torch.stack(parts).mean(0) for parts in zip(*halves)]
+    torch.testing.assert_close(mean, list(cost_and_gradient(0, 1)), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("objective", ["expectation", "self_label"])
+@pytest.mark.parametrize("feedforward", [0, 16])
+def test_half_precision_trains_every_weight(objective, feedforward):
+    """What is first used without gradient must still get one, though casts of weights are cached."""
+    model = make(starts=3, objective=objective, feedforward=feedforward)
+    with torch.autocast("cpu", torch.bfloat16):
+        loss = getattr(model, objective)(instances(model))["loss"]
+    loss.backward()
+    without = [name for name, p in model.named_parameters() if p.requires_grad and (p.grad is None or not p.grad.any())]
+    unused = ["decoder.norm.weight"] if feedforward == 0 else []
+    assert loss.isfinite() and without == unused
+
+
 def test_exact_enumerates_a_small_tour():
     model = make(relaxation=Exact(), starts=1, objective="expectation")
     x = instances(model, 1, 4)
@@ -160,7 +254,7 @@ def test_self_labels_are_the_best_tours_from_every_start():
     label = torch.tensor([[2, 0, 1, 5, 4, 3]]).expand(4, -1)
     order = torch.stack([label.roll(-shift, 1) for shift in (1, 2, 0, 5, 4, 3)], 1)  # from elements 0, 1, ... 5
     log_p = model.score(x, model.encode(x), order).log_softmax(-1).gather(-1, order[..., 1:, None])
-    assert torch.allclose(model.cross_entropy(x, label), -log_p.mean())
+    assert torch.allclose(model.cross_entropy(x, model.encode(x), label), -log_p.mean())
     values = model.self_label(x)
     assert values["best_cost"] <= values["cost"] and gradient(model, values["loss"]).norm() > 0
     polished = make(starts=SIZE, objective="self_label", polish=20)
@@ -223,6 +317,14 @@ def test_a_mask_that_leaves_nothing_is_an_error():
             solve(x)
     with pytest.raises(ValueError, match="allows no choice"):
         make(TSP(), objective="expectation").relaxation(torch.zeros(1, 3), torch.zeros(1, 3, dtype=torch.bool))
+
+
+def test_one_number_is_sorted():
+    model = make("sort", objective="self_label")
+    x = torch.rand(2, 1, 1)
+    assert (
+        model(x).tolist() == [[0], [0]] and model.score(x, model.encode(x), torch.zeros(2, 1, 1).long()).shape[2] == 1
+    )
 
 
 @pytest.mark.parametrize("size", [2, 3, 30])

@@ -16,9 +16,9 @@ from torch import Tensor, nn
 from zoo.errors import ZooError
 from zoo.metrics import OptimalityGap
 from zoo.models.base import ZooModule
-from zoo.nets.pointer import Memory, PointerDecoder
+from zoo.nets.pointer import Memory, PointerDecoder, State
 from zoo.optim import AdamW
-from zoo.relaxations import Relaxation
+from zoo.relaxations import Relaxation, ScoredProgram
 from zoo.relaxations.base import Draw, fill_masked
 from zoo.relaxations.functional import sample_index, softmax_
 from zoo.seeding import PREDICT, generator
@@ -124,7 +124,8 @@ class PointerNet(ZooModule):
         batch, n = x.shape[:2]
         taken = torch.zeros(batch, starts, n, dtype=torch.bool, device=x.device)
         given = self.task.starts(n, starts, x.device)
-        choices, first, last, index, state = [], None, None, None, None
+        choices, first, last, index = [], None, None, None
+        state: State = {}
         stuck = torch.zeros(batch, starts, dtype=torch.bool, device=x.device)
         for step in range(self.task.steps(n)):
             if step == 0 and given is not None:
@@ -153,16 +154,24 @@ class PointerNet(ZooModule):
         Returns:
             ``(batch, starts, drawn steps, n)``, ``-inf`` where the task's mask forbids.
         """
-        n = x.shape[1]
+        n, steps = x.shape[1], order.shape[2]
         given = int(self.task.starts(n, 1, x.device) is not None)
-        chosen = F.one_hot(order, n)
-        taken = (chosen.cumsum(2) - chosen) > 0  # before each step
-        masks = torch.empty_like(taken)
-        masks[:, :, 0] = self.task.mask(x, taken[:, :, 0], None)
-        if order.shape[2] > 1:
-            masks[:, :, 1:] = self.task.mask(x, taken[:, :, 1:], order[:, :, :-1])
-        context = self.task.context(x, taken)
-        return fill_masked(self.decoder.score(memory, order, masks, given, context), masks[:, :, given:])
+        step = torch.arange(steps, device=x.device)
+        when = torch.full((*order.shape[:2], n), steps, device=x.device)  # an element is chosen first
+        when = when.scatter_reduce(-1, order, step.expand_as(order), "amin")
+        taken = when.unsqueeze(2) < step.view(-1, 1)  # before each step
+        masks = self.task.mask(x, taken[:, :, 1:], order[:, :, :-1])
+        if not given:
+            masks = torch.cat([self.task.mask(x, taken[:, :, 0], None).unsqueeze(2), masks], 2)
+        context = self.task.context(x, taken[:, :, given:])
+        return fill_masked(self.decoder.score(memory, order, masks, given, context), masks)
+
+    def log_prob(self, x: Tensor, memory: Memory, order: Tensor) -> Tensor:
+        """Log-probability of all choices in solutions ``order``, a given first element apart, ``(batch, starts)``."""
+        logits = self.score(x, memory, order)
+        drawn = order[:, :, order.shape[2] - logits.shape[2] :]
+        nats = F.cross_entropy(logits.flatten(0, 2), drawn.flatten(), reduction="none")
+        return -nats.view(drawn.shape).sum(-1)
 
     # The objectives -----------------------------------------------------------------------------------------------
 
@@ -178,25 +187,33 @@ class PointerNet(ZooModule):
             cost = self.task.cost_of_choices(x, torch.stack(one_hot, 2))
             return cost if starts > 1 else cost.squeeze(1)
 
-        cost = self.relaxation.expectation(program)
+        def sampled() -> tuple[Tensor, Tensor]:
+            with torch.no_grad():
+                order, cost = self.solve(x, memory, sample, starts)
+            log_prob = self.log_prob(x, memory, order)
+            return (cost, log_prob) if starts > 1 else (cost.squeeze(1), log_prob.squeeze(1))
+
+        cost = self.relaxation.expectation(ScoredProgram(program, sampled))
         return {"loss": cost.mean(), "cost": cost.detach().mean()}
 
     def self_label(self, x: Tensor) -> dict[str, Tensor]:
         """Cross-entropy on the best of the sampled solutions: sampled without gradient, then scored as a whole."""
+        memory = self.encode(x)
         with torch.no_grad():
-            order, cost = self.solve(x, self.encode(x), sample, self.train_starts(x))
+            order, cost = self.solve(x, memory, sample, self.train_starts(x))
             label, _ = best_of(order, cost)
             if self.polish:
                 label = self.task.improve(x, label, self.polish)
             best = self.task.cost(x, label.unsqueeze(1)).mean()
-        return {"loss": self.cross_entropy(x, label), "cost": cost.mean(), "best_cost": best}
+        return {"loss": self.cross_entropy(x, memory, label), "cost": cost.mean(), "best_cost": best}
 
     def supervised(self, x: Tensor) -> dict[str, Tensor]:
         """Cross-entropy on an exact solution."""
         label = self.task.optimal_order(x)
-        return {"loss": self.cross_entropy(x, label), "cost": self.task.cost(x, label.unsqueeze(1)).mean()}
+        cost = self.task.cost(x, label.unsqueeze(1)).mean()
+        return {"loss": self.cross_entropy(x, self.encode(x), label), "cost": cost}
 
-    def cross_entropy(self, x: Tensor, label: Tensor) -> Tensor:
+    def cross_entropy(self, x: Tensor, memory: Memory, label: Tensor) -> Tensor:
         """``-log p(label)`` per choice, in nats, of solutions ``(batch, steps)``; of a cycle from every start."""
         steps = label.shape[1]
         order = label.unsqueeze(1)
@@ -205,8 +222,7 @@ class PointerNet(ZooModule):
             begin = (label.unsqueeze(1) == given.view(1, -1, 1)).int().argmax(-1, keepdim=True)
             rotated = (begin + torch.arange(steps, device=x.device)) % steps
             order = label.unsqueeze(1).expand(-1, len(given), -1).gather(2, rotated)
-        log_p = self.score(x, self.encode(x), order).log_softmax(-1)
-        return -log_p.gather(-1, order[:, :, steps - log_p.shape[2] :, None]).mean()
+        return -self.log_prob(x, memory, order).mean() / (steps - (given is not None))
 
     def train_starts(self, x: Tensor) -> int:
         return min(self.starts, x.shape[1]) if self.task.cyclic else self.starts
@@ -332,7 +348,7 @@ class PointerNet(ZooModule):
         log_p = torch.full((batch, width), -torch.inf, device=x.device)
         log_p[:, 0] = 0.0  # one beam to begin with
         order = torch.zeros(batch, width, 0, dtype=torch.int64, device=x.device)
-        state = None
+        state: State = {}
         for step in range(self.task.steps(n)):
             given = self.task.starts(n, 1, x.device) if step == 0 else None
             if given is not None:
@@ -346,9 +362,7 @@ class PointerNet(ZooModule):
                 log_p, flat = longer.flatten(1).topk(width)
                 parent, chosen = flat // n, flat % n
                 order, taken = order[rows, parent], taken[rows, parent]
-                if state is not None:
-                    hidden, cell = (part.view(batch, width, -1)[rows, parent].flatten(0, 1) for part in state)
-                    state = hidden, cell
+                state = {name: part[rows, parent] for name, part in state.items()}
             order = torch.cat([order, chosen.unsqueeze(-1)], -1)
             taken = taken.scatter(-1, chosen.unsqueeze(-1), True)
         refuse_dead_ends(log_p[:, 0] == -torch.inf)

@@ -11,6 +11,8 @@ from torch import Tensor, nn
 from zoo.config import Configurable
 from zoo.nets.code_layers import check_positive
 
+LOWEST = torch.finfo(torch.float32).min
+
 
 class TransformerEncoder(Configurable, nn.Module):
     """Elements ``(batch, n, features)`` to embeddings ``(batch, n, width)``, whatever their order.
@@ -92,25 +94,33 @@ class LSTMEncoder(Configurable, nn.Module):
 class Memory:
     """What the decoder knows of instances, projected once for all steps and starts.
 
+    A query is a sum of parts: of the instance, of the first and of the last element, of the context. Without recurrence
+    the logits before the glimpse are linear in it, so that what each element will add to them is known beforehand. The
+    *cue* of a part is the part itself, where it is needed again, and behind it what it adds to the logits of the
+    glimpse's heads and of the pointer: ``(batch, parts, cue)`` with ``cue`` = ``[width +] (heads + 1) n``.
+
     Attributes:
-        glimpse_keys, glimpse_values: ``(batch, heads, n, width / heads)``.
-        pointer_keys: ``(batch, n, width)``.
-        first, last: what an element adds to the query as the first or the last of a solution, ``(batch, n, width)``.
-        query: what the whole instance adds to it, ``(batch, 1, width)``.
+        glimpse_keys: ``(batch, heads, width / heads, n)``, divided by the root of that size.
+        pointer_keys: ``(batch, width, n)``, likewise.
+        seen: of each element that a head sees, what it adds to the logits of the pointer, ``(batch, heads * n, n)``;
+            where a feed-forward part follows, the values of attention, ``(batch, heads, n, width / heads)``.
+        query: part of the instance, ``(batch, 1, width)``.
+        first: part of each element as the first of a solution, ``(batch, n, width)``.
+        last: cue of each element as the last of a solution, ``(batch, n, cue)``.
         distances: ``(batch, n, n)``, or None.
     """
 
     glimpse_keys: Tensor
-    glimpse_values: Tensor
     pointer_keys: Tensor
+    seen: Tensor
+    query: Tensor
     first: Tensor
     last: Tensor
-    query: Tensor
     distances: Tensor | None
 
 
-State = tuple[Tensor, Tensor] | None
-"""Of the recurrent query: hidden and cell state, ``(rows, width)`` each."""
+State = dict[str, Tensor]
+"""What a decoder keeps from step to step, ``(batch, starts, ...)`` each: the cue of what stays, the recurrent state."""
 
 
 class PointerDecoder(Configurable, nn.Module):
@@ -165,20 +175,59 @@ class PointerDecoder(Configurable, nn.Module):
             self.feedforward = nn.Sequential(nn.Linear(width, feedforward), nn.SiLU(), nn.Linear(feedforward, width))
         # Of the distances to the last and to the first element, for each head and for the pointer.
         self.nearness = nn.Parameter(torch.zeros(heads + 1, 2))
+        self.keeps_query = feedforward > 0 or query == "lstm"
 
     def prepare(self, h: Tensor, distances: Tensor | None = None) -> Memory:
         """Project embeddings ``(batch, n, width)``."""
-        glimpse_keys, glimpse_values, pointer_keys = self.keys(h).chunk(3, -1)
-        first, last = self.elements(h).chunk(2, -1)
-        return Memory(
-            glimpse_keys=split_heads(glimpse_keys, self.heads),
-            glimpse_values=split_heads(glimpse_values, self.heads),
-            pointer_keys=pointer_keys / math.sqrt(self.width),
-            first=first,
-            last=last,
-            query=self.instance(h.mean(1, keepdim=True)),
-            distances=distances,
-        )
+        glimpse_keys, values, pointer_keys = self.keys(h).float().chunk(3, -1)
+        first, last = self.elements(h).float().chunk(2, -1)
+        query = self.instance(h.mean(1, keepdim=True)).float()
+        with torch.autocast(h.device.type, enabled=False):
+            memory = Memory(
+                glimpse_keys=split_heads(glimpse_keys, self.heads).mT / math.sqrt(self.width // self.heads),
+                pointer_keys=pointer_keys.mT / math.sqrt(self.width),
+                seen=split_heads(values, self.heads),
+                query=query,
+                first=first,
+                last=last,
+                distances=distances,
+            )
+            memory.last = self.cue(memory, last, distances, 0)
+            if self.feedforward is None:  # all that follows the glimpse is linear; its weights sum to 1 in each head
+                weight = (self.out.weight.T @ memory.pointer_keys).unflatten(1, (self.heads, -1))
+                bias = self.out.bias / self.heads @ memory.pointer_keys
+                memory.seen = (memory.seen @ weight + bias[:, None, None]).flatten(1, 2)
+        return memory
+
+    def cue(self, memory: Memory, query: Tensor, distances: Tensor | None = None, end: int = 0) -> Tensor:
+        """The cue of parts ``query`` ``(batch, parts, width)``.
+
+        Args:
+            memory: of :meth:`prepare`.
+            query: parts.
+            distances: from elements that are an end of the solution, ``(batch, parts, n)``.
+            end: 0 if that is the last element, 1 if it is the first.
+        """
+        if self.lstm is None:
+            logits = self.logits(memory, query)
+        else:  # they are not linear in the parts
+            logits = query.new_zeros(*query.shape[:2], self.heads + 1, memory.pointer_keys.shape[-1])
+        if distances is not None:
+            logits = torch.addcmul(logits, distances.unsqueeze(2), self.nearness[:, end].view(-1, 1))
+        logits = logits.flatten(2)
+        return torch.cat([query, logits], -1) if self.keeps_query else logits
+
+    def logits(self, memory: Memory, query: Tensor) -> Tensor:
+        """Of the glimpse's heads and, before it has its glimpse, of the pointer, ``(batch, queries, heads + 1, n)``."""
+        with torch.autocast(query.device.type, enabled=False):
+            query = query.float()
+            glimpse = split_heads(query, self.heads) @ memory.glimpse_keys
+            return torch.cat([glimpse.transpose(1, 2), (query @ memory.pointer_keys).unsqueeze(2)], 2)
+
+    def opening(self, memory: Memory, first: Tensor) -> Tensor:
+        """Cue of the instance and the first element, ``(batch, starts, cue)``."""
+        distances = None if memory.distances is None else choose(memory.distances, first)
+        return self.cue(memory, memory.query + choose(memory.first, first), distances, 1)
 
     def step(
         self,
@@ -189,7 +238,7 @@ class PointerDecoder(Configurable, nn.Module):
         context: Tensor | None,
         state: State,
     ) -> tuple[Tensor, State]:
-        """Logits of the next choice in every solution under way, and the recurrent state.
+        """Logits of the next choice in every solution under way, and what is kept for the step after.
 
         Args:
             memory: of :meth:`prepare`.
@@ -197,22 +246,25 @@ class PointerDecoder(Configurable, nn.Module):
             first, last: elements chosen, as indices ``(batch, starts)`` or one-hot or relaxed ``(batch, starts, n)``;
                 None at the first step.
             context: ``(batch, starts, contexts)`` or None.
-            state: of the step before; None at the first.
+            state: of the step before; empty at the first.
         """
-        batch, starts, _ = mask.shape
         if first is None or last is None:
-            query, near = (memory.query + self.nothing).expand(batch, starts, -1), None
+            cue = self.cue(memory, memory.query + self.nothing).expand(*mask.shape[:2], -1)
         else:
-            query = memory.query + choose(memory.last, last) + choose(memory.first, first)
-            near = self.near(memory, first, last)
+            if "opening" not in state:
+                state = {**state, "opening": self.opening(memory, first)}
+            cue = state["opening"] + choose(memory.last, last)
         if context is not None and self.context is not None:
-            query = query + self.context(context)
+            cue = cue + self.cue(memory, self.context(context))
         if self.lstm is not None:
-            if state is not None:
-                state = (state[0].unsqueeze(0), state[1].unsqueeze(0))
-            query, (hidden, cell) = self.lstm(query.reshape(batch * starts, 1, -1), state)
-            query, state = query.view(batch, starts, -1), (hidden[0], cell[0])
-        return self.point(memory, query, mask, near), state
+            kept = None
+            if "hidden" in state:
+                kept = state["hidden"].reshape(1, -1, self.width), state["cell"].reshape(1, -1, self.width)
+            query, (hidden, cell) = self.lstm(cue[..., : self.width].reshape(-1, 1, self.width), kept)
+            query, hidden, cell = (part.view(*mask.shape[:2], -1) for part in (query, hidden, cell))
+            state = {**state, "hidden": hidden, "cell": cell}
+            cue = torch.cat([query, cue[..., self.width :] + self.logits(memory, query).flatten(2)], -1)
+        return self.point(memory, cue, mask), state
 
     def score(self, memory: Memory, order: Tensor, masks: Tensor, given: int, context: Tensor | None) -> Tensor:
         """Logits ``(batch, starts, steps - given, n)`` of every choice of whole solutions, in one call.
@@ -220,68 +272,52 @@ class PointerDecoder(Configurable, nn.Module):
         Args:
             memory: of :meth:`prepare`.
             order: int64 ``(batch, starts, steps)``.
-            masks: boolean ``(batch, starts, steps, n)``.
+            masks: boolean ``(batch, starts, steps - given, n)``.
             given: 1 if the first element of each is given, not chosen; else 0.
-            context: ``(batch, starts, steps, contexts)`` or None.
+            context: ``(batch, starts, steps - given, contexts)`` or None.
         """
         batch, starts, steps = order.shape
-        before = order[..., : steps - 1]
-        first = order[..., :1].expand_as(before)
-        query = memory.query.unsqueeze(1) + choose(memory.last, before) + choose(memory.first, order[..., :1])
-        near = self.near(memory, first, before)
+        cue = choose(memory.last, order[..., : steps - 1])
+        cue += self.opening(memory, order[..., 0]).unsqueeze(2)
         if not given:
-            opening = (memory.query + self.nothing).unsqueeze(1).expand(batch, starts, 1, -1)
-            query = torch.cat([opening, query], 2)
-            if near is not None:
-                near = F.pad(near, (0, 0, 0, 0, 1, 0))
+            begin = self.cue(memory, memory.query + self.nothing).unsqueeze(1)
+            cue = torch.cat([begin.expand(batch, starts, -1, -1), cue], 2)
+        cue = cue.flatten(1, 2)  # (batch, rows, cue)
         if context is not None and self.context is not None:
-            query = query + self.context(context[:, :, given:])
+            cue = cue + self.cue(memory, self.context(context.flatten(1, 2)))
         if self.lstm is not None:
-            query = self.lstm(query.flatten(0, 1))[0].view(query.shape)
-        rows = starts * (steps - given)
-        logits = self.point(
-            memory,
-            query.reshape(batch, rows, -1),
-            masks[:, :, given:].reshape(batch, rows, -1),
-            None if near is None else near.reshape(batch, rows, -1, 2),
-        )
-        return logits.view(batch, starts, steps - given, -1)
+            query = self.lstm(cue[..., : self.width].reshape(batch * starts, -1, self.width))[0]
+            query = query.reshape(batch, -1, self.width)
+            cue = torch.cat([query, cue[..., self.width :] + self.logits(memory, query).flatten(2)], -1)
+        return self.point(memory, cue, masks.flatten(1, 2)).view(masks.shape)
 
-    def near(self, memory: Memory, first: Tensor, last: Tensor) -> Tensor | None:
-        """Distances to the last and to the first element, ``(batch, ..., n, 2)``."""
-        if memory.distances is None:
-            return None
-        return torch.stack([choose(memory.distances, last), choose(memory.distances, first)], -1)
-
-    def point(self, memory: Memory, query: Tensor, mask: Tensor, near: Tensor | None) -> Tensor:
-        """Logits ``(batch, queries, n)``, in [-clip, clip], of queries ``(batch, queries, width)``.
+    def point(self, memory: Memory, cue: Tensor, mask: Tensor) -> Tensor:
+        """Logits ``(batch, queries, n)``, in [-clip, clip], of whole cues ``(batch, queries, cue)``.
 
         What ``mask`` forbids is not seen by the glimpse; the caller keeps it from being chosen.
         """
-        bias = None
-        if near is not None:
-            bias = (near @ self.nearness.T).movedim(-1, 1)  # (batch, heads + 1, queries, n)
-        logits = split_heads(query, self.heads) @ memory.glimpse_keys.transpose(-2, -1)
-        logits = logits / math.sqrt(self.width // self.heads)
-        if bias is not None:
-            logits = logits + bias[:, :-1]
-        weights = logits.masked_fill(~mask.unsqueeze(1), -torch.finfo(logits.dtype).max).softmax(-1)
-        query = query.float() + self.out(join_heads(weights @ memory.glimpse_values))
-        if self.feedforward is not None:
-            query = query + self.feedforward(self.norm(query))
-        with torch.autocast(query.device.type, enabled=False):  # near the clip, half precision has few values
-            logits = query.float() @ memory.pointer_keys.float().transpose(-2, -1)
-        if bias is not None:
-            logits = logits + bias[:, -1]
+        n = mask.shape[-1]
+        query, glimpse, logits = cue.split([self.width * self.keeps_query, self.heads * n, n], -1)
+        shut = torch.where(mask, 0.0, LOWEST).unsqueeze(2)  # finite: no NaN where a row leaves nothing
+        weights = (glimpse.unflatten(-1, (self.heads, n)) + shut).softmax(-1)
+        if self.feedforward is None:
+            added, keys = weights.flatten(2), memory.seen
+        else:
+            glimpse = self.out(join_heads(weights.transpose(1, 2) @ memory.seen))
+            added, keys = glimpse + self.feedforward(self.norm(query + glimpse)), memory.pointer_keys
+        with torch.autocast(added.device.type, enabled=False):  # near the clip, half precision has few values
+            logits = torch.baddbmm(logits, added.float(), keys)
         return self.clip * logits.tanh()
 
 
 def choose(table: Tensor, choice: Tensor) -> Tensor:
     """Rows of ``table`` ``(batch, n, features)`` by index ``(batch, ...)`` or by weights ``(batch, starts, n)``."""
     if choice.is_floating_point():
-        return choice.to(table.dtype) @ table
-    index = choice.reshape(choice.shape[0], -1, 1).expand(-1, -1, table.shape[-1])
-    return table.gather(1, index).view(*choice.shape, table.shape[-1])
+        with torch.autocast(table.device.type, enabled=False):
+            return choice.to(table.dtype) @ table
+    batch, n = table.shape[:2]
+    row = choice + n * torch.arange(batch, device=choice.device).view(-1, *[1] * (choice.dim() - 1))
+    return F.embedding(row, table.flatten(0, 1))  # quicker than gather, forward and backward
 
 
 def check_heads(width: int, heads: int) -> None:

@@ -8,7 +8,7 @@ Nothing here knows of models, Lightning or Hydra; it is useful with plain PyTorc
     loss = relaxation.expectation(lambda draw: cost(draw(logits)))  # (batch,)
 """
 
-from zoo.relaxations.base import Draw, Program, Relaxation
+from zoo.relaxations.base import Draw, Program, Relaxation, ScoredProgram
 from zoo.relaxations.control_variates import Rebar, Relax
 from zoo.relaxations.disarm import DisARM
 from zoo.relaxations.entmax import Entmax15, Sparsemax
@@ -63,5 +63,6 @@ __all__ = [
     "Draw",
     "Program",
     "Relaxation",
+    "ScoredProgram",
     *sorted(c.__name__ for c in (RELAXATIONS | STRUCTURED).values()),
 ]

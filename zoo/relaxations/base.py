@@ -6,6 +6,7 @@ shape; log-probabilities and entropies drop the last dimension.
 
 import math
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
@@ -24,6 +25,26 @@ Program = Callable[[Draw], Tensor]
 Or, where every draw is ``(batch, replicas, ...)``, the costs of independent replicas of each example, ``(batch,
 replicas)``: their mean is the estimate, and an estimator can use the others as a baseline.
 """
+
+
+@dataclass(frozen=True)
+class ScoredProgram:
+    """A :data:`Program` that has a quicker way to hard samples and their probability than one draw after another.
+
+    For a sequence of draws in which each depends on those before: it can be sampled without gradient, and then be
+    scored as a whole. Estimators of the score function use it; to every other one this is the program alone.
+
+    Args:
+        program: as it is run draw by draw.
+        sample: costs of the program on exact hard samples, and the log-probability of all draws together, which carries
+            the gradient; both of the shape of the costs. Of the same law as the program with such draws.
+    """
+
+    program: Program
+    sample: Callable[[], tuple[Tensor, Tensor]]
+
+    def __call__(self, draw: Draw) -> Tensor:
+        return self.program(draw)
 
 
 class Relaxation(Configurable, nn.Module):

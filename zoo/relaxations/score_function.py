@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from zoo.relaxations.base import Program, Relaxation, check_cost, mean_of_replicas
+from zoo.relaxations.base import Program, Relaxation, ScoredProgram, check_cost, mean_of_replicas
 from zoo.relaxations.functional import sample_one_hot
 from zoo.relaxations.splitting import mean_of_whole_batch
 
@@ -24,6 +24,13 @@ class ScoreFunction(Relaxation):
     def run(self, program: Program) -> tuple[Tensor, Tensor]:
         """Run ``program`` on hard samples; its cost and the log-probability of all draws, each ``(batch,)`` or
         ``(batch, replicas)``."""
+        if isinstance(program, ScoredProgram):
+            cost, log_prob = program.sample()
+            if cost.shape != log_prob.shape:
+                raise ValueError(
+                    f"a ScoredProgram sampled costs {tuple(cost.shape)} but log-probabilities {tuple(log_prob.shape)}"
+                )
+            return cost, log_prob
         log_probs: list[Tensor] = []
 
         def draw(logits: Tensor, mask: Tensor | None = None) -> Tensor:
