@@ -232,7 +232,7 @@ class SpeakerGenerator(ZooModule):
             x: all recordings to train on.
             seed: of the starts of the search.
         """
-        features = self.voice(x)
+        features = self.timbre(x)
         total = features.new_zeros(self.contents, features.shape[1]).index_add_(0, x.content, features)
         mean = total / torch.bincount(x.content, minlength=self.contents).clamp(min=1)[:, None]
         weight, bias = fit_mixture(
@@ -251,10 +251,10 @@ class SpeakerGenerator(ZooModule):
         mean of the word: the voice and the channel, which do not change within a word.
         """
         # No product of matrices, which has too few digits in mixed precision.
-        return (self.voice(x).unsqueeze(-1) * self.guide_weight).sum(1) + self.guide_bias[x.content]
+        return (self.timbre(x).unsqueeze(-1) * self.guide_weight).sum(1) + self.guide_bias[x.content]
 
     @staticmethod
-    def voice(x: Speech) -> Tensor:
+    def timbre(x: Speech) -> Tensor:
         """Mean and standard deviation over time of each band, ``(batch, 2 mels)``."""
         return torch.cat([x.mel.mean(1), x.mel.std(1)], -1)
 
