@@ -153,6 +153,39 @@ class Alone:
         return tensor
 
 
+def of_three_voices(batch):
+    """Recordings whose speaker shows in one of three bands, by less than what words and recordings differ in."""
+    x = speech(batch)
+    mel = 0.1 * x.mel + 3 * torch.randn(10, 1, 64)[x.content] + 0.3 * torch.randn(batch, 1, 1)
+    band = nn.functional.one_hot(20 + 9 * x.speaker, 64)
+    return x._replace(mel=mel + 0.6 * band.unsqueeze(1))
+
+
+def test_the_guide_tells_voices_apart():
+    """Without labels up to the order of the codes; a few labels are enough for that order."""
+    model, x = generator(guide=1.0), of_three_voices(600)
+    model.fit_guide(x, seed=0)
+    counts = torch.bincount(3 * model.guess(x).argmax(-1) + x.speaker, minlength=9).view(3, 3)
+    assert counts.amax(1).sum() > 588 and sorted(counts.argmax(1).tolist()) == [0, 1, 2]
+    model.fit_guide(x._replace(label=torch.where(torch.arange(600) < 20, x.speaker, -1)), seed=0)
+    assert (model.guess(x).argmax(-1) == x.speaker).sum() > 588
+
+
+@pytest.mark.parametrize("step, share", [(0, 1.0), (2, 0.6), (5, 0.0)])
+def test_the_guide_falls_to_nothing(step, share):
+    """The loss with it less that without it, after some of ten steps, in five of which it falls."""
+    model, x, losses = generator(guide=7.0, balance_until=0.5), speech(), []
+    nn.init.normal_(model.guide_weight)
+    schedule = {"strategy": Alone, "global_step": step, "estimated_stepping_batches": 10, "max_steps": -1}
+    model._trainer = type("Trainer", (), schedule)
+    model._follow_content(x)
+    for model.guide in (7.0, 0.0):
+        torch.manual_seed(0)
+        losses.append(model.training_step(x, 0)["loss"].item())
+    distance = -(model.guess(x).softmax(-1) * model.speaker_logits(x).log_softmax(-1)).sum(-1).mean().item()
+    assert losses[0] - losses[1] == pytest.approx(7 * share * distance, abs=0.01)
+
+
 @pytest.mark.parametrize("prior", ["marginal", "content"])
 def test_the_prior_follows_the_posterior(prior):
     model = generator(prior=prior, prior_decay=0.9)
@@ -206,6 +239,7 @@ def test_wrong_words_and_speakers_are_refused(content, speaker, message):
         ({"noise": 9.0}, "noise <= first_noise"),
         ({"anneal": 1.5}, r"in \[0, 1\]"),
         ({"balance": -1.0}, "not be negative"),
+        ({"guide": -1.0}, "not be negative"),
         ({"contents": 0}, "contents >= 1"),
     ],
 )

@@ -3,6 +3,7 @@
 import importlib.util
 
 from tests.conftest import ROOT
+from zoo.cli.options import compose, plain
 
 spec = importlib.util.spec_from_file_location("compare_speaker", ROOT / "scripts" / "compare_speaker.py")
 compare_speaker = importlib.util.module_from_spec(spec)
@@ -20,3 +21,9 @@ def test_the_table_counts_seeds_that_found_the_speakers():
     assert "| 0.98 (1.00, 0.98, 0.90, 0.97, 1.00) |" in drawn and "| 3 of 5 |" in drawn and drawn.count("0.25") == 4
     assert mean.count("0.75") == 4 and "of 5" not in mean
     assert drawn.count("|") == mean.count("|") == 11
+
+
+def test_the_mix_is_left_to_the_relaxation():
+    for example, speakers, guide in (("mix", 2, 0), ("six", 6, 100)):
+        model = plain(compose([*compare_speaker.EXAMPLES[example], "run=x"]))["model"]
+        assert (model["speakers"], model["guide"]) == (speakers, guide)

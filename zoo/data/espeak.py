@@ -25,7 +25,6 @@ from zoo.seeding import TRAIN, generator
 
 log = logging.getLogger(__name__)
 
-VOICES = ("en-us+f2", "en-us+klatt2", "en-us+Alex", "en-gb-x-rp+steph")
 WORDS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 TAKES = 50
 VARIATION = {"rate": (130, 220), "pitch": (40, 60), "range": (30, 70)}  # of the takes; eSpeak's own are 175, 50, 50
@@ -41,29 +40,9 @@ class Espeak(SpokenDigits):
     variant.
     """
 
+    everyone = ("en-us+f2", "en-us+klatt2", "en-us+Alex", "en-gb-x-rp+steph")
     judge = "speech_judge.espeak"
     notice = "Trained on speech synthesised by eSpeak NG 1.52, which is GPL-3; no part of it is in here."
-
-    def __init__(
-        self,
-        *,
-        speakers: list[str] = list(VOICES),  # noqa: B006  (read only)
-        mix: list[float] | None = None,
-        labelled: float = 0.0,
-        root: str | None = None,
-        batch_size: int = 64,
-        eval_batch_size: int = 300,
-        seed: int = 0,
-    ) -> None:
-        super().__init__(
-            speakers=speakers,
-            mix=mix,
-            labelled=labelled,
-            root=root,
-            batch_size=batch_size,
-            eval_batch_size=eval_batch_size,
-            seed=seed,
-        )
 
     def folder(self) -> Path:
         return synthesise(self.speakers, data_root(self.root))

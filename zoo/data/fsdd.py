@@ -21,7 +21,6 @@ ARCHIVES = (
 SHA256 = "45a9b976ba3397a2fd5c70a9f2e43c34f442a3a6be47392ecfc41174b678f37e"
 """Over name and content of each recording, in the order of names."""
 LARGEST = 100_000_000  # bytes of the archive
-SPEAKERS = ("george", "jackson", "lucas", "nicolas", "theo", "yweweler")
 
 
 class FSDD(SpokenDigits):
@@ -30,32 +29,12 @@ class FSDD(SpokenDigits):
     Licence of the recordings: CC BY-SA 4.0. Arguments: see :class:`zoo.data.speech.SpokenDigits`.
     """
 
+    everyone = ("george", "jackson", "lucas", "nicolas", "theo", "yweweler")
     judge = "speech_judge.fsdd"
     notice = (
         "Trained on the Free Spoken Digit Dataset (Z. Jackson and others, version 1.0.10), which is CC BY-SA 4.0. "
         "Weights, pictures and sounds here are under the same licence."
     )
-
-    def __init__(
-        self,
-        *,
-        speakers: list[str] = list(SPEAKERS),  # noqa: B006  (read only)
-        mix: list[float] | None = None,
-        labelled: float = 0.0,
-        root: str | None = None,
-        batch_size: int = 64,
-        eval_batch_size: int = 300,
-        seed: int = 0,
-    ) -> None:
-        super().__init__(
-            speakers=speakers,
-            mix=mix,
-            labelled=labelled,
-            root=root,
-            batch_size=batch_size,
-            eval_batch_size=eval_batch_size,
-            seed=seed,
-        )
 
     def folder(self) -> Path:
         return fetch(data_root(self.root) / "fsdd" / "recordings")

@@ -124,7 +124,7 @@ class SpokenDigits(Configurable, LightningDataModule):
     """Spoken digits of several speakers: takes 0 to 4 for the test, 5 to 7 for validation, the others to train on.
 
     Args:
-        speakers: whom to use; their order is that of the labels.
+        speakers: whom to use; their order is that of the labels. null for all of ``everyone``.
         mix: the share of each of ``speakers``, in any unit: recordings are left out, in all three splits, until the
             shares are so. null for all recordings.
         labelled: share of the training recordings whose speaker is known, in [0, 1]; spread evenly over speakers.
@@ -137,6 +137,8 @@ class SpokenDigits(Configurable, LightningDataModule):
         ValueError: if a number is out of range or ``speakers`` and ``mix`` do not go together.
     """
 
+    everyone: tuple[str, ...]
+    """The speakers there are, or the usual ones."""
     judge: str
     """The pretrained judge that knows these speakers."""
     notice: str
@@ -145,15 +147,16 @@ class SpokenDigits(Configurable, LightningDataModule):
     def __init__(
         self,
         *,
-        speakers: list[str],
-        mix: list[float] | None,
-        labelled: float,
-        root: str | None,
-        batch_size: int,
-        eval_batch_size: int,
-        seed: int,
+        speakers: list[str] | None = None,
+        mix: list[float] | None = None,
+        labelled: float = 0.0,
+        root: str | None = None,
+        batch_size: int = 64,
+        eval_batch_size: int = 300,
+        seed: int = 0,
     ) -> None:
         super().__init__()
+        speakers = list(self.everyone) if speakers is None else speakers
         if len(speakers) < 2 or len(set(speakers)) < len(speakers):
             raise ValueError(f"speakers must be two different ones or more, got {speakers}")
         if mix is not None and (len(mix) != len(speakers) or not min(mix) > 0):

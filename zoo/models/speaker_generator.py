@@ -3,6 +3,11 @@
 p(s | c) p(z | c, s) p(mel, pitch, length | c, s, z): c is the word, s one of K speakers, a categorical variable drawn
 through the relaxation, z a small Gaussian residual. It is a variational autoencoder with a discrete and a continuous
 latent; where the speaker of a recording is known, s is observed (Kingma et al. 2014, arXiv 1406.5298, model M2).
+
+With several speakers the ELBO has many local optima, in which two speakers share a code and a third has two: encoder
+and decoder learn a code together, and soon fit each other, whoever it stands for. So q(s | x) can be led at first by a
+simpler model of the same recordings, a mixture of Gaussians, which is also how VaDE begins (Jiang et al. 2017, arXiv
+1611.05148).
 """
 
 import logging
@@ -18,6 +23,7 @@ from zoo.data.speech import Speech, SpokenDigits, load
 from zoo.hub import from_pretrained, list_models
 from zoo.metrics import SpeakerStatistics
 from zoo.metrics.speakers import total_variation
+from zoo.mixtures import fit_mixture
 from zoo.models.base import ZooModule
 from zoo.models.speech_judge import SpeechJudge
 from zoo.nets.speech import Voice
@@ -25,7 +31,7 @@ from zoo.optim import AdamW
 from zoo.relaxations import Relaxation
 from zoo.relaxations.base import Draw, sum_per_example
 from zoo.relaxations.splitting import randn_like
-from zoo.seeding import PREDICT, generator
+from zoo.seeding import PREDICT, TRAIN, generator
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -35,6 +41,7 @@ log = logging.getLogger(__name__)
 IMPOSSIBLE = -1e4  # a logit whose probability is exactly zero in float32
 SHORTEST = 10  # frames of a generated word
 PAUSE = 1200  # samples between words
+GUIDE = 12  # a use of the seed, beside those of zoo.data.speech
 
 
 class Words(NamedTuple):
@@ -67,6 +74,8 @@ class SpeakerGenerator(ZooModule):
         residual_from: share of training after which z is used; until then all that differs is left to the speaker.
         balance, balance_until: weight, in nats, of what the mean of q(s | x) over a batch lacks in entropy. It falls
             linearly to zero at this share of training; from there on the prior is learned.
+        guide: weight, in nats, of the cross-entropy of q(s | x) with what a mixture of Gaussians says, see
+            :meth:`guess`; it falls as ``balance`` does. 0 for no mixture.
         label_weight: of the cross-entropy of known speakers, in nats.
         spread: share of the standard deviation of p(z | c, s) when words are generated; below 1 they are more typical
             and less varied.
@@ -98,6 +107,7 @@ class SpeakerGenerator(ZooModule):
         residual_from: float = 0.4,
         balance: float = 20.0,
         balance_until: float = 0.5,
+        guide: float = 0.0,
         label_weight: float = 100.0,
         spread: float = 0.7,
         judged: int = 400,
@@ -117,10 +127,10 @@ class SpeakerGenerator(ZooModule):
                 "anneal, residual_from, balance_until and prior_decay must be in [0, 1], got "
                 f"{anneal}, {residual_from}, {balance_until}, {prior_decay}"
             )
-        if min(balance, label_weight, spread, judged) < 0:
+        if min(balance, guide, label_weight, spread, judged) < 0:
             raise ValueError(
-                "balance, label_weight, spread and judged must not be negative, got "
-                f"{balance}, {label_weight}, {spread}, {judged}"
+                "balance, guide, label_weight, spread and judged must not be negative, got "
+                f"{balance}, {guide}, {label_weight}, {spread}, {judged}"
             )
         self.speaker_encoder, self.residual_encoder, self.decoder = speaker_encoder, residual_encoder, decoder
         self.relaxation, self.optimizer = relaxation, optimizer
@@ -128,7 +138,7 @@ class SpeakerGenerator(ZooModule):
         self.noise, self.first_noise, self.anneal = noise, first_noise, anneal
         self.pitch_noise, self.length_noise = pitch_noise, length_noise
         self.residual_from, self.balance, self.balance_until = residual_from, balance, balance_until
-        self.label_weight, self.spread, self.judged = label_weight, spread, judged
+        self.guide, self.label_weight, self.spread, self.judged = guide, label_weight, spread, judged
         self.monitor = "val/neg_elbo"
         self.residual_table = nn.Parameter(torch.zeros(contents, speakers, 2 * residual))
         self.prior: Tensor
@@ -139,6 +149,11 @@ class SpeakerGenerator(ZooModule):
         self.register_buffer("content_count", torch.zeros(contents))
         self.matching: Tensor  # the speaker that each code was matched with in the last validation or test
         self.register_buffer("matching", torch.full((speakers,), -1))
+        self.guide_weight: Tensor
+        self.guide_bias: Tensor
+        if guide:
+            self.register_buffer("guide_weight", torch.zeros(2 * audio.MELS, speakers))
+            self.register_buffer("guide_bias", torch.zeros(contents, speakers))
         self.statistics = SpeakerStatistics(speakers, speakers)
 
     # The objective ------------------------------------------------------------------------------------------------
@@ -207,7 +222,48 @@ class SpeakerGenerator(ZooModule):
         row = content if len(self.prior) > 1 else torch.zeros_like(content)
         return self.prior.clamp(min=1e-6).log()[row]
 
+    # The guide ----------------------------------------------------------------------------------------------------
+
+    @torch.no_grad()
+    def fit_guide(self, x: Speech, seed: int) -> None:
+        """Fit the mixture of :meth:`guess`, with what labels there are.
+
+        Args:
+            x: all recordings to train on.
+            seed: of the starts of the search.
+        """
+        features = self.timbre(x)
+        total = features.new_zeros(self.contents, features.shape[1]).index_add_(0, x.content, features)
+        mean = total / torch.bincount(x.content, minlength=self.contents).clamp(min=1)[:, None]
+        weight, bias = fit_mixture(
+            features - mean[x.content],
+            self.speakers,
+            label=x.label,
+            generator=generator("cpu", seed, TRAIN, GUIDE),
+        )
+        self.guide_weight.copy_(weight)
+        self.guide_bias.copy_(bias - mean @ weight)
+
+    def guess(self, x: Speech) -> Tensor:
+        """Logits of the speaker, ``(batch, speakers)``, by the mixture.
+
+        It takes a recording for the mean and the standard deviation over time of each band, less what they are in the
+        mean of the word: the voice and the channel, which do not change within a word.
+        """
+        # No product of matrices, which has too few digits in mixed precision.
+        return (self.timbre(x).unsqueeze(-1) * self.guide_weight).sum(1) + self.guide_bias[x.content]
+
+    @staticmethod
+    def timbre(x: Speech) -> Tensor:
+        """Mean and standard deviation over time of each band, ``(batch, 2 mels)``."""
+        return torch.cat([x.mel.mean(1), x.mel.std(1)], -1)
+
     # Lightning's steps --------------------------------------------------------------------------------------------
+
+    def on_fit_start(self) -> None:
+        if self.guide and not self.guide_weight.any():  # a resumed run has it
+            data = self.trainer.datamodule
+            self.fit_guide(data.splits["train"], data.seed)
 
     def training_step(self, batch: Speech, batch_idx: int) -> dict[str, Tensor]:
         done = self.global_step / self.total_steps
@@ -218,12 +274,14 @@ class SpeakerGenerator(ZooModule):
         values = {name: value.mean() for name, value in terms.items()}
         posterior = observe(logits, batch.label).softmax(-1)
         lacking = lacking_entropy(posterior)
-        balance = self.balance * max(0.0, 1 - done / max(self.balance_until, 1e-9))
+        early = max(0.0, 1 - done / max(self.balance_until, 1e-9))
         known = batch.label >= 0
         told = F.cross_entropy(logits, batch.label.clamp(min=0), reduction="none") * known
         if done >= self.balance_until:
             self._follow_posterior(posterior.detach() * ~batch.extra[:, None], batch.content)
-        loss = values["neg_elbo"] + balance * lacking + self.label_weight * told.mean()
+        loss = values["neg_elbo"] + self.balance * early * lacking + self.label_weight * told.mean()
+        if self.guide and early:
+            loss = loss + self.guide * early * F.cross_entropy(logits, self.guess(batch).softmax(-1))
         return {"loss": loss, **values, "lacking_entropy": lacking}
 
     @torch.no_grad()
