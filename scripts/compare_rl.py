@@ -14,6 +14,7 @@ then, averaged over the last half of training, the entropy of the policy in nats
 """
 
 import argparse
+import itertools
 import logging
 import statistics
 from pathlib import Path
@@ -52,14 +53,13 @@ def main() -> None:
     parser.add_argument("--table", type=Path, help="where to write it; by default actor_critic.md in the folder")
     chosen = parser.parse_args()
     table = chosen.table or chosen.folder / "actor_critic.md"
-    for env in chosen.envs:
-        for head in chosen.heads:
-            for relaxation in chosen.relaxations:
-                options = [f"data.env={env}", *ENVS[env][1], *HEADS[head], f"relaxation={relaxation}"]
-                for seed in range(chosen.seeds):
-                    run(chosen.folder / env / head / relaxation / str(seed), *options, f"seed={seed}")
-                table.parent.mkdir(parents=True, exist_ok=True)
-                table.write_text("\n".join(rows(chosen.folder)) + "\n", encoding="utf-8")
+    # The most telling first, so that an unfinished table is of use: one critic after the other, each seed by seed.
+    for head, env, seed in itertools.product(chosen.heads, chosen.envs, range(chosen.seeds)):
+        options = [f"data.env={env}", *ENVS[env][1], *HEADS[head], f"seed={seed}"]
+        for relaxation in chosen.relaxations:
+            run(chosen.folder / env / head / relaxation / str(seed), *options, f"relaxation={relaxation}")
+        table.parent.mkdir(parents=True, exist_ok=True)
+        table.write_text("\n".join(rows(chosen.folder)) + "\n", encoding="utf-8")
     logging.getLogger("zoo").info("\n%s", table)
 
 
