@@ -7,15 +7,16 @@ Every run has the default settings of ``model=actor_critic`` and 30,000 environm
 are not trained again, and the table is of all runs in the folder, ``runs/compare_rl`` by default, so that it can be
 made in several goes. About 10 CPU-seconds a run: with all defaults, 210 runs, 40 minutes on one core.
 
-The columns: environment steps to the first evaluation that reaches the bar, the median over seeds, and how many seeds
-reach it; the mean return of the last three evaluations (most probable actions), and its bootstrap interval over seeds;
-then, averaged over the last half of training, the entropy of the policy in nats, the type gap
+The columns: environment steps to the first evaluation that reaches the bar, the median over all seeds, and how many
+seeds reach it; the mean return of the last three evaluations (most probable actions), and its 95% bootstrap interval
+over seeds; then, averaged over the last half of training, the entropy of the policy in nats, the type gap
 |Q(s, p) - sum of p(a) Q(s, a)| relative to |Q|, and how the gradient at the logits compares with the exact one.
 """
 
 import argparse
 import itertools
 import logging
+import math
 import statistics
 from pathlib import Path
 
@@ -92,32 +93,33 @@ def rows(root: Path) -> list[str]:
 def row(env: str, head: str, relaxation: str, runs: list[RunFolder]) -> str:
     bar = ENVS[env][0]
     series = [read_metrics(folder.metrics) for folder in runs]
-    first = [reached for one in series if (reached := steps_to(one, bar)) is not None]
+    first = [steps_to(one, bar) for one in series]
     final = torch.tensor([statistics.mean(value for _, value in one["val/return"][-3:]) for one in series])
     gap = statistics.mean(late(one, "type_gap") / abs(late(one, "q")) for one in series)
     means = [statistics.mean(late(one, name) for one in series) for name in ("gradient_bias", "gradient_cosine")]
     entropy = statistics.mean(late(one, "entropy") for one in series)
-    median = f"{statistics.median(first):,.0f}" if first else "-"
+    median, reached = statistics.median(first), sum(map(math.isfinite, first))
+    steps = f"{median:,.0f}" if math.isfinite(median) else "-"
     return (
-        f"| {env} | {head} | `{relaxation}` | {median} | {len(first)} of {len(runs)} "
+        f"| {env} | {head} | `{relaxation}` | {steps} | {reached} of {len(runs)} "
         f"| {with_interval(final, 0)} | {entropy:.2f} | {gap:.4f} | {means[0]:.2f} | {means[1]:.2f} |"
     )
 
 
 def with_interval(values: torch.Tensor, digits: int) -> str:
-    """The mean of ``values`` ``(seeds,)``, and where there are several the bootstrap interval of their middle half."""
+    """The mean of ``values`` ``(seeds,)``, and where there are several its 95% bootstrap interval."""
     mean = f"{values.mean():.{digits}f}"
     if len(values) == 1:
         return mean
-    low, high = bootstrap_interval(values)
+    low, high = bootstrap_interval(values, statistic=lambda resampled: resampled.mean(-1))
     return f"{mean} ({low:.{digits}f} to {high:.{digits}f})"
 
 
-def steps_to(series: dict[str, list[tuple[int, float]]], bar: float) -> float | None:
-    """Environment steps at the first evaluation with a return of at least ``bar``."""
+def steps_to(series: dict[str, list[tuple[int, float]]], bar: float) -> float:
+    """Environment steps at the first evaluation with a return of at least ``bar``; infinite if there is none."""
     env_steps = dict(series["train/env_steps"])
     update = next((step for step, value in series["val/return"] if value >= bar), None)
-    return None if update is None else env_steps[max(step for step in env_steps if step <= update)]
+    return math.inf if update is None else env_steps[max(step for step in env_steps if step <= update)]
 
 
 def late(series: dict[str, list[tuple[int, float]]], name: str) -> float:
