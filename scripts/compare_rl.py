@@ -10,9 +10,9 @@ tables are of all runs in the folder, ``runs/compare_rl`` by default, so that th
 
 The first table has the mean return of the last three evaluations (most probable actions) and its 95% bootstrap interval
 over seeds. The columns of the second: environment steps to the first evaluation that reaches the bar, the median over
-all seeds, and how many seeds reach it; the return of the first table; then, averaged over the last half of training,
-the entropy of the policy in nats, the type gap |Q(s, p) - sum of p(a) Q(s, a)| relative to |Q|, and how the gradient at
-the logits compares with the exact one.
+all seeds, and how many seeds reach it; the return of the first table, and that of the worst seed; then, averaged over
+the last half of training, the entropy of the policy in nats, the type gap |Q(s, p) - sum of p(a) Q(s, a)| relative to
+|Q|, and how the gradient at the logits compares with the exact one.
 """
 
 import argparse
@@ -101,9 +101,9 @@ def summary(root: Path) -> list[str]:
 def rows(root: Path) -> list[str]:
     """All measures, a row an environment, a critic and a relaxation."""
     lines = [
-        "| environment | critic | `relaxation=` | steps to the bar | reached | return at the end | entropy | type gap "
-        "| gradient bias | cosine |",
-        "| --- | --- | --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: |",
+        "| environment | critic | `relaxation=` | steps to the bar | reached | return at the end | worst | entropy "
+        "| type gap | gradient bias | cosine |",
+        "| --- | --- | --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |",
     ]
     found = complete(root)
     for env, head, relaxation in itertools.product(ENVS, HEADS, found):
@@ -116,13 +116,14 @@ def row(env: str, head: str, relaxation: str, runs: list[RunFolder]) -> str:
     series = [read_metrics(folder.metrics) for folder in runs]
     first = [steps_to(one, ENVS[env][0]) for one in series]
     median, reached = statistics.median(first), sum(map(math.isfinite, first))
+    ends = at_the_end(runs)
     steps = f"{median:,.0f}" if math.isfinite(median) else "-"
     gap = statistics.mean(late(one, "type_gap") / abs(late(one, "q")) for one in series)
     means = [statistics.mean(late(one, name) for one in series) for name in ("gradient_bias", "gradient_cosine")]
     entropy = statistics.mean(late(one, "entropy") for one in series)
     return (
         f"| {env} | {head} | `{relaxation}` | {steps} | {reached} of {len(runs)} "
-        f"| {with_interval(at_the_end(runs), 0)} | {entropy:.2f} | {gap:.4f} | {means[0]:.2f} | {means[1]:.2f} |"
+        f"| {with_interval(ends, 0)} | {ends.min():.0f} | {entropy:.2f} | {gap:.4f} | {means[0]:.2f} | {means[1]:.2f} |"
     )
 
 

@@ -56,7 +56,7 @@ def test_the_table_of_the_comparison_is_of_all_complete_runs(tmp_path):
                 writer.writerows([step, f"train/{name}", step / 10] for name in names)
     header, _, first, second = compare.rows(tmp_path)
     assert header.count("|") == first.count("|")
-    assert first.startswith("| CartPole-v1 | silu | `exact` | - | 0 of 1 | 30 ")
+    assert first.startswith("| CartPole-v1 | silu | `exact` | - | 0 of 1 | 30 | 30 |")
     assert second.startswith("| CartPole-v1 | silu | `softmax` | 2,000 | 1 of 1 | 490 ")
     assert second.endswith("| 3.50 | 1.0000 | 3.50 | 3.50 |")
     header, _, *lines = compare.summary(tmp_path)
