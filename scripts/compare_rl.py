@@ -9,10 +9,11 @@ tables are of all runs in the folder, ``runs/compare_rl`` by default, so that th
 15 CPU-seconds a run: with all defaults, 210 runs, an hour on one core.
 
 The first table has the mean return of the last three evaluations (most probable actions) and its 95% bootstrap interval
-over seeds. The columns of the second: environment steps to the first evaluation that reaches the bar, the median over
-all seeds, and how many seeds reach it; the return of the first table, and that of the worst seed; then, averaged over
-the last half of training, the entropy of the policy in nats, the type gap |Q(s, p) - sum of p(a) Q(s, a)| relative to
-|Q|, and how the gradient at the logits compares with the exact one.
+over seeds. The second has its difference from that of ``exact`` with the same seeds. The columns of the third:
+environment steps to the first evaluation that reaches the bar, the median over all seeds, and how many seeds reach it;
+the return of the first table, and that of the worst seed; then, averaged over the last half of training, the entropy of
+the policy in nats, the type gap |Q(s, p) - sum of p(a) Q(s, a)| relative to |Q|, and how the gradient at the logits
+compares with the exact one.
 """
 
 import argparse
@@ -62,7 +63,7 @@ def main() -> None:
         for relaxation in chosen.relaxations:
             run(chosen.folder / env / head / relaxation / str(seed), *options, f"relaxation={relaxation}")
         table.parent.mkdir(parents=True, exist_ok=True)
-        tables = [*summary(chosen.folder), "", *rows(chosen.folder)]
+        tables = [*summary(chosen.folder), "", *differences(chosen.folder), "", *rows(chosen.folder)]
         table.write_text("\n".join(tables) + "\n", encoding="utf-8")
     logging.getLogger("zoo").info("\n%s", table)
 
@@ -95,6 +96,27 @@ def summary(root: Path) -> list[str]:
         returns = [with_interval(at_the_end(runs[cell]), 0) if cell in runs else "" for cell in cells]
         if any(returns):
             lines.append(f"| `{relaxation}` | {' | '.join(returns)} |")
+    return lines
+
+
+def differences(root: Path) -> list[str]:
+    """The returns at the end less those of ``exact``, of runs that differ in nothing else."""
+    kinds = {"concatenated": ("silu", "relu"), "linear": ("linear",)}
+    lines = [f"| less `exact` | {' | '.join(f'{env}, {kind}' for env in ENVS for kind in kinds)} |"]
+    lines += ["| --- |" + " ---: |" * len(ENVS) * len(kinds)]
+    found = complete(root)
+    for relaxation in (name for name, runs in found.items() if runs and name != "exact"):
+        cells = []
+        for env, heads in itertools.product(ENVS, kinds.values()):
+            pairs = [
+                at_the_end([run, other])
+                for head in heads
+                for run in found[relaxation].get((env, head), [])
+                for other in found["exact"].get((env, head), [])
+                if run.path.name == other.path.name  # the seed
+            ]
+            cells.append(with_interval(torch.stack(pairs) @ torch.tensor([1.0, -1.0]), 0) if pairs else "")
+        lines.append(f"| `{relaxation}` | {' | '.join(cells)} |")
     return lines
 
 

@@ -59,6 +59,7 @@ def test_the_table_of_the_comparison_is_of_all_complete_runs(tmp_path):
     assert first.startswith("| CartPole-v1 | silu | `exact` | - | 0 of 1 | 30 | 30 |")
     assert second.startswith("| CartPole-v1 | silu | `softmax` | 2,000 | 1 of 1 | 490 ")
     assert second.endswith("| 3.50 | 1.0000 | 3.50 | 3.50 |")
+    assert compare.differences(tmp_path)[2:] == ["| `softmax` | 460 |  |  |  |"]
     header, _, *lines = compare.summary(tmp_path)
     assert header.startswith("| `relaxation=` | CartPole-v1, silu |") and header.count("|") == lines[0].count("|")
     assert [line.split("|")[1:4] for line in lines] == [[" `exact` ", " 30 ", "  "], [" `softmax` ", " 490 ", "  "]]
