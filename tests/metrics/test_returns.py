@@ -20,13 +20,17 @@ def test_where_a_quarter_is_no_whole_number_values_count_in_part():
     assert interquartile_mean(torch.tensor([3.0])).item() == 3.0
 
 
-def test_the_interval_is_that_of_scipy():
+@pytest.mark.parametrize(
+    "ours, theirs",
+    [
+        (interquartile_mean, lambda x, axis: stats.trim_mean(x, 0.25, axis=axis)),
+        (lambda values: values.mean(-1), np.mean),
+    ],
+)
+def test_the_interval_is_that_of_scipy(ours, theirs):
     values = torch.randn(50) * 10
-    low, high = bootstrap_interval(values)
-    result = stats.bootstrap(
-        (values.numpy(),), lambda x, axis: stats.trim_mean(x, 0.25, axis=axis), method="percentile", rng=0
-    )
-    expected = result.confidence_interval
+    low, high = bootstrap_interval(values, statistic=ours)
+    expected = stats.bootstrap((values.numpy(),), theirs, method="percentile", rng=0).confidence_interval
     width = expected.high - expected.low
     assert np.allclose([low, high], [expected.low, expected.high], atol=0.1 * width)
 

@@ -77,7 +77,7 @@ def test_targets_are_soft_values_and_stop_at_terminations():
         target = batch.reward + batch.discount * (p * (q - 0.3 * p.log())).sum(1)
     chosen = model.critic(batch.observation, F.one_hot(batch.action, 3).float().unsqueeze(1)).squeeze(2)
     assert torch.allclose(model.targets(batch), target, atol=1e-5)
-    terms = model.critic_terms(batch, target)
+    terms = model.critic_terms(batch.observation, batch.action, target)
     assert torch.allclose(terms["critic_loss"], ((chosen - target) ** 2).sum(0), atol=1e-5)
     assert torch.equal(target[batch.discount == 0], batch.reward[batch.discount == 0])
 
@@ -88,7 +88,7 @@ def test_the_actor_does_not_train_the_critic_nor_the_critic_the_actor():
     assert all(parameter.grad is None for parameter in model.critic.parameters())
     assert all(parameter.requires_grad for parameter in model.critic.parameters())
     model.zero_grad()
-    model.critic_terms(batch, model.targets(batch))["critic_loss"].mean().backward()
+    model.critic_terms(batch.observation, batch.action, model.targets(batch))["critic_loss"].mean().backward()
     assert all(parameter.grad is None for parameter in model.policy.parameters())
     assert all(parameter.grad is not None for parameter in model.critic.parameters())
     assert all(parameter.grad is None for parameter in model.target_critic.parameters())
@@ -101,7 +101,8 @@ def test_every_relaxation_runs(name, actions):
     batch = transitions(actions=actions)
     for _ in range(2):  # some learn from the first call
         loss = model.actor_terms(batch.observation)["actor_loss"].mean()
-        loss = loss + model.critic_terms(batch, model.targets(batch))["critic_loss"].mean()
+        target = model.targets(batch)
+        loss = loss + model.critic_terms(batch.observation, batch.action, target)["critic_loss"].mean()
     assert torch.isfinite(loss) and gradient(model, loss).norm() > 0
     assert all(value.isfinite() for value in model.diagnose(batch.observation).values())
 

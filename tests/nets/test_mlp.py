@@ -14,7 +14,9 @@ SIZE = {"latents": 3, "categories": 4, "hidden": [16, 8]}
 
 
 @pytest.mark.parametrize("cls", [MLPEncoder, MLPDecoder])
-@pytest.mark.parametrize("name, kind", [("silu", nn.SiLU), ("relu", nn.ReLU), ("leaky_relu", nn.LeakyReLU)])
+@pytest.mark.parametrize(
+    "name, kind", [("silu", nn.SiLU), ("relu", nn.ReLU), ("leaky_relu", nn.LeakyReLU), ("tanh", nn.Tanh)]
+)
 def test_activation_follows_each_hidden_layer(cls, name, kind):
     layers = list(cls(**SIZE, activation=name).layers)
     assert sum(isinstance(layer, kind) for layer in layers) == 2
@@ -23,7 +25,7 @@ def test_activation_follows_each_hidden_layer(cls, name, kind):
 
 
 def test_unknown_options_are_refused():
-    for option in ({"activation": "tanh"}, {"init": "zeros"}):
+    for option in ({"activation": "tang"}, {"init": "zeros"}):
         with pytest.raises(ZooError, match=next(iter(option))):
             from_config({"_target_": "zoo.nets.MLPEncoder", **SIZE, **option}, where="encoder")
 

@@ -6,6 +6,7 @@ import sys
 
 import numpy as np
 import pytest
+import torch
 
 from tests.conftest import ROOT
 from zoo.data.environments import Copy, spaces
@@ -55,9 +56,19 @@ def test_the_table_of_the_comparison_is_of_all_complete_runs(tmp_path):
                 writer.writerows([step, f"train/{name}", step / 10] for name in names)
     header, _, first, second = compare.rows(tmp_path)
     assert header.count("|") == first.count("|")
-    assert first.startswith("| CartPole-v1 | silu | `exact` | - | 0 of 1 | 30 ")
+    assert first.startswith("| CartPole-v1 | silu | `exact` | - | 0 of 1 | 30 | 30 |")
     assert second.startswith("| CartPole-v1 | silu | `softmax` | 2,000 | 1 of 1 | 490 ")
     assert second.endswith("| 3.50 | 1.0000 | 3.50 | 3.50 |")
+    assert compare.differences(tmp_path)[2:] == ["| `softmax` | 460 |  |  |  |"]
+    header, _, *lines = compare.summary(tmp_path)
+    assert header.startswith("| `relaxation=` | CartPole-v1, silu |") and header.count("|") == lines[0].count("|")
+    assert [line.split("|")[1:4] for line in lines] == [[" `exact` ", " 30 ", "  "], [" `softmax` ", " 490 ", "  "]]
+
+
+def test_an_interval_is_around_its_mean():
+    compare = load("compare_rl.py")
+    assert compare.with_interval(torch.tensor([5.0]), 1) == "5.0"
+    assert compare.with_interval(torch.tensor([0.0, 0.0, 0.0, 0.0, 100.0]), 0) == "20 (0 to 60)"
 
 
 def test_a_learner_is_judged_by_its_first_success():

@@ -6,6 +6,7 @@ after it; it is *truncated* when only the clock ran out, and the value of its la
 
 import dataclasses
 import functools
+import math
 import os
 import traceback
 import warnings
@@ -196,13 +197,14 @@ class Copy:
                 f"the environment {self.name} failed in step {self.steps} of an episode, action {value}: "
                 f"{one_line(error)}"
             ) from error
-        if not np.isfinite(reward):
+        if not math.isfinite(reward):
             raise ZooError(f"the environment {self.name} gave the reward {reward} in step {self.steps} of an episode")
         return self._checked(observation), float(reward), bool(terminated), bool(truncated)
 
     def _checked(self, observation: Any) -> np.ndarray:
         observation = np.asarray(observation, self.dtype)
-        if self.dtype is np.float32 and not np.isfinite(observation).all():
+        # Not all(): that takes eight times as long for few entries, most of the time of a step beside the environment.
+        if self.dtype is np.float32 and np.count_nonzero(np.isfinite(observation)) < observation.size:
             raise ZooError(
                 f"the environment {self.name} gave an observation that is not finite in step {self.steps} of an "
                 f"episode: {np.array2string(observation.flatten(), threshold=8)}"

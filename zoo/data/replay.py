@@ -96,22 +96,21 @@ class Replay:
 
     def gather(self, age: Tensor, env: Tensor, *, steps: int, gamma: float) -> Transitions:
         """The transitions that began ``age`` rows before the newest one in the copies ``env``, both ``(batch,)``."""
-        first = (self.written - 1 - age).unsqueeze(1)
+        ring = {name: value.flatten(0, 1) for name, value in self.tensors.items()}  # place: row * envs + env
         ahead = torch.arange(steps, device=age.device)
-        rows = (first + ahead) % self.rows  # (batch, steps)
-        at = (rows, env.unsqueeze(1))
-        ended = self.tensors["ended"][at] | (ahead == age.unsqueeze(1))
+        rows = ((self.written - 1 - age).unsqueeze(1) + ahead) % self.rows  # (batch, steps)
+        places = rows * self.envs + env.unsqueeze(1)
+        reward, ended = (ring[name].index_select(0, places.flatten()).view_as(places) for name in ("reward", "ended"))
+        ended |= ahead == age.unsqueeze(1)
         # A step counts if none before it ended the episode.
         counts = (ended[:, :-1].cumsum(1) == 0).sum(1, keepdim=True) + 1  # m
-        reward = self.tensors["reward"][at] * gamma**ahead * (ahead < counts)
-        last = (rows.gather(1, counts - 1).squeeze(1), env)
-        start = (rows[:, 0], env)
+        first, last = places[:, 0], places.gather(1, counts - 1).squeeze(1)
         return Transitions(
-            observation=self.tensors["observation"][start],
-            action=self.tensors["action"][start],
-            reward=reward.sum(1),
-            discount=(gamma ** counts.squeeze(1)) * ~self.tensors["terminated"][last],
-            following=self.tensors["following"][last],
+            observation=ring["observation"][first],
+            action=ring["action"][first],
+            reward=(reward * gamma**ahead * (ahead < counts)).sum(1),
+            discount=(gamma ** counts.squeeze(1)) * ~ring["terminated"][last],
+            following=ring["following"][last],
         )
 
     def state(self) -> dict[str, Any]:

@@ -1,5 +1,7 @@
 """Returns of episodes, with intervals."""
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 from torchmetrics import Metric
@@ -54,11 +56,23 @@ def interquartile_mean(values: Tensor) -> Tensor:
     return (values.sort(-1).values * inside).sum(-1) / inside.sum()
 
 
-def bootstrap_interval(values: Tensor, *, level: float = 0.95, resamples: int = RESAMPLES) -> tuple[Tensor, Tensor]:
-    """The percentile-bootstrap interval of the interquartile mean of ``values`` ``(n,)``, from a fixed seed."""
+def bootstrap_interval(
+    values: Tensor,
+    *,
+    statistic: Callable[[Tensor], Tensor] = interquartile_mean,
+    level: float = 0.95,
+    resamples: int = RESAMPLES,
+) -> tuple[Tensor, Tensor]:
+    """The percentile-bootstrap interval of a ``statistic`` of ``values`` ``(n,)``, from a fixed seed.
+
+    Args:
+        values: of which the sets that are resampled are as large.
+        statistic: sets ``(resamples, n)`` to numbers ``(resamples,)``.
+        level: share of the resampled statistics that is inside.
+        resamples: sets.
+    """
     g = torch.Generator().manual_seed(0)
     index = torch.randint(len(values), (resamples, len(values)), generator=g).to(values.device)
-    means = interquartile_mean(values[index])
     tail = (1 - level) / 2
-    low, high = means.quantile(torch.tensor([tail, 1 - tail], device=values.device))
+    low, high = statistic(values[index]).quantile(torch.tensor([tail, 1 - tail], device=values.device))
     return low, high

@@ -126,9 +126,9 @@ class ActorCritic(ZooModule):
         entropy = self.relaxation.entropy(logits, self.mask).sum(-1)
         return {"actor_loss": cost - self.log_alpha.exp().detach() * entropy, "entropy": entropy}
 
-    def critic_terms(self, batch: Transitions, target: Tensor) -> dict[str, Tensor]:
+    def critic_terms(self, observation: Tensor, action: Tensor, target: Tensor) -> dict[str, Tensor]:
         """The critics' squared error to ``target`` ``(batch,)``, summed over members, and the values, ``(batch,)``."""
-        q = self.critic(self.observe(batch.observation), self.one_hot(batch.action).unsqueeze(1)).squeeze(2)
+        q = self.critic(observation, self.one_hot(action).unsqueeze(1)).squeeze(2)
         return {"critic_loss": (q - target).square().sum(0), "q": q.detach().mean(0)}
 
     @torch.no_grad()
@@ -230,7 +230,8 @@ class ActorCritic(ZooModule):
 
     def terms(self, batch: Transitions, target: Tensor) -> dict[str, Tensor]:
         """The ``loss`` of actor, critics and, if it is adjusted, alpha, all at the same weights, and its parts."""
-        terms = self.critic_terms(batch, target) | self.actor_terms(self.observe(batch.observation))
+        observation = self.observe(batch.observation)
+        terms = self.critic_terms(observation, batch.action, target) | self.actor_terms(observation)
         loss = (terms["actor_loss"] + terms["critic_loss"]).mean()
         if self.target_entropy is not None:  # more alpha while there is too little entropy
             excess = terms["entropy"].detach().mean() - self.target_entropy * self.largest_entropy

@@ -14,9 +14,7 @@ from torch import Tensor, distributed, nn
 
 from zoo.config import Configurable
 from zoo.nets.code_layers import check_positive
-
-ACTIVATIONS = {"silu": nn.SiLU, "relu": nn.ReLU, "tanh": nn.Tanh}
-Activation = Literal["silu", "relu", "tanh"]
+from zoo.nets.mlp import ACTIVATIONS, Activation, hidden_layers
 
 
 class Policy(Configurable, nn.Module):
@@ -45,13 +43,15 @@ class Policy(Configurable, nn.Module):
         super().__init__()
         check_positive(observation=observation, actions=actions, hidden=hidden, channels=channels)
         eyes, features = observation_layers(observation, channels, activation)
-        layers: list[nn.Module] = [eyes]
-        for fan_in, fan_out in pairwise([features, *hidden]):
-            layers += [nn.Linear(fan_in, fan_out), ACTIVATIONS[activation]()]
-        last = nn.Linear(hidden[-1], len(actions) * max(actions))
+        self.layers = nn.Sequential(
+            eyes,
+            nn.Linear(features, hidden[0]),
+            *hidden_layers(hidden, activation),
+            last := nn.Linear(hidden[-1], len(actions) * max(actions)),
+            nn.Unflatten(1, (len(actions), max(actions))),
+        )
         nn.init.normal_(last.weight, std=0.01 * hidden[-1] ** -0.5)
         nn.init.zeros_(last.bias)
-        self.layers = nn.Sequential(*layers, last, nn.Unflatten(1, (len(actions), max(actions))))
 
     def forward(self, observation: Tensor) -> Tensor:
         return self.layers(observation)
@@ -141,6 +141,9 @@ class MemberLinear(nn.Module):
         self.bias = nn.Parameter(torch.empty(members, 1, outputs).uniform_(-bound, bound)) if bias else None
 
     def forward(self, x: Tensor) -> Tensor:
+        if self.weight.shape[2] == 1:  # three times as fast as a product of matrices, one of which is a column
+            product = (x * self.weight.transpose(1, 2)).sum(2, keepdim=True)
+            return product if self.bias is None else product + self.bias
         x = x.expand(len(self.weight), -1, -1)
         return torch.bmm(x, self.weight) if self.bias is None else torch.baddbmm(self.bias, x, self.weight)
 

@@ -10,9 +10,14 @@ from torch import Tensor, nn
 from zoo.config import Configurable
 from zoo.nets.code_layers import check_positive, code_input, code_logits, start_dark
 
-Activation = Literal["silu", "relu", "leaky_relu"]
+Activation = Literal["silu", "relu", "leaky_relu", "tanh"]
 Init = Literal["scaled", "pytorch"]
-ACTIVATIONS: dict[str, type[nn.Module]] = {"silu": nn.SiLU, "relu": nn.ReLU, "leaky_relu": nn.LeakyReLU}
+ACTIVATIONS: dict[str, type[nn.Module]] = {
+    "silu": nn.SiLU,
+    "relu": nn.ReLU,
+    "leaky_relu": nn.LeakyReLU,
+    "tanh": nn.Tanh,
+}
 
 
 class MLPEncoder(Configurable, nn.Module):
