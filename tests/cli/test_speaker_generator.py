@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+import wandb
 
 from tests.conftest import ROOT
 from tests.speech import write_digits
@@ -183,6 +184,7 @@ def test_sounds_go_to_wandb(tmp_path, monkeypatch):
     monkeypatch.setenv("WANDB_MODE", "offline")
     options = [option for option in SMALL if option not in ("logger=csv", "model.judged=20")]
     run = train_here(tmp_path / "run", *options, "model.judged=0", "epochs=1")
+    wandb.teardown()  # whose service other tests' processes would find and use
     assert len(list(run.path.glob("wandb/offline-run-*/files/media/audio/sounds/*.wav"))) == 5
 
 

@@ -142,7 +142,7 @@ class MemberLinear(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         if self.weight.shape[2] == 1:  # three times as fast as a product of matrices, one of which is a column
-            product = (x * self.weight.transpose(1, 2)).sum(2, keepdim=True)
+            product = (x * self.weight.view(len(self.weight), 1, -1)).sum(2, keepdim=True)
             return product if self.bias is None else product + self.bias
         x = x.expand(len(self.weight), -1, -1)
         return torch.bmm(x, self.weight) if self.bias is None else torch.baddbmm(self.bias, x, self.weight)
