@@ -103,7 +103,7 @@ def end_first_process(seconds: float) -> None:
 
 def is_of_process_group(error: BaseException) -> bool:
     """Whether ``error`` comes from communication between processes; gloo's are plain RuntimeErrors."""
-    words = ("gloo", "connection closed by peer", "connection reset by peer", "timed out waiting", "broken pipe")
+    words = ("gloo", "pair closure", "closed by peer", "reset by peer", "socket closed", "timed out", "broken pipe")
     text = str(error).lower()
     return isinstance(error, distributed.DistError) or (
         isinstance(error, RuntimeError) and any(word in text for word in words)

@@ -19,6 +19,7 @@ from tests.conftest import ROOT, SMALL, run_script
 from zoo import hub
 from zoo.cli.options import compose
 from zoo.cli.train import check
+from zoo.distributed import is_of_process_group
 from zoo.errors import ZooError
 from zoo.loggers import read_metrics
 from zoo.runs import RunFolder
@@ -213,6 +214,21 @@ def test_whatever_ends_processes_the_run_ends_in_the_same_bits(two, tmp_path, mn
     assert same_weights(resumed.best, two.best)
     assert resumed.read_results()["metrics"] == two.read_results()["metrics"]
     assert read_metrics(resumed.metrics) == read_metrics(two.metrics)
+
+
+@pytest.mark.parametrize(
+    "message, lost",
+    [
+        ("[gloo/transport/tcp/pair.cc:545] Read error [127.0.0.1]:51434: Connection reset by peer", True),
+        ("Application timeout caused pair closure", True),
+        ("Timed out waiting 10000ms for recv operation to complete", True),
+        ("Connection closed by peer [127.0.0.1]:1", True),
+        ("mat1 and mat2 shapes cannot be multiplied (2x3 and 4x5)", False),
+    ],
+)
+def test_what_gloo_says_when_a_process_is_lost(message, lost):
+    """Which of these it says is a matter of moments."""
+    assert is_of_process_group(RuntimeError(message)) == lost
 
 
 # Every model ----------------------------------------------------------------------------------------------------------
