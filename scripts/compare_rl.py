@@ -157,11 +157,11 @@ def at_the_end(runs: list[RunFolder]) -> torch.Tensor:
 
 def with_interval(values: torch.Tensor, digits: int) -> str:
     """The mean of ``values`` ``(seeds,)``, and where there are several its 95% bootstrap interval."""
-    mean = f"{values.mean():.{digits}f}"
-    if len(values) == 1:
-        return mean
-    low, high = bootstrap_interval(values, statistic=lambda resampled: resampled.mean(-1))
-    return f"{mean} ({low:.{digits}f} to {high:.{digits}f})"
+    numbers = [values.mean()]
+    if len(values) > 1:
+        numbers += bootstrap_interval(values, statistic=lambda resampled: resampled.mean(-1))
+    mean, *interval = (f"{round(number.item(), digits) + 0.0:.{digits}f}" for number in numbers)  # + 0.0: no "-0"
+    return f"{mean} ({' to '.join(interval)})" if interval else mean
 
 
 def steps_to(series: dict[str, list[tuple[int, float]]], bar: float) -> float:
