@@ -4,9 +4,9 @@ p(s | c) p(z | c, s) p(mel, pitch, length | c, s, z): c is the word, s one of K 
 through the relaxation, z a small Gaussian residual. It is a variational autoencoder with a discrete and a continuous
 latent; where the speaker of a recording is known, s is observed (Kingma et al. 2014, arXiv 1406.5298, model M2).
 
-With several speakers the ELBO has many local optima, in which two speakers share a code and a third has two: encoder
-and decoder learn a code together, and soon fit each other, whoever it stands for. So q(s | x) can be led at first by a
-simpler model of the same recordings, a mixture of Gaussians, which is also how VaDE begins (Jiang et al. 2017, arXiv
+With several speakers the ELBO does not lead to them: without help codes are shared and split, encoder and decoder soon
+fit each other, whoever a code stands for, and the ELBO is no worse for it. So q(s | x) can be led at first by a simpler
+model of the same recordings, a mixture of Gaussians, which is also how VaDE begins (Jiang et al. 2017, arXiv
 1611.05148).
 """
 
