@@ -33,6 +33,10 @@ BASE = ["model=cat_vae"]
         ([*BASE, "epochs=0"], "epochs=0 is not valid"),
         ([*BASE, "logger.wandb.project=3"], "project=3 is not valid"),
         ([*BASE, "data.root=[1]"], "data.root"),
+        (
+            ["model=speaker_generator", "data.speakers=null"],
+            r"^the networks .* data.speakers=\[NAME,NAME\]$",
+        ),
         (["model=cat_vae="], "cannot read|no model"),
         (["hello"], "cannot read the options"),
     ],

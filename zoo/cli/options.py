@@ -43,8 +43,15 @@ def _spaces(env: str, part: str) -> list[int]:
 # The sizes that an environment asks of the networks: ${spaces:CartPole-v1,observation} is [4].
 OmegaConf.register_new_resolver("spaces", _spaces, use_cache=True, replace=True)
 
+
+def _count(values: Any) -> int:
+    if not OmegaConf.is_list(values) and not isinstance(values, list):
+        raise ZooError(f"the networks are as large as a list is long, and got {values!r}: data.speakers=[NAME,NAME]")
+    return len(values)
+
+
 # How many a list has: ${count:${data.speakers}}.
-OmegaConf.register_new_resolver("count", len, replace=True)
+OmegaConf.register_new_resolver("count", _count, replace=True)
 
 
 def _task(target: str, part: str) -> int:
@@ -200,6 +207,9 @@ def plain(config: DictConfig) -> dict[str, Any]:
     try:
         return OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
     except OmegaConfBaseException as error:
-        if isinstance(error.__cause__, ZooError):  # from a resolver
-            raise error.__cause__ from None
+        cause: BaseException | None = error
+        while cause:  # of a resolver, behind one error for each interpolation that leads to it
+            if isinstance(cause, ZooError):
+                raise cause from None
+            cause = cause.__cause__ or cause.__context__
         raise ZooError(" ".join(str(error).split())) from error
