@@ -8,10 +8,9 @@ from typing import Any
 
 from zoo import ZooError as _ZooError
 from zoo import from_pretrained, list_models
-from zoo.hub import ARCHITECTURES as _ARCHITECTURES
 
 dependencies = ["torch", "torchvision", "lightning", "torchmetrics", "pydantic", "safetensors", "numpy", "matplotlib"]
-__all__ = [*_ARCHITECTURES, "from_pretrained", "list_models"]
+__all__ = [*list_models(), "from_pretrained", "list_models"]
 
 
 def _entry(arch: str) -> Any:
@@ -29,4 +28,4 @@ def _entry(arch: str) -> Any:
     return load
 
 
-globals().update({arch: _entry(arch) for arch in _ARCHITECTURES})
+globals().update({arch: _entry(arch) for arch in list_models()})

@@ -1,54 +1,7 @@
-"""Make the stored optimal lengths of the standard TSP test instances, and audit them.
+"""Make the stored optimal lengths of the standard TSP test instances, and audit them."""
 
-    python scripts/optima.py size=20 [instances=10000] [audit=300] [seconds=0.006] [output=zoo/tasks/optima/tsp20.npz]
-
-The lengths are those of fast-tsp's tours, the best of two runs; HiGHS proves the optimum of ``audit`` of them, spread
-evenly. About two CPU-minutes for 20 points. Needs ``pip install 'discrete-latent-zoo[solvers]'``.
-"""
-
-import sys
-import time
-from pathlib import Path
-
-import numpy as np
-
-from zoo.cli.options import fail_politely, parse
-from zoo.errors import ZooError
-from zoo.solvers import exact_tour, fast_tour, length
-
-TOLERANCE = 1e-6
-
-
-@fail_politely
-def main() -> None:
-    values = {"size": 20, "instances": 10_000, "audit": 300, "seconds": 0.006, "output": ""}
-    for override in parse(sys.argv[1:]):
-        key, value = override.key_or_group, override.value()
-        if key not in values:
-            raise ZooError(f"there is no option {key!r}. Options: {', '.join(values)}.")
-        values[key] = value
-    size, instances = values["size"], values["instances"]
-    path = Path(values["output"] or f"zoo/tasks/optima/tsp{size}.npz")
-    points = np.random.RandomState(1234).uniform(size=(max(instances, 10_000), size, 2))[:instances]
-    began = time.process_time()
-    found = np.array([length(p, fast_tour(p, seconds=values["seconds"])) for p in points])
-    print(f"{instances} tours of {size} points by fast-tsp: mean {found.mean():.5f}, {cpu(began)}")
-    began, audited = time.process_time(), np.linspace(0, instances - 1, values["audit"]).round().astype(int)
-    proven = np.array([length(points[i], exact_tour(points[i])) for i in audited])
-    longer = found[audited] / proven - 1
-    print(
-        f"HiGHS on {len(audited)}: {(longer > TOLERANCE).sum()} not optimal, mean excess {100 * longer.mean():.5f}%, "
-        f"{cpu(began)}"
-    )
-    found[audited] = np.minimum(found[audited], proven)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    np.savez_compressed(path, length=found.astype(np.float32))
-    print(f"{path}: {path.stat().st_size} bytes; mean of the first 1,000: {found[:1000].mean():.5f}")
-
-
-def cpu(began: float) -> str:
-    return f"{time.process_time() - began:.0f} CPU-seconds"
-
+from zoo.cli.options import fail_politely
+from zoo.lab.optima import main
 
 if __name__ == "__main__":
-    main()
+    fail_politely(main)()

@@ -11,8 +11,9 @@ from typing import Any
 
 from torch import distributed
 
-from zoo.cli.options import compose, plain
-from zoo.runs import RunFolder
+from zoo import hub
+from zoo.config.composition import compose, plain
+from zoo.training.runs import RunFolder
 
 Job = tuple[Path, Sequence[str]]
 """A run folder, and the options of the run."""
@@ -37,7 +38,8 @@ def train_in_processes(processes: int, jobs: Sequence[Job]) -> list[RunFolder]:
 
 def start(processes: int, configs: list[tuple[Path, dict[str, Any]]]) -> None:
     context = multiprocessing.get_context("forkserver")  # a fork of this process would not have autograd's threads
-    context.set_forkserver_preload(["zoo.cli.train", "zoo.cli.trainer", "zoo.callbacks", "zoo.data", "zoo.models"])
+    rooms = [entry.target.rpartition(".")[0] for entry in hub.models().values()]
+    context.set_forkserver_preload(["zoo.cli.train", "zoo.training.train", "zoo.data", *rooms])
     ports = [free_port() for _ in configs]  # one each: at the end of one job its processes do not part at once
     started = [context.Process(target=train_as, args=(rank, processes, ports, configs)) for rank in range(processes)]
     for process in started:
@@ -106,7 +108,7 @@ def train_as(rank: int, processes: int, ports: list[int], configs: list[tuple[Pa
 
 
 def train(configs: list[tuple[Path, dict[str, Any]]]) -> None:
-    from zoo.cli.train import train
+    from zoo.training.train import train
 
     for folder, config in configs:
         train(config, folder, command="")

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import torch
 
-from zoo import audio
+from zoo.data import audio
 
 
 def digit(number: int, hertz: float, take: int) -> torch.Tensor:

@@ -15,23 +15,24 @@ import pytest
 import torch
 
 import zoo
-from tests.models.test_cat_vae import make as make_vae
-from tests.test_exporting import make
+from tests.hub.test_exporting import make
+from tests.models.cat_vae.test_model import make as make_vae
 from zoo import hub
-from zoo.checkpointing import AtomicCheckpointIO
 from zoo.cli.solve import read_points
 from zoo.config import to_config
 from zoo.errors import ZooError
-from zoo.runs import RunFolder
+from zoo.training.checkpointing import AtomicCheckpointIO
+from zoo.training.runs import RunFolder
 
 CASES = 300  # of each of the larger kinds and of each architecture: 1,575 for an architecture
 
 VALUES: tuple[Any, ...] = (
     None, True, False, 0, -1, 1, 3, 7, 10**6, 2**31, 2**63, 10**30, 0.0, -0.5, 1e-300, 1e300, float("nan"),
-    float("inf"), "", "silu", "zoo.nets.MLPEncoder", "os.system", "${oc.env:HOME}", "../../etc", "\0", "\ud800",
+    float("inf"), "", "silu", "zoo.models.cat_vae.MLPEncoder", "os.system", "${oc.env:HOME}", "../../etc", "\0",
+    "\ud800",
     [], {}, [[]], [0], [-1], [10**6, 10**6], [1, 28, 28], ["a"], [None],
     {"_target_": "zoo.relaxations.RLOO"}, {"_target_": "os.system"},
-    {"_target_": None}, {"_target_": "zoo.data.MNIST"}, {"_target_": "zoo.models.CatVAE"}, {"a": {"b": []}},
+    {"_target_": None}, {"_target_": "zoo.data.MNIST"}, {"_target_": "zoo.models.cat_vae.CatVAE"}, {"a": {"b": []}},
 )  # fmt: skip
 
 
@@ -96,7 +97,9 @@ def attempt(name: str | Path) -> bool:
     except ZooError as error:
         assert len(str(error)) < 5000
         return True
-    assert type(model).__name__ in {path.rpartition(".")[2] for path in hub.ARCHITECTURES.values()}
+    assert type(model).__name__ in {
+        path.rpartition(".")[2] for path in (entry.target for entry in hub.models().values())
+    }
     return False
 
 
@@ -107,7 +110,7 @@ def refused(cases: int, case: Callable[[random.Random], bool]) -> int:
         return sum(case(random.Random(seed)) for seed in range(cases))
 
 
-@pytest.fixture(scope="module", params=sorted(hub.ARCHITECTURES))
+@pytest.fixture(scope="module", params=hub.list_models())
 def folder(request, tmp_path_factory) -> Path:
     """A small pretrained model of each architecture."""
     model = make_vae(prior="learned") if request.param == "cat_vae" else make(request.param)
@@ -214,7 +217,7 @@ def test_weights_that_are_not_finite_are_loaded_as_they_are(tmp_path):
 
 def test_damaged_sounds(tmp_path):
     """Sounds in a data directory: read, or refused with the error that their loader explains."""
-    from zoo.audio import read_wav, write_wav
+    from zoo.data.audio import read_wav, write_wav
 
     path = tmp_path / "sound.wav"
     write_wav(path, torch.linspace(-1, 1, 500))

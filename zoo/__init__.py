@@ -9,9 +9,7 @@ Importing this package costs nothing: models, PyTorch and Lightning are imported
 """
 
 from zoo.errors import ZooError
-from zoo.exporting import export
-from zoo.hub import from_pretrained, list_models, save_pretrained
-from zoo.huggingface import push_to_hub
+from zoo.hub import export, from_pretrained, list_models, push_to_hub, save_pretrained
 
 __version__ = "0.2.0"
 __all__ = ["ZooError", "export", "from_pretrained", "list_models", "push_to_hub", "save_pretrained"]

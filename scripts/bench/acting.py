@@ -20,9 +20,9 @@ import torch
 from timing import in_turns, print_ratios, trainer_seconds
 from torch import nn
 
-from zoo.cli.options import compose, plain
 from zoo.config import from_config
-from zoo.runs import set_up_logging
+from zoo.config.composition import compose, plain
+from zoo.training.runs import set_up_logging
 
 ROUNDS = 5
 TICKS = 100  # steps of every environment

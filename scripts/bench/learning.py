@@ -19,10 +19,10 @@ import torch
 from lightning import Callback
 from timing import train
 
-from zoo.cli.options import compose, plain
-from zoo.data import Environments
-from zoo.runs import set_up_logging
-from zoo.seeding import seed_default_generators
+from zoo.config.composition import compose, plain
+from zoo.data.seeding import seed_default_generators
+from zoo.models.actor_critic import Environments
+from zoo.training.runs import set_up_logging
 
 ENV, BAR, EVERY = "CartPole-v1", 475, 2500
 

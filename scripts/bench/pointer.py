@@ -40,9 +40,8 @@ import torch
 from timing import in_turns, print_ratios
 from torch import Tensor, nn
 
-from zoo.cli.options import compose, plain
-from zoo.cli.train import check
 from zoo.config import from_config
+from zoo.config.composition import check, compose, plain
 
 WIDTH, LAYERS, HEADS, FEEDFORWARD = 128, 3, 8, 512
 WARMUP = 2
@@ -57,7 +56,7 @@ TRANSFORMER = [
     *DECODER,
 ]
 LSTM = [
-    "model.encoder._target_=zoo.nets.LSTMEncoder",
+    "model.encoder._target_=zoo.models.pointer_net.LSTMEncoder",
     f"model.encoder.width={WIDTH}",
     "model.encoder.layers=1",
     "~model.encoder.heads",

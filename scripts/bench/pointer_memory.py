@@ -29,11 +29,9 @@ def main() -> None:
 def measure(what: str, size: int) -> None:
     import torch
 
-    from zoo.models import PointerNet
-    from zoo.nets import PointerDecoder, TransformerEncoder
-    from zoo.optim import AdamW
+    from zoo.models.pointer_net import TSP, PointerDecoder, PointerNet, TransformerEncoder
     from zoo.relaxations import RLOO
-    from zoo.tasks import TSP
+    from zoo.training import AdamW
 
     torch.set_num_threads(1)
     model = PointerNet(

@@ -33,11 +33,11 @@ import torch
 from torch import distributed, multiprocessing
 from torch.nn.parallel import DistributedDataParallel
 
-from zoo.cli.options import compose, plain
 from zoo.config import from_config
+from zoo.config.composition import compose, plain
 from zoo.data import sources
 from zoo.relaxations.splitting import split_noise
-from zoo.runs import set_up_logging
+from zoo.training.runs import set_up_logging
 
 ROUNDS = 5
 WARM_UP = 10
@@ -172,7 +172,7 @@ def ddp_step(config: dict, share: int, device: torch.device) -> Callable[[bool],
 
 def endless(config: dict, share: int, device: torch.device) -> Iterator[torch.Tensor]:
     """Images of MNIST on the device, as the data module gives them."""
-    from zoo.data.mnist import Batches
+    from zoo.data.images import Batches
 
     data = from_config(config["data"])
     data.setup()

@@ -9,11 +9,11 @@ from typing import Any
 
 from lightning import Callback, LightningDataModule
 
-from zoo import callbacks
-from zoo.checkpointing import ResumeCheckpoints
-from zoo.cli.trainer import build_trainer
 from zoo.config import from_config
-from zoo.loggers import CSVLogger
+from zoo.training import callbacks
+from zoo.training.checkpointing import ResumeCheckpoints
+from zoo.training.loggers import CSVLogger
+from zoo.training.trainer import build_trainer
 
 
 class Clock(Callback):

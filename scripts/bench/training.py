@@ -28,10 +28,10 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 from torchvision import datasets, transforms
 
-from zoo.cli.options import compose, plain
 from zoo.config import from_config
+from zoo.config.composition import compose, plain
 from zoo.data import sources
-from zoo.runs import set_up_logging
+from zoo.training.runs import set_up_logging
 
 ROUNDS = 5
 STEPS = 150

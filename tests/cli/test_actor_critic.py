@@ -12,17 +12,17 @@ from PIL import Image
 import tests.toys  # noqa: F401  (registers them)
 from tests.conftest import ROOT, run_script, start_and_kill
 from zoo import hub
-from zoo.checkpointing import newest_checkpoint
 from zoo.cli import train as cli
 from zoo.cli.eval import evaluate
-from zoo.cli.options import compose, plain
 from zoo.cli.play import main as play_main
 from zoo.cli.publish import publish
 from zoo.cli.sample import main as sample_main
+from zoo.config.composition import compose, plain
 from zoo.errors import ZooError
-from zoo.loggers import read_metrics
 from zoo.relaxations import RELAXATIONS
-from zoo.runs import RunFolder
+from zoo.training.checkpointing import newest_checkpoint
+from zoo.training.loggers import read_metrics
+from zoo.training.runs import RunFolder
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # the subprocess of the killed run shows them all
 
@@ -182,7 +182,7 @@ def test_eval_repeats_the_scores_and_refuses_another_environment(run):
 
 
 def test_publish_and_play(run, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(hub, "resource", lambda name: tmp_path if name == "checkpoints" else ROOT / name)
+    monkeypatch.setattr(hub.registry, "resource", lambda name: tmp_path if name == "checkpoints" else ROOT / name)
     folder = publish(run, "actor_critic.tiny", [])
     assert "![Episode](episode.gif)" in (folder / "README.md").read_text() and (folder / "episode.gif").is_file()
     output = tmp_path / "film.gif"

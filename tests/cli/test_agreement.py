@@ -11,8 +11,8 @@ from tests.cli.test_actor_critic import equal, same
 from tests.cli.test_distributed import BRIEF, MODELS, difference
 from tests.conftest import SMALL
 from tests.processes import train_in_processes
-from zoo.checkpointing import newest_checkpoint
-from zoo.runs import RunFolder
+from zoo.training.checkpointing import newest_checkpoint
+from zoo.training.runs import RunFolder
 
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore")]
 

@@ -17,12 +17,11 @@ import torch
 from tests.cli.test_train import same_weights, train_here
 from tests.conftest import ROOT, SMALL, run_script
 from zoo import hub
-from zoo.cli.options import compose
-from zoo.cli.train import check
-from zoo.distributed import is_of_process_group
+from zoo.config.composition import check, compose
 from zoo.errors import ZooError
-from zoo.loggers import read_metrics
-from zoo.runs import RunFolder
+from zoo.training.distributed import is_of_process_group
+from zoo.training.loggers import read_metrics
+from zoo.training.runs import RunFolder
 
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore")]
 
@@ -272,7 +271,7 @@ ALONE = ("pointer_net", "speaker_generator")
 """Models that are not trained alone, from the command line and looked at for warnings, by tests of their own."""
 
 
-@pytest.mark.parametrize("arch", sorted(hub.ARCHITECTURES))
+@pytest.mark.parametrize("arch", hub.list_models())
 def test_one_process_and_two_train_every_model_without_a_warning(arch, request, tmp_path, mnist_root):
     if arch == "cat_vae":  # has been trained above
         printed = [(request.getfixturevalue("two").path / "stdout.txt").read_text()]

@@ -12,11 +12,11 @@ import pytest
 
 from tests.cli.test_distributed import FAST, environment, newest_step
 from tests.conftest import ROOT, run_script
-from zoo.checkpointing import newest_checkpoint
 from zoo.cli.options import fail_politely
-from zoo.loggers import read_metrics
-from zoo.models import read_checkpoint
-from zoo.runs import RunFolder
+from zoo.hub.files import read_checkpoint
+from zoo.training.checkpointing import newest_checkpoint
+from zoo.training.loggers import read_metrics
+from zoo.training.runs import RunFolder
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 
@@ -101,7 +101,9 @@ def test_a_folder_that_wandb_cannot_write_does_not_stop_training(tmp_path, mnist
 
 
 def test_a_second_process_is_refused_and_a_dead_one_does_not_lock(tmp_path):
-    code = f"import time; from zoo.runs import RunFolder; run = RunFolder({str(tmp_path)!r}); run.__enter__(); "
+    code = (
+        f"import time; from zoo.training.runs import RunFolder; run = RunFolder({str(tmp_path)!r}); run.__enter__(); "
+    )
     code += "print('in', flush=True); time.sleep(100)"
     command = [sys.executable, "-c", code]
     where = os.environ | {"PYTHONPATH": str(ROOT)}

@@ -3,6 +3,7 @@
 import pytest
 
 from zoo.cli import options, train
+from zoo.config import composition
 from zoo.errors import ZooError
 from zoo.relaxations import RELAXATIONS
 
@@ -43,12 +44,12 @@ BASE = ["model=cat_vae"]
 )
 def test_mistakes_are_found_before_anything_starts(overrides, message):
     with pytest.raises(ZooError, match=message):
-        train.check(options.compose(overrides))
+        train.check(composition.compose(overrides))
 
 
 @pytest.mark.parametrize("name", RELAXATIONS)
 def test_every_relaxation_has_a_configuration_file_that_passes(name):
-    config = options.compose([*BASE, f"relaxation={name}"])
+    config = composition.compose([*BASE, f"relaxation={name}"])
     train.check(config)
     assert config.relaxation._target_ == f"zoo.relaxations.{RELAXATIONS[name].__name__}"
 
@@ -56,23 +57,23 @@ def test_every_relaxation_has_a_configuration_file_that_passes(name):
 def test_every_file_of_every_group_passes():
     for group in ("model", "nets", "data", "annealing", "trainer", "logger", "experiment"):
         base = [] if group in ("model", "experiment") else BASE  # an experiment brings its own model
-        for name in options.choices(group):
-            train.check(options.compose([*base, f"{group}={name}"]))
+        for name in composition.choices(group):
+            train.check(composition.compose([*base, f"{group}={name}"]))
 
 
 def test_every_file_says_what_it_is():
-    for group in options.GROUPS:
-        assert options.choices(group) and all(options.choices(group).values()), group
+    for group in composition.GROUPS:
+        assert composition.choices(group) and all(composition.choices(group).values()), group
 
 
 def test_relaxation_files_are_the_registry():
-    assert set(options.choices("relaxation")) == set(RELAXATIONS)
+    assert set(composition.choices("relaxation")) == set(RELAXATIONS)
 
 
 def test_sweeps_are_taken_apart():
-    jobs = options.jobs([*BASE, "relaxation=reinmax,rloo", "seed=1,2"])
+    jobs = composition.jobs([*BASE, "relaxation=reinmax,rloo", "seed=1,2"])
     assert len(jobs) == 4 and ["model=cat_vae", "relaxation=rloo", "seed=2"] in jobs
-    assert options.jobs(BASE) == [BASE]
+    assert composition.jobs(BASE) == [BASE]
 
 
 def test_flags_are_left_to_hydra():

@@ -10,17 +10,15 @@ import zoo
 from zoo import hub
 from zoo.cli import train as cli
 from zoo.cli.eval import evaluate
-from zoo.cli.options import compose, plain
 from zoo.cli.publish import publish
 from zoo.cli.solve import main as solve_main
 from zoo.cli.solve import read_points, solve
+from zoo.config.composition import compose, plain
 from zoo.errors import ZooError
-from zoo.models import PointerNet
-from zoo.nets import PointerDecoder, TransformerEncoder
-from zoo.optim import AdamW
+from zoo.models.pointer_net import TSP, PointerDecoder, PointerNet, Sorting, TransformerEncoder
 from zoo.relaxations import StraightThrough
-from zoo.runs import RunFolder
-from zoo.tasks import TSP, Sorting
+from zoo.training import AdamW
+from zoo.training.runs import RunFolder
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 
@@ -77,7 +75,7 @@ def test_a_run_that_was_stopped_ends_as_one_that_was_not(tmp_path):
 
 def test_published_and_scored(tmp_path, monkeypatch):
     cli.train(config(), tmp_path / "run", command="")
-    monkeypatch.setattr(hub, "resource", lambda name: tmp_path / name)
+    monkeypatch.setattr(hub.registry, "resource", lambda name: tmp_path / name)
     options = ["model.eval_symmetries=2", "model.eval_samples=3", "model.eval_beam=2"]
     folder = publish(RunFolder(tmp_path / "run"), "pointer_net.test", options)
     card = (folder / "README.md").read_text()

@@ -10,17 +10,18 @@ import wandb
 
 from tests.conftest import ROOT
 from tests.speech import write_digits
-from zoo import audio, hub
-from zoo.checkpointing import newest_checkpoint
+from zoo import hub
 from zoo.cli import train as cli
 from zoo.cli.eval import evaluate
-from zoo.cli.options import compose, plain
 from zoo.cli.publish import publish
 from zoo.cli.speak import main as speak_main
+from zoo.config.composition import compose, plain
+from zoo.data import audio
 from zoo.errors import ZooError
-from zoo.loggers import read_metrics
-from zoo.models import SpeakerGenerator
-from zoo.runs import RunFolder
+from zoo.models.speaker_generator import SpeakerGenerator
+from zoo.training.checkpointing import newest_checkpoint
+from zoo.training.loggers import read_metrics
+from zoo.training.runs import RunFolder
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # the subprocess of the killed run shows them all
 
@@ -77,7 +78,7 @@ def checkpoints(tmp_path_factory, root) -> Path:
     folder = tmp_path_factory.mktemp("checkpoints")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("ZOO_DATA_DIR", root)
-        patch.setattr(hub, "resource", lambda name: folder if name == "checkpoints" else ROOT / name)
+        patch.setattr(hub.registry, "resource", lambda name: folder if name == "checkpoints" else ROOT / name)
         run = train_here(folder.parent / "judge", *JUDGE)
         publish(run, "speech_judge.fsdd", [])
     return folder
@@ -86,7 +87,7 @@ def checkpoints(tmp_path_factory, root) -> Path:
 @pytest.fixture(autouse=True)
 def pretrained(monkeypatch, root, checkpoints):
     monkeypatch.setenv("ZOO_DATA_DIR", root)
-    monkeypatch.setattr(hub, "resource", lambda name: checkpoints if name == "checkpoints" else ROOT / name)
+    monkeypatch.setattr(hub.registry, "resource", lambda name: checkpoints if name == "checkpoints" else ROOT / name)
 
 
 @pytest.fixture(scope="module")
@@ -94,7 +95,7 @@ def run(tmp_path_factory, root, checkpoints) -> RunFolder:
     """A complete small run."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("ZOO_DATA_DIR", root)
-        patch.setattr(hub, "resource", lambda name: checkpoints if name == "checkpoints" else ROOT / name)
+        patch.setattr(hub.registry, "resource", lambda name: checkpoints if name == "checkpoints" else ROOT / name)
         return train_here(tmp_path_factory.mktemp("runs") / "one", *SMALL)
 
 

@@ -13,14 +13,13 @@ from tests.conftest import ROOT, SMALL, run_script, start_and_kill
 from zoo import hub
 from zoo.cli import train as cli
 from zoo.cli.eval import main as eval_main
-from zoo.cli.options import compose, plain
 from zoo.cli.publish import publish
 from zoo.cli.sample import main as sample_main
-from zoo.cli.train import check
+from zoo.config.composition import check, compose, plain
 from zoo.errors import ZooError
-from zoo.loggers import read_metrics
 from zoo.relaxations import RELAXATIONS
-from zoo.runs import RunFolder
+from zoo.training.loggers import read_metrics
+from zoo.training.runs import RunFolder
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # the subprocess of the first test shows them all
 
@@ -207,7 +206,7 @@ def test_mistakes_of_eval(run, mnist_root, monkeypatch, options, message):
 
 
 def test_publish_makes_a_pretrained_model(run, tmp_path, mnist_root, monkeypatch):
-    monkeypatch.setattr(hub, "resource", lambda name: tmp_path if name == "checkpoints" else ROOT / name)
+    monkeypatch.setattr(hub.registry, "resource", lambda name: tmp_path if name == "checkpoints" else ROOT / name)
     monkeypatch.setenv("ZOO_DATA_DIR", mnist_root)
     folder = publish(run, "cat_vae.tiny", ["model.iwae_samples=3", "trainer.limit_test_batches=1"])
     assert hub.list_models(pretrained=True) == ["cat_vae.tiny"]

@@ -9,9 +9,10 @@ import pytest
 import torch
 
 from tests.speech import write_digits
-from zoo.data import FSDD, Espeak, VocodedSpeech, espeak, fsdd
-from zoo.data.vocoded import Heard, HeardBatches
+from zoo.data import FSDD, Espeak, espeak, fsdd
 from zoo.errors import ZooError
+from zoo.models.speech_judge import VocodedSpeech
+from zoo.models.speech_judge.data import Heard, HeardBatches
 
 SPEAKERS = ["low", "high"]
 

@@ -60,7 +60,7 @@ def test_every_class_path_of_0_2_is_found(path):
 def test_the_shipped_weights_load_by_their_configuration_of_0_2(name, tmp_path):
     folder = tmp_path / name
     shutil.copytree(STORED / "pretrained" / name, folder)
-    shutil.copy(hub.resource("checkpoints") / name / "model.safetensors", folder)
+    shutil.copy(hub.pretrained_folder(name) / "model.safetensors", folder)
     model, shipped = zoo.from_pretrained(folder), zoo.from_pretrained(name)
     assert type(model) is type(shipped)
     for key, value in shipped.state_dict().items():

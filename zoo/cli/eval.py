@@ -10,9 +10,8 @@ from omegaconf import OmegaConf
 
 from zoo import hub
 from zoo.cli import options
-from zoo.config import with_defaults
+from zoo.config import composition, with_defaults
 from zoo.errors import ZooError
-from zoo.runs import set_up_logging
 
 log = logging.getLogger(__name__)
 
@@ -36,8 +35,10 @@ def main() -> None:
     if not arguments or {"-h", "--help"} & set(arguments):
         print(options.usage(HELP).format(pretrained=", ".join(hub.list_models(pretrained=True)) or "none"))
         return
+    from zoo.training.runs import set_up_logging
+
     set_up_logging(None)
-    parsed = {override.key_or_group: override.value() for override in options.parse(arguments)}
+    parsed = {override.key_or_group: override.value() for override in composition.parse(arguments)}
     checkpoint, output = parsed.pop("checkpoint", None), parsed.pop("output", None)
     if checkpoint is None:
         raise ZooError("say which checkpoint: checkpoint=NAME or checkpoint=FOLDER")
@@ -61,9 +62,9 @@ def evaluate(saved: hub.Saved, overrides: dict[str, Any]) -> dict[str, float]:
     Raises:
         ZooError: for an option that does not exist or a value that is not valid.
     """
-    from zoo import callbacks
-    from zoo.cli.trainer import build_trainer
     from zoo.config import from_config
+    from zoo.training import callbacks
+    from zoo.training.trainer import build_trainer
 
     config = configure(saved, overrides)
     model = saved.build(config["model"])
@@ -81,7 +82,7 @@ def evaluate(saved: hub.Saved, overrides: dict[str, Any]) -> dict[str, float]:
 def configure(saved: hub.Saved, overrides: dict[str, Any]) -> dict[str, Any]:
     """The configuration of an evaluation: what was saved, with ``overrides``."""
     groups = {key: value for key, value in overrides.items() if key in ("data", "trainer")}
-    composed = options.compose([f"model={saved.arch}", *(f"{key}={value}" for key, value in groups.items())])
+    composed = composition.compose([f"model={saved.arch}", *(f"{key}={value}" for key, value in groups.items())])
     config = OmegaConf.create(
         {
             "model": with_defaults(saved.model),
@@ -92,6 +93,6 @@ def configure(saved: hub.Saved, overrides: dict[str, Any]) -> dict[str, Any]:
     )
     for key, value in overrides.items():
         if key not in groups:
-            options.check_key(config, key)
+            composition.check_key(config, key)
             OmegaConf.update(config, key, value)
-    return options.plain(config)
+    return composition.plain(config)

@@ -7,8 +7,8 @@ from typing import Any
 
 from zoo import hub
 from zoo.cli import options
+from zoo.config import composition
 from zoo.errors import ZooError
-from zoo.runs import set_up_logging
 
 log = logging.getLogger(__name__)
 
@@ -34,10 +34,12 @@ def main() -> None:
             )
         )
         return
+    from zoo.training.runs import set_up_logging
+
     set_up_logging(None)
     values: dict[str, Any] = {"checkpoint": "", "episodes": 1, "seed": 0, "policy": "mode", "show": False}
     values["output"] = "episode.gif"
-    for override in options.parse(arguments):
+    for override in composition.parse(arguments):
         key, value = override.key_or_group, override.value()
         if key not in values:
             raise ZooError(f"there is no option {key!r}. Options: {', '.join(values)}.")
@@ -60,10 +62,11 @@ def play(*, checkpoint: str, episodes: int, seed: int, policy: str, show: bool, 
     """
     from functools import partial
 
-    from zoo.data.environments import Trial, seed_of_reset
-    from zoo.models import ActorCritic
-    from zoo.plots import save_film
-    from zoo.seeding import EPISODE, PREDICT, seed_default_generators
+    from zoo.data.seeding import EPISODE, PREDICT, seed_default_generators
+    from zoo.models.actor_critic import ActorCritic
+    from zoo.models.actor_critic.data import seed_of_reset
+    from zoo.models.actor_critic.trial import Trial
+    from zoo.training.plots import save_film
 
     saved = hub.read(str(checkpoint))
     if "env" not in saved.data:

@@ -7,9 +7,9 @@ from pathlib import Path
 from zoo import hub
 from zoo.cli import options
 from zoo.cli.eval import configure, evaluate
-from zoo.config import from_config
+from zoo.config import composition, from_config
 from zoo.errors import ZooError
-from zoo.runs import RunFolder, set_up_logging
+from zoo.training.runs import RunFolder, pictures, set_up_logging, sounds
 
 HELP = """Make a pretrained model of a run: python scripts/publish.py RUN_FOLDER NAME [option=value ...]
 
@@ -43,27 +43,15 @@ def publish(run: RunFolder, name: str, overrides: list[str]) -> Path:
     arch, _, tag = name.partition(".")
     if arch != saved.arch or not tag.replace("_", "").replace("-", "").isalnum():
         raise ZooError(f"the name of this model must be {saved.arch}.TAG, with letters, digits, - and _; got {name!r}")
-    parsed = {override.key_or_group: override.value() for override in options.parse(overrides)}
+    parsed = {override.key_or_group: override.value() for override in composition.parse(overrides)}
     config = configure(saved, parsed)
     changed = [override for override in overrides if override.startswith("model.")]  # they are a part of the model now
     return hub.save_pretrained(
         saved.build(config["model"]),
-        hub.resource("checkpoints") / name,
+        hub.pretrained_folder(name),
         metrics=evaluate(saved, parsed),
         data={key: None if key == "root" else value for key, value in config["data"].items()},
         command=shlex.join([*shlex.split(run.command.read_text(encoding="utf-8")), *changed]),
         pictures=pictures(run.pictures) | sounds(run.sounds),
         notice=getattr(from_config(config["data"], where="data"), "notice", ""),
     )
-
-
-def pictures(folder: Path) -> dict[str, Path]:
-    """Captions and files of what a run has drawn; of a film the moving picture, in place of its strip."""
-    files = {path.stem: path for pattern in ("*.png", "*.gif") for path in sorted(folder.glob(pattern))}
-    return {stem.replace("_", " ").capitalize(): path for stem, path in files.items()}
-
-
-def sounds(folder: Path) -> dict[str, Path]:
-    """Captions and files of what a run has spoken; recordings of the data stay with the data."""
-    files = [path for path in sorted(folder.glob("*.wav")) if not path.stem.endswith("_real")]
-    return {f"Sound: {path.stem.replace('_', ' ')}": path for path in files}

@@ -6,6 +6,7 @@ from typing import Any
 
 from zoo import hub
 from zoo.cli import options
+from zoo.config import composition
 from zoo.errors import ZooError
 
 HELP = """Draw samples from a generative model and save them as a picture.
@@ -22,7 +23,7 @@ def main() -> None:
     if not arguments or {"-h", "--help"} & set(arguments):
         print(options.usage(HELP).format(pretrained=", ".join(hub.list_models(pretrained=True)) or "none"))
         return
-    given = {override.key_or_group: override.value() for override in options.parse(arguments)}
+    given = {override.key_or_group: override.value() for override in composition.parse(arguments)}
     values: dict[str, Any] = {"checkpoint": "", "n": 64, "seed": 0, "output": "samples.png"}
     for key, value in given.items():
         if key not in values:
@@ -33,8 +34,8 @@ def main() -> None:
     if not values["checkpoint"]:
         raise ZooError("say which checkpoint: checkpoint=NAME or checkpoint=FOLDER")
 
-    from zoo.plots import image_grid
-    from zoo.seeding import PREDICT, seed_default_generators
+    from zoo.data.seeding import PREDICT, seed_default_generators
+    from zoo.training.plots import image_grid
 
     model = hub.from_pretrained(str(values["checkpoint"]))
     if not hasattr(model, "sample"):

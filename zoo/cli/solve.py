@@ -10,6 +10,7 @@ import numpy as np
 
 from zoo import hub
 from zoo.cli import options
+from zoo.config import composition
 from zoo.errors import ZooError
 
 HELP = """Find a short closed tour through the points of a file, with a trained pointer network.
@@ -42,7 +43,7 @@ def main() -> None:
         "polish": 0,
         "output": "tour.png",
     }
-    for override in options.parse(arguments):
+    for override in composition.parse(arguments):
         key, value = override.key_or_group, override.value()
         if key not in values:
             raise ZooError(f"there is no option {key!r}. Options: {', '.join(values)}.")
@@ -68,11 +69,10 @@ def solve(*, checkpoint: str, points: str, symmetries: int, starts: int, polish:
 
     import torch
 
-    from zoo.models import PointerNet
-    from zoo.plots import tours
-    from zoo.solvers import length
-    from zoo.tasks import TSP
-    from zoo.tasks.heuristics import farthest_insertion, nearest_neighbour
+    from zoo.models.pointer_net import TSP, PointerNet
+    from zoo.models.pointer_net.plots import tours
+    from zoo.models.pointer_net.solvers import length
+    from zoo.models.pointer_net.tasks.heuristics import farthest_insertion, nearest_neighbour
 
     model = hub.from_pretrained(str(checkpoint))
     if not isinstance(model, PointerNet) or not isinstance(model.task, TSP):

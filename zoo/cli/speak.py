@@ -9,7 +9,6 @@ from typing import Any
 from zoo import hub
 from zoo.cli import options
 from zoo.errors import ZooError, did_you_mean
-from zoo.runs import set_up_logging
 
 log = logging.getLogger(__name__)
 
@@ -33,6 +32,8 @@ def main() -> None:
     if not arguments or {"-h", "--help"} & set(arguments):
         print(HELP.format(pretrained=", ".join(hub.list_models("speaker_generator.*", pretrained=True)) or "none"))
         return
+    from zoo.training.runs import set_up_logging
+
     set_up_logging(None)
     values = read_arguments(arguments)
     if not values["checkpoint"]:
@@ -84,9 +85,10 @@ def speak(checkpoint: str, digits: list[int], speaker: str, seed: int, output: P
     """Write ``digits``, spoken by one ``speaker``, to ``output``, and say who it is and how long it took."""
     import torch
 
-    from zoo.audio import SAMPLE_RATE, write_wav
-    from zoo.models.speaker_generator import SpeakerGenerator, in_a_row
-    from zoo.seeding import PREDICT, seed_default_generators
+    from zoo.data.audio import SAMPLE_RATE, write_wav
+    from zoo.data.seeding import PREDICT, seed_default_generators
+    from zoo.models.speaker_generator import SpeakerGenerator
+    from zoo.models.speaker_generator.pictures import in_a_row
 
     saved = hub.read(checkpoint)
     model = saved.build()

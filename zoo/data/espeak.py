@@ -17,11 +17,11 @@ from typing import Any
 
 import torch
 
-from zoo import audio
+from zoo.data import audio
+from zoo.data.seeding import TRAIN, generator
 from zoo.data.sources import data_root
 from zoo.data.speech import SpokenDigits
 from zoo.errors import ZooError, did_you_mean
-from zoo.seeding import TRAIN, generator
 
 log = logging.getLogger(__name__)
 

@@ -14,10 +14,10 @@ import torch
 from lightning import LightningDataModule
 from torch import Tensor
 
-from zoo import audio
 from zoo.config import Configurable
+from zoo.data import audio
+from zoo.data.seeding import SHUFFLE, TRAIN, generator
 from zoo.errors import ZooError, did_you_mean
-from zoo.seeding import SHUFFLE, TRAIN, generator
 
 log = logging.getLogger(__name__)
 
@@ -26,15 +26,15 @@ VALIDATION_TAKES = range(5, 8)
 SHORTEST, LONGEST = 0.08, 3.0  # seconds of a word
 NAMED = 5  # recordings that a warning names
 UNKNOWN = -1
-MIX, LABEL, EXTRA = 8, 9, 11  # uses of the seed, beside those of zoo.seeding
+MIX, LABEL, EXTRA = 8, 9, 11  # uses of the seed, beside those of zoo.data.seeding
 
 
 class Speech(NamedTuple):
     """A batch of spoken words.
 
     Attributes:
-        mel: log-mel spectrograms, time-normalised, ``(batch, frames, mels)``; see :func:`zoo.audio.log_mel`.
-        pitch: in [-1, 1], ``(batch, frames)``; see :func:`zoo.audio.pitch_to_unit`.
+        mel: log-mel spectrograms, time-normalised, ``(batch, frames, mels)``; see :func:`zoo.data.audio.log_mel`.
+        pitch: in [-1, 1], ``(batch, frames)``; see :func:`zoo.data.audio.pitch_to_unit`.
         voiced: whether there is one, in [0, 1], ``(batch, frames)``.
         log_frames: logarithm of the number of frames before normalisation, ``(batch,)``.
         content: the digit, int64 ``(batch,)``.
@@ -67,7 +67,7 @@ class Recording:
 class SpeechBatches:
     """Batches of :class:`Speech` as index slices of tensors on the device; an iterable for the Trainer.
 
-    As :class:`zoo.data.mnist.Batches`, every batch is a pure function of (seed, epoch, batch index). The recordings of
+    As :class:`zoo.data.images.Batches`, every batch is a pure function of (seed, epoch, batch index). The recordings of
     an epoch are in a new order; a last, incomplete batch is dropped in training. Each training batch has an eighth more
     of recordings whose speaker is known, where only some are: else a batch would rarely have one.
     """

@@ -1,20 +1,5 @@
-"""The models, one LightningModule a file."""
+"""The models, a room each: one folder with its model, nets, data and whatever only it needs. Rooms never import rooms.
 
-from zoo.models.actor_critic import ActorCritic
-from zoo.models.base import ZooModule, read_checkpoint
-from zoo.models.cat_vae import CatVAE
-from zoo.models.pointer_net import PointerNet
-from zoo.models.polynomial import PolynomialProgram
-from zoo.models.speaker_generator import SpeakerGenerator
-from zoo.models.speech_judge import SpeechJudge
-
-__all__ = [
-    "ActorCritic",
-    "CatVAE",
-    "PointerNet",
-    "PolynomialProgram",
-    "SpeakerGenerator",
-    "SpeechJudge",
-    "ZooModule",
-    "read_checkpoint",
-]
+:mod:`zoo.hub.registry` knows them all. Layers that the networks of several rooms are built of are in
+:mod:`zoo.models.layers`; what else rooms share is in :mod:`zoo.training`, :mod:`zoo.data` and :mod:`zoo.relaxations`.
+"""

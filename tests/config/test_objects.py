@@ -1,0 +1,97 @@
+"""Objects from configuration and back."""
+
+from collections.abc import Sequence
+
+import pytest
+
+from zoo.config import Configurable, check_config, from_config, to_config, with_defaults
+from zoo.errors import ZooError
+from zoo.models.cat_vae import MLPEncoder
+from zoo.relaxations import RELAXATIONS, RLOO, ReinMax
+
+ENCODER = {
+    "_target_": "zoo.models.cat_vae.MLPEncoder",
+    "latents": 2,
+    "categories": 3,
+    "hidden": [4],
+    "shape": [1, 28, 28],
+    "activation": "silu",
+    "init": "scaled",
+}
+
+
+@pytest.mark.parametrize("name", RELAXATIONS)
+def test_every_relaxation_survives_the_round_trip(name):
+    config = to_config(RELAXATIONS[name]())
+    assert config["_target_"] == f"zoo.relaxations.{RELAXATIONS[name].__name__}"
+    assert to_config(from_config(config)) == config
+
+
+def test_defaults_and_nested_objects_are_written_down():
+    assert to_config(MLPEncoder(latents=2, categories=3, hidden=(4,))) == ENCODER
+    assert to_config({"a": [ReinMax(tau=1.3)]}) == {"a": [{"_target_": "zoo.relaxations.ReinMax", "tau": 1.3}]}
+
+
+def test_a_subclass_without_a_constructor_and_one_that_calls_its_base():
+    class Base(Configurable):
+        def __init__(self, *, a: int = 1) -> None:
+            self.a = a
+
+    class Same(Base):
+        pass
+
+    class Other(Base):
+        def __init__(self, *, b: Sequence[int] = (2,)) -> None:
+            super().__init__(a=5)
+
+    assert Same(a=3).arguments == {"a": 3}
+    assert Other().arguments == {"b": (2,)}
+
+
+@pytest.mark.parametrize(
+    "config, message",
+    [
+        ({"_target_": "zoo.relaxations.ReinMax", "tua": 1.0}, r"relaxation has no option 'tua'. Did you mean 'tau'\?"),
+        ({"_target_": "zoo.relaxations.ReinMax", "tau": "hot"}, "relaxation.tau='hot' is not valid.*number"),
+        ({"_target_": "zoo.relaxations.RLOO", "samples": 2.5}, "relaxation.samples=2.5 is not valid.*integer"),
+        ({"_target_": "zoo.relaxations.RLOO", "samples": True}, "relaxation.samples=True is not valid"),
+        ({"_target_": "zoo.relaxations.RLOO", "samples": 1}, "relaxation: samples must be at least 2"),
+        ({"_target_": "zoo.relaxations.Rloo"}, "cannot be imported"),
+        ({"_target_": "nowhere.Rloo"}, "cannot be imported"),
+        ({"_target_": ""}, "cannot be imported"),
+        ({"_target_": 3}, "cannot be imported"),
+        ({"_target_": "zoo.models.cat_vae.MLPEncoder", "latents": 2}, "relaxation lacks categories"),
+        (ENCODER | {"shape": ["wide"]}, "relaxation.shape=.*integer"),
+        ({"part": {"_target_": "zoo.relaxations.ReinMax", "tua": 1.0}}, "relaxation.part has no option"),
+        ([{"_target_": "zoo.relaxations.ReinMax", "tua": 1.0}], r"relaxation\[0\] has no option"),
+    ],
+)
+def test_mistakes_get_one_clear_error(config, message):
+    with pytest.raises(ZooError, match=message):
+        from_config(config, where="relaxation")
+
+
+@pytest.mark.parametrize(
+    "target", ["os.system", "builtins.eval", "torch.nn.Linear", "zoo.hub.Path", "zoo.models.read_checkpoint"]
+)
+def test_a_configuration_of_unknown_origin_builds_only_parts_of_the_zoo(target):
+    with pytest.raises(ZooError, match="refusing"):
+        check_config({"_target_": target}, only_zoo=True)
+    with pytest.raises(ZooError, match="refusing"):
+        check_config(ENCODER | {"hidden": {"_target_": target}}, only_zoo=True)
+
+
+def test_what_cannot_be_written_down_is_an_error():
+    with pytest.raises(ZooError, match="object cannot be written"):
+        to_config({"a": object()})
+
+
+def test_whole_numbers_serve_as_floats():
+    assert from_config({"_target_": "zoo.relaxations.ReinMax", "tau": 1}).tau == 1.0
+    assert from_config({"_target_": "zoo.relaxations.RLOO", "samples": 3}).arguments == RLOO(samples=3).arguments
+
+
+def test_defaults_are_filled_in():
+    assert with_defaults({"_target_": "zoo.relaxations.RLOO"}) == {"_target_": "zoo.relaxations.RLOO", "samples": 4}
+    given = {"_target_": "zoo.relaxations.RLOO", "samples": 9}
+    assert with_defaults(given) == given

@@ -1,0 +1,107 @@
+"""Batches: the right images, binarised by the right law, the same whatever happens."""
+
+import pytest
+import torch
+from scipy import stats
+
+from zoo.config import from_config
+from zoo.data import MNIST
+from zoo.data.images import Batches
+from zoo.errors import ZooError
+
+
+@pytest.fixture(scope="module")
+def mnist(mnist_root) -> MNIST:
+    data = MNIST(root=mnist_root)
+    data.prepare_data()
+    data.setup()
+    return data
+
+
+def batches(mnist: MNIST, n: int = 1000, **arguments) -> Batches:
+    images, labels = (part[:n] for part in mnist.splits["train"])
+    defaults = {"batch_size": 64, "binarize": "dynamic", "key": (0, 0), "shuffle": True}
+    return Batches(images, labels, **(defaults | arguments))
+
+
+def test_splits(mnist, mnist_root):
+    assert {name: len(y) for name, (_, y) in mnist.splits.items()} == {"train": 50_000, "val": 10_000, "test": 10_000}
+    everything = MNIST(root=mnist_root, train_on="all")
+    everything.setup()
+    assert len(everything.splits["train"][1]) == 60_000
+    assert torch.equal(everything.splits["train"][0][50_000:], mnist.splits["val"][0])
+
+
+def test_images_stay_bytes_in_memory(mnist):
+    assert all(images.dtype == torch.uint8 for images, _ in mnist.splits.values())
+
+
+def test_an_epoch_shows_every_image_once_in_a_new_order(mnist):
+    first = torch.cat([y for _, y in batches(mnist, 640)])
+    second = torch.cat([y for _, y in batches(mnist, 640, position=lambda: (1, 0))])
+    assert torch.equal(first.bincount(), mnist.splits["train"][1][:640].bincount())
+    assert torch.equal(second.bincount(), first.bincount()) and not torch.equal(first, second)
+
+
+def test_dynamic_binarisation_has_the_grey_level_as_its_mean(mnist):
+    """Two-sided binomial tests of 256 grey levels, Bonferroni-corrected significance 1e-3."""
+    grey = torch.arange(256, dtype=torch.uint8).repeat(4000).view(-1, 1, 1, 1024)
+    loader = Batches(grey, torch.zeros(1000), batch_size=1000, binarize="dynamic", key=(0, 0), shuffle=False)
+    white = next(iter(loader))[0].view(-1, 256).sum(0)
+    for level, count in enumerate(white.tolist()):
+        assert stats.binomtest(int(count), 4000, level / 255).pvalue > 1e-3 / 256
+    assert white[0] == 0 and white[255] == 4000
+
+
+def test_other_binarisations(mnist):
+    grey = mnist.splits["train"][0][:64].float() / 255
+    (x, _), *_ = batches(mnist, 64, binarize="none", shuffle=False)
+    assert torch.equal(x, grey)
+    (x, _), *_ = batches(mnist, 64, binarize="threshold", shuffle=False)
+    assert torch.equal(x, (grey > 0.5).float())
+
+
+def test_a_batch_is_a_pure_function_of_its_place(mnist):
+    whole = list(batches(mnist, position=lambda: (3, 0)))
+    resumed = list(batches(mnist, position=lambda: (3, 9)))
+    assert len(whole) == 15 and len(resumed) == 6
+    for (x, y), (x_, y_) in zip(whole[9:], resumed):
+        assert torch.equal(x, x_) and torch.equal(y, y_)
+
+
+def test_training_noise_is_new_in_each_epoch_and_evaluation_noise_is_not(mnist):
+    loader = mnist.test_dataloader()
+    assert torch.equal(next(iter(loader))[0], next(iter(loader))[0])
+    order = {"shuffle": False, "n": 64}
+    first, second = (next(iter(batches(mnist, **order, position=lambda e=e: (e, 0))))[0] for e in (0, 1))
+    assert not torch.equal(first, second)
+
+
+@pytest.mark.parametrize("world_size", [2, 3, 4])
+@pytest.mark.parametrize("shuffle", [True, False])
+def test_ranks_share_a_batch_without_changing_it(mnist, world_size, shuffle):
+    whole = list(batches(mnist, shuffle=shuffle))
+    parts = [list(batches(mnist, shuffle=shuffle, rank=r, world_size=world_size)) for r in range(world_size)]
+    for i, (x, y) in enumerate(whole):
+        assert torch.equal(torch.cat([part[i][0] for part in parts]), x)
+        assert torch.equal(torch.cat([part[i][1] for part in parts]), y)
+
+
+def test_the_last_incomplete_batch_is_dropped_only_in_training(mnist):
+    assert len(batches(mnist)) == len(list(batches(mnist))) == 15
+    assert len(batches(mnist, shuffle=False)) == len(list(batches(mnist, shuffle=False))) == 16
+
+
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        ({"batch_size": 0}, "batch_size"),
+        ({"seed": -1}, "seed"),
+        ({"binarize": "dinamic"}, "'dynamic', 'threshold' or 'none'"),
+        ({"train_on": "everything"}, "'split' or 'all'"),
+        ({"batchsize": 3}, "Did you mean 'batch_size'"),
+    ],
+)
+def test_wrong_options(arguments, message):
+    with pytest.raises(ZooError, match=message):
+        from_config({"_target_": "zoo.data.MNIST", **arguments}, where="data")

@@ -1,0 +1,97 @@
+"""The gradient lab: its exact gradient, and what theory says of its tables.
+
+The lab runs once, small. A bias counts as none within 4 standard errors (of the norm over all coordinates): the norm's
+square has mean 1 in those units if there is no bias, so by Markov's inequality at most 1/16 exceed it, 6e-5 where a
+single coordinate dominates and is normal, and far fewer where many do. With fixed seeds a pass is for ever.
+"""
+
+import csv
+import math
+
+import pytest
+import torch
+
+from zoo.lab import gradients as lab
+from zoo.relaxations import RELAXATIONS, Exact, StraightThrough
+
+pytestmark = pytest.mark.filterwarnings("ignore")  # of training, which has tests of its own
+
+
+@pytest.mark.parametrize("make", [lab.quadratic, lab.polynomial])
+@pytest.mark.parametrize("chunk", [4, 4096])
+def test_the_exact_gradient_is_that_of_the_exact_relaxation(make, chunk):
+    problem = make(3, 3, 1)
+    cost, logits = lab.expectation(Exact(), problem, 1)
+    (expected,) = torch.autograd.grad(cost.sum(), logits)
+    torch.testing.assert_close(lab.exact_gradient(problem, chunk).float(), expected)
+
+
+def test_configurations_are_all_different():
+    z = lab.configurations(8, 4)
+    assert z.shape == (65_536, 8, 4) and (z.sum(-1) == 1).all() and len(z.argmax(-1).unique(dim=0)) == 65_536
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory, mnist_root):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("ZOO_DATA_DIR", mnist_root)
+        out = tmp_path_factory.mktemp("lab")
+        lab.main(["--quick", "--out", str(out)])
+    return out
+
+
+@pytest.fixture(scope="module")
+def rows(folder):
+    """What was written, read again."""
+    kinds = {"problem": str, "estimator": str, "family": str, "default": lambda text: text == "True", "draws": int}
+    with (folder / "gradients.csv").open() as file:
+        return [lab.Score(**{k: kinds.get(k, float)(v) for k, v in row.items()}) for row in csv.DictReader(file)]
+
+
+def test_every_estimator_is_in_the_table(folder, rows):
+    text = (folder / "gradients.md").read_text()
+    for name in RELAXATIONS:
+        here = [row for row in rows if row.estimator == name]
+        assert {row.problem for row in here} == {"quadratic", "polynomial", "vae"}
+        assert sum(row.default for row in here) == 3 and text.count(f"| `{name}` |") == 3
+        assert (len(here) == 3) == ("tau" not in RELAXATIONS[name]().arguments)
+    for problem in ("quadratic", "polynomial", "vae"):
+        assert (folder / f"{problem}.png").read_bytes().startswith(b"\x89PNG") and f"]({problem}.png)" in text
+
+
+def test_the_tables_agree_with_theory(rows):
+    claims = lab.claims(rows)
+    assert len(claims) == 16
+    assert not [claim for claim in claims if not claim.holds]
+
+
+def test_a_bias_that_is_there_is_seen(rows):
+    for row in rows:
+        if row.estimator == "straight_through":
+            assert row.bias > 4 * row.error and not row.unbiased
+
+
+def test_the_figures_of_a_row_fit_together(rows):
+    for row in rows:
+        assert row.mse == pytest.approx(row.bias**2 + row.std**2, rel=1e-3)
+        assert row.error == pytest.approx(row.std / math.sqrt(row.draws), rel=1e-3)
+        assert -1 <= row.cosine <= 1 and -1 <= row.cosine_of_mean <= 1.00001
+        assert (row.std == 0) == (not RELAXATIONS[row.estimator].stochastic or row.estimator == "exact")
+        assert (row.bias < 1e-6) == (row.estimator == "exact")
+
+
+def test_a_new_estimator_appears_by_being_registered(monkeypatch):
+    class Mine(StraightThrough):
+        pass
+
+    monkeypatch.setitem(RELAXATIONS, "mine", Mine)
+    monkeypatch.setattr(lab, "RELAXATIONS", {name: RELAXATIONS[name] for name in ("straight_through", "mine")})
+    problem = lab.quadratic(2, 3, 4_000)
+    rows = lab.scores(problem, (0.5, 1.0), rounds=1)
+    assert [(row.estimator, row.tau) for row in rows] == [
+        ("straight_through", 0.5),
+        ("straight_through", 1.0),
+        ("mine", 0.5),
+        ("mine", 1.0),
+    ]
+    assert rows[3].bias == pytest.approx(rows[1].bias, abs=5 * rows[1].error)

@@ -1,0 +1,55 @@
+"""The published results: every run of them is one that can be started, and the tables are written."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from zoo.config.composition import check, compose
+from zoo.lab import reproduce
+from zoo.training.runs import RunFolder
+
+
+@pytest.fixture
+def started(monkeypatch):
+    """The configurations of the runs that were asked for, none of them trained."""
+    configs = []
+
+    def run(folder: Path, overrides: list[str]) -> RunFolder:
+        config = compose([*overrides, *reproduce.QUIET, f"run={folder}"])
+        check(config)
+        configs.append(config)
+        folder.mkdir(parents=True)
+        lines = ["0,val/cost,0.25", "1,val/cost,0.24", "300,train/neg_elbo,300", "600,train/neg_elbo,100.5"]
+        (folder / "metrics.csv").write_text("\n".join(lines))
+        (folder / "results.json").write_text(json.dumps({"steps": 600, "metrics": {"test/neg_elbo": 101.5}}))
+        return RunFolder(folder)
+
+    monkeypatch.setattr(reproduce, "run", run)
+    return configs
+
+
+def test_polynomial(tmp_path, started):
+    reproduce.polynomial(tmp_path / "runs", tmp_path / "out", 1)
+    assert len(started) == 21 and {config.model.power for config in started} == {1.5, 2.0, 3.0}
+    assert {(c.data.batch_size, c.data.steps, c.epochs, c.model.optimizer.lr) for c in started} == {(64, 200, 40, 1e-3)}
+    text = (tmp_path / "out/polynomial.md").read_text()
+    assert all(f"| {name} |" in text for name in reproduce.POLYNOMIAL) and "| 375.0 |" in text
+    assert (tmp_path / "out/polynomial.png").is_file()
+
+
+@pytest.mark.parametrize("values, text", [([100.5], "100.50"), ([1.0, 2.0, 3.0], "2.00 (0.58)")])
+def test_mean_and_standard_error(values, text):
+    assert reproduce.with_error(values) == text
+
+
+def test_mnist_vae(tmp_path, started):
+    reproduce.mnist_vae(tmp_path / "runs", tmp_path / "out", 2, 2)
+    assert [(c.model.categories, c.model.latents) for c in started] == 2 * ([(8, 4)] * 5 + [(8, 16)] * 5)
+    assert [c.seed for c in started] == [0] * 10 + [1] * 10
+    for config in started:
+        assert config.data.binarize == "none" and config.data.train_on == "all" and config.data.batch_size == 100
+        assert config.model.encoder.activation == "relu" and config.model.decoder.init == "pytorch"
+    assert [c.relaxation.tau for c in started if "ReinMax" in c.relaxation._target_] == [1.3, 1.5] * 2
+    row = "| ST | 100.50 (0.00) | 101.50 (0.00) | 100.50 (0.00) | 101.50 (0.00) |"
+    assert row in (tmp_path / "out/mnist_vae.md").read_text()

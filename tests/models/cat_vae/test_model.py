@@ -1,0 +1,208 @@
+"""The categorical VAE: its bound against enumeration, its methods, its steps."""
+
+import math
+
+import pytest
+import torch
+from torch import nn
+
+from zoo.config import from_config, to_config
+from zoo.errors import ZooError
+from zoo.models.cat_vae import CatVAE, ConvDecoder, ConvEncoder, MLPDecoder, MLPEncoder
+from zoo.relaxations import RELAXATIONS, Exact, ReinMax, Relaxation
+from zoo.relaxations.base import log_prob
+from zoo.training import AdamW
+
+
+def make(latents: int = 3, categories: int = 4, relaxation: Relaxation | None = None, **arguments) -> CatVAE:
+    size = {"latents": latents, "categories": categories}
+    defaults = {
+        "encoder": MLPEncoder(**size, hidden=[16]),
+        "decoder": MLPDecoder(**size, hidden=[16]),
+        "relaxation": relaxation or ReinMax(),
+        "optimizer": AdamW(),
+    }
+    return CatVAE(**size, **(defaults | arguments))
+
+
+@pytest.fixture
+def x():
+    return (torch.rand(5, 1, 28, 28) < 0.3).float()
+
+
+def all_codes(latents: int, categories: int) -> torch.Tensor:
+    return torch.cartesian_prod(*[torch.arange(categories)] * latents).view(-1, latents)
+
+
+def enumerated(model: CatVAE, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """The exact ELBO and log-likelihood, from the definitions with torch.distributions."""
+    codes = all_codes(model.latents, model.categories)
+    one_hot = torch.nn.functional.one_hot(codes, model.categories).float()
+    pixels = torch.distributions.Bernoulli(logits=model.decoder(one_hot))
+    log_px = torch.stack([pixels.log_prob(image).sum((1, 2, 3)) for image in x])  # (batch, codes)
+    log_pz = torch.distributions.Categorical(logits=model.prior_logits).log_prob(codes).sum(-1)
+    logits = model.encoder(x)
+    log_q = torch.stack([torch.distributions.Categorical(logits=t).log_prob(codes).sum(-1) for t in logits])
+    elbo = (log_q.exp() * (log_px + log_pz - log_q)).sum(-1)
+    return elbo, (log_px + log_pz).logsumexp(-1)
+
+
+@pytest.mark.parametrize("prior", ["uniform", "learned"])
+def test_elbo_equals_its_enumeration(x, prior):
+    model = make(relaxation=Exact(), prior=prior)
+    nn.init.normal_(model.prior_logits)
+    elbo, _ = enumerated(model, x)
+    terms = model.terms(x, model.posterior_logits(x))
+    torch.testing.assert_close(-terms["neg_elbo"], elbo)
+    torch.testing.assert_close(terms["reconstruction"] + terms["kl"], terms["neg_elbo"])
+
+
+@pytest.mark.parametrize("tau", [0.8, 1.0, 1.5])
+def test_importance_weighted_bound_reaches_the_log_likelihood_with_any_proposal(x, tau):
+    model = make().eval()
+    nn.init.normal_(model.prior_logits)
+    nn.init.normal_(model.encoder.layers[-2].weight, std=0.1)
+    _, log_likelihood = enumerated(model, x)
+    torch.testing.assert_close(model.log_likelihood(x, 20_000, tau=tau), log_likelihood, atol=0.1, rtol=0)
+
+
+def test_importance_weighted_bound_rises_from_the_elbo_to_the_log_likelihood(x):
+    model = make().eval()
+    nn.init.normal_(model.prior_logits)
+    nn.init.normal_(model.encoder.layers[-2].weight, std=0.1)
+    elbo, log_likelihood = enumerated(model, x)
+    one = torch.stack([model.log_likelihood(x, 1) for _ in range(3000)])
+    assert ((one.mean(0) - elbo).abs() <= 4.5 * one.std(0) / math.sqrt(3000)).all()
+    torch.testing.assert_close(model.log_likelihood(x, 50_000), log_likelihood, atol=0.05, rtol=0)
+    assert elbo.mean() < log_likelihood.mean()
+
+
+def test_importance_weighted_bound_does_not_depend_on_the_chunk(x, monkeypatch):
+    model = make().eval()
+    monkeypatch.setattr(model.relaxation, "sample", model.relaxation.mode)  # no noise: the same codes in every chunk
+    expected = model.log_likelihood(x, 12, rows=1_000_000)
+    for rows in (1, 7, 60):
+        torch.testing.assert_close(model.log_likelihood(x, 12, rows=rows), expected)
+
+
+def test_reweighted_wake_sleep_follows_the_exact_gradients(x):
+    """With many samples: of the log-likelihood for decoder and prior, of the forward KL for the posterior."""
+    model = make(prior="learned", rws_from=0.0, rws_samples=20_000)
+    nn.init.normal_(model.prior_logits, std=0.5)
+    nn.init.normal_(model.encoder.layers[-2].weight, std=0.1)
+    image = x[:1]
+    parameters = [*model.encoder.parameters(), *model.decoder.parameters(), model.prior_logits]
+
+    codes = torch.nn.functional.one_hot(all_codes(3, 4), 4).float()
+    logits = model.posterior_logits(image)
+    log_q = log_prob(logits, codes).sum(-1)
+    log_joint = model.log_weights(image, logits.detach().expand(1, 64, -1, -1), codes[None])[0] + log_q.detach()
+    posterior = log_joint.detach().softmax(0)
+    exact = torch.autograd.grad(-log_joint.logsumexp(0) - (posterior * log_q).sum(), parameters)
+    estimate = torch.autograd.grad(model.rws_terms(image, model.posterior_logits(image))["loss"].sum(), parameters)
+    exact, estimate = (torch.cat([part.flatten() for part in parts]) for parts in (exact, estimate))
+    assert (estimate - exact).norm() < 0.1 * exact.norm()  # bias and noise are of order samples^-0.5
+
+
+def test_methods(x):
+    model = make().eval()
+    codes = model.encode(x)
+    assert codes.shape == (5, 3) and codes.dtype == torch.int64
+    assert torch.equal(model.decode(codes), model.reconstruct(x))
+    assert torch.equal(model(x), model.reconstruct(x))
+    samples = model.sample(7)
+    assert samples.shape == (7, 1, 28, 28) and ((samples >= 0) & (samples <= 1)).all()
+
+
+@pytest.mark.parametrize(
+    "codes", [torch.zeros(2, 4, dtype=torch.int64), torch.zeros(2, 3), torch.full((2, 3), 4), torch.full((2, 3), -1)]
+)
+def test_decode_refuses_what_is_no_code(codes):
+    with pytest.raises(ValueError, match="codes must be"):
+        make().decode(codes)
+
+
+def test_samples_follow_the_prior():
+    model = make(latents=1, categories=2)
+    model.prior_logits.data.copy_(torch.tensor([[0.0, math.log(3)]]))
+    low, high = model.decode(torch.tensor([[0], [1]]))
+    samples = model.sample(4000)
+    is_low, is_high = ((samples - code).abs().amax((1, 2, 3)) < 1e-4 for code in (low, high))
+    assert (is_low ^ is_high).all()
+    assert abs(is_high.float().mean() - 0.75) < 4.5 * math.sqrt(0.75 * 0.25 / 4000)
+
+
+@pytest.mark.parametrize("name", sorted(RELAXATIONS))
+def test_a_few_steps_with_any_relaxation_lower_the_loss(x, name):
+    """On five images: also the estimators with much variance learn the mean picture."""
+    model = make(latents=2, relaxation=RELAXATIONS[name]())
+    optimizer = torch.optim.Adam(model.parameters(), 3e-3)
+    losses = []
+    for _ in range(150):
+        optimizer.zero_grad()
+        loss = model.training_step((x, None), 0)["loss"]
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+    assert sum(losses[-20:]) < 0.8 * sum(losses[:20])
+
+
+@pytest.mark.parametrize("name", sorted(RELAXATIONS))
+def test_every_parameter_gets_a_gradient(x, name):
+    model = make(latents=2, relaxation=RELAXATIONS[name](), prior="learned")
+    model.training_step((x, None), 0)["loss"].backward()
+    for parameter, value in model.named_parameters():
+        assert value.grad is not None and value.grad.abs().sum() > 0, parameter
+
+
+def test_evaluation_decodes_hard_samples_whatever_the_relaxation(x):
+    for cls in RELAXATIONS.values():
+        model = make(latents=2, relaxation=cls()).eval()
+        seen = []
+        model.decoder.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))  # noqa: B023
+        model.terms(x, model.posterior_logits(x))
+        (code,) = seen
+        assert ((code == 0) | (code == 1)).all() and (code.sum(-1) == 1).all()
+
+
+def test_convolutional_networks_fit():
+    size = {"latents": 3, "categories": 4}
+    model = make(encoder=ConvEncoder(**size, channels=4, hidden=8), decoder=ConvDecoder(**size, channels=4, hidden=8))
+    assert model(torch.rand(2, 1, 28, 28)).shape == (2, 1, 28, 28)
+
+
+def test_configuration_round_trip():
+    config = to_config(make(prior="learned"))
+    assert to_config(from_config(config, only_zoo=True)) == config
+
+
+def test_networks_that_do_not_fit_are_an_error(x):
+    model = make(encoder=MLPEncoder(latents=2, categories=4))
+    with pytest.raises(ValueError, match=r"encoder gives \(2, 4\)"):
+        model(x)
+
+
+@pytest.mark.parametrize(
+    "arguments", [{"latents": 0}, {"categories": 1}, {"iwae_samples": 0}, {"rws_from": 2.0}, {"rws_samples": 1}]
+)
+def test_constructor_checks_its_numbers(arguments):
+    config = to_config(make()) | arguments
+    with pytest.raises(ZooError, match=next(iter(arguments))):
+        from_config(config)
+
+
+def test_exact_on_many_latents_is_refused(x):
+    with pytest.raises(ValueError, match="combinations"):
+        make(latents=30, relaxation=Exact()).training_step((x, None), 0)
+
+
+def test_training_checkpoint_of_something_else_is_refused(tmp_path):
+    torch.save({"state_dict": {}}, tmp_path / "other.ckpt")
+    with pytest.raises(ZooError, match="no training checkpoint"):
+        CatVAE.load_from_checkpoint(tmp_path / "other.ckpt")
+
+
+def test_inference_exports(x):
+    model = make().eval()
+    exported = torch.export.export(model, (x,)).module()
+    torch.testing.assert_close(exported(x), model(x))

@@ -1,0 +1,387 @@
+"""The pointer network: its two ways to score a solution, its objectives against enumeration, and every relaxation."""
+
+import itertools
+
+import pytest
+import torch
+from torch.nn import functional as F
+
+import zoo
+from zoo.data.seeding import generator
+from zoo.errors import ZooError
+from zoo.models.pointer_net import (
+    TASKS,
+    TSP,
+    Instances,
+    LSTMEncoder,
+    PointerDecoder,
+    PointerNet,
+    Sorting,
+    TransformerEncoder,
+)
+from zoo.models.pointer_net.model import most_probable, sample
+from zoo.relaxations import RELAXATIONS, RLOO, Exact, GumbelSoftmax, Reinforce, ScoredProgram, StraightThrough
+from zoo.relaxations.splitting import split_noise
+from zoo.training import AdamW
+
+SIZE = 6
+
+
+def make(
+    task="tsp", *, relaxation=None, encoder=TransformerEncoder, query="first_last", feedforward=16, **arguments
+) -> PointerNet:
+    torch.manual_seed(0)
+    task = TASKS[task]() if isinstance(task, str) else task
+    sizes = {"heads": 2, "layers": 1, "feedforward": 16} if encoder is TransformerEncoder else {}
+    model = PointerNet(
+        task=task,
+        encoder=encoder(features=task.features, width=16, **sizes),
+        decoder=PointerDecoder(width=16, heads=2, feedforward=feedforward, query=query, contexts=task.contexts),
+        relaxation=relaxation or RLOO(samples=2),
+        optimizer=AdamW(),
+        **arguments,
+    )
+    torch.nn.init.normal_(model.decoder.nearness)
+    return model.train()
+
+
+def instances(model: PointerNet, count: int = 4, size: int = SIZE) -> torch.Tensor:
+    return model.task.generate(count, size, generator("cpu", 0))
+
+
+def gradient(model: PointerNet, loss: torch.Tensor) -> torch.Tensor:
+    grads = torch.autograd.grad(loss, [p for p in model.parameters() if p.requires_grad], allow_unused=True)
+    return torch.cat([g.flatten() for g in grads if g is not None])
+
+
+# Building and scoring -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("task", TASKS)
+@pytest.mark.parametrize("query", ["first_last", "lstm"])
+def test_whole_solutions_are_scored_as_they_were_built(task, query):
+    model = make(task, query=query)
+    x = instances(model)
+    memory, logits = model.encode(x), []
+
+    def choose(step_logits, mask):
+        logits.append(step_logits.masked_fill(~mask, -torch.inf))
+        return sample(step_logits, mask)
+
+    order, _ = model.solve(x, memory, choose, 3)
+    scored = model.score(x, memory, order)
+    assert scored.shape == torch.stack(logits, 2).shape
+    assert torch.allclose(scored, torch.stack(logits, 2), atol=1e-5)
+    assert model.task.valid(x, order).all()
+
+
+@pytest.mark.parametrize("task", ["tsp", "knapsack"])
+@pytest.mark.parametrize("feedforward", [0, 16])
+def test_logits_are_those_of_the_formula(task, feedforward):
+    """Written out for one query after another, with PyTorch's attention."""
+    model = make(task, feedforward=feedforward)
+    decoder, x = model.decoder, instances(model, 3)
+    memory = model.encode(x)
+    order, _ = model.solve(x, memory, sample, 2)
+    scored = model.score(x, memory, order)
+    distances = model.task.relation(x)
+    h = model.encoder(x, distances)
+    glimpse_keys, values, pointer_keys = decoder.keys(h).chunk(3, -1)
+    as_first, as_last = decoder.elements(h).chunk(2, -1)
+    steps = order.shape[2]
+    for example, start, step in itertools.product(range(3), range(2), range(1, steps)):
+        chosen = order[example, start, :step]
+        taken = F.one_hot(chosen, x.shape[1]).any(0)
+        one = x[example : example + 1]
+        mask = model.task.mask(one, taken[None, None], chosen[None, -1:])[0, 0]
+        query = decoder.instance(h[example].mean(0)) + as_last[example, chosen[-1]] + as_first[example, chosen[0]]
+        if decoder.context is not None:
+            query = query + decoder.context(model.task.context(one, taken[None, None]))[0, 0]
+        near = torch.zeros(3, x.shape[1])  # of two heads and the pointer
+        if distances is not None:
+            near = decoder.nearness @ distances[example, [chosen[-1], chosen[0]]]
+        heads = (part.unflatten(-1, (2, 8)).transpose(0, 1) for part in (glimpse_keys[example], values[example]))
+        bias = near[:2].unsqueeze(1).masked_fill(~mask, -torch.inf)
+        glimpse = F.scaled_dot_product_attention(query.view(2, 1, 8), *heads, attn_mask=bias)
+        query = query + decoder.out(glimpse.flatten())
+        if feedforward:
+            query = query + decoder.feedforward(decoder.norm(query))
+        logits = 10 * torch.tanh(pointer_keys[example] @ query / 4 + near[2])
+        got = scored[example, start, step - steps]
+        torch.testing.assert_close(got, logits.masked_fill(~mask, -torch.inf), rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("encoder", [TransformerEncoder, LSTMEncoder])
+def test_encoders(encoder):
+    model = make(encoder=encoder)
+    x = instances(model)
+    assert model(x).sort(1).values.tolist() == [list(range(SIZE))] * 4
+    if encoder is TransformerEncoder:  # a set has no order
+        permutation = torch.randperm(SIZE)
+        d = model.task.relation
+        assert torch.allclose(
+            model.encoder(x[:, permutation], d(x[:, permutation])), model.encoder(x, d(x))[:, permutation], atol=1e-5
+        )
+
+
+def test_one_hot_choices_build_what_indices_build():
+    model = make()
+    x = instances(model)
+    by_index, _ = model.solve(x, model.encode(x), most_probable, 2)
+
+    def one_hot(logits, mask):
+        return F.one_hot(most_probable(logits, mask), SIZE).float()
+
+    choices = model.construct(x, model.encode(x), one_hot, 2)
+    assert torch.equal(torch.stack([c.argmax(-1) for c in choices[1:]], -1), by_index[..., 1:])
+
+
+def test_starts_of_a_cycle_are_its_first_elements():
+    model = make()
+    order, cost = model.greedy(instances(model))
+    assert order[:, :, 0].tolist() == [list(range(SIZE))] * 4 and cost.shape == (4, SIZE)
+    assert model.greedy(instances(model), starts=2)[0][:, :, 0].tolist() == [[0, 3]] * 4
+    assert make("sort").greedy(instances(make("sort")))[0].shape == (4, 1, SIZE)
+
+
+# Objectives -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("relaxation", [RLOO(samples=2), Reinforce()])
+def test_score_functions_with_many_starts_have_the_gradient_of_enumeration(relaxation):
+    """The mean over 3 starts of the exact expectations, at four points, against 8,192 x 3 sampled tours."""
+    model = make(relaxation=relaxation, starts=3, objective="expectation")
+    model.task.starts = lambda n, starts, device: torch.arange(3)[:starts]
+    x = instances(model, 1, 4)
+    memory = model.encode(x)
+    orders = torch.tensor([[(s, *p) for p in itertools.permutations(set(range(4)) - {s})] for s in range(3)])
+    log_p = model.score(x, memory, orders.view(1, 18, 4)).log_softmax(-1)
+    log_p = log_p.gather(-1, orders.view(1, 18, 4)[..., 1:, None]).sum((-2, -1)).view(3, 6)
+    exact = (log_p.exp() * model.task.cost(x, orders.view(1, 18, 4)).view(3, 6)).sum(1).mean()
+    assert torch.allclose(log_p.exp().sum(1), torch.ones(3), atol=1e-5)
+    many = x.expand(4096, -1, -1)
+    values = [model.expectation(many) for _ in range(3)]
+    assert abs(values[-1]["loss"].item() - exact.item()) < 0.01
+    estimate = torch.stack([gradient(model, v["loss"]) for v in values[1:]]).mean(0)
+    assert F.cosine_similarity(estimate, gradient(model, exact), dim=0) > 0.97
+
+
+def program_of(model: PointerNet, x: torch.Tensor) -> ScoredProgram:
+    """What the model hands to its relaxation."""
+    programs = []
+    expectation = model.relaxation.expectation
+    model.relaxation.expectation = lambda program: programs.append(program) or torch.zeros(len(x))
+    model.expectation(x)
+    model.relaxation.expectation = expectation
+    return programs[0]
+
+
+@pytest.mark.parametrize("task", TASKS)
+@pytest.mark.parametrize("query", ["first_last", "lstm"])
+def test_sampled_first_and_scored_as_a_whole_is_the_same_as_draw_by_draw(task, query):
+    model = make(task, query=query, feedforward=0, starts=3, objective="expectation")
+    x = instances(model)
+    found = []
+    for draw_by_draw in (False, True):
+        program = program_of(model, x)
+        torch.manual_seed(1)
+        cost = model.relaxation.expectation(program.program if draw_by_draw else program)
+        found.append((cost.detach(), gradient(model, cost.sum()), torch.rand(1)))
+    torch.testing.assert_close(*found, rtol=1e-4, atol=1e-4)
+    assert found[0][1].norm() > 0.1
+
+
+def test_score_functions_do_not_depend_on_how_a_batch_is_split():
+    def cost_and_gradient(part: int, parts: int) -> tuple[torch.Tensor, torch.Tensor]:
+        model = make(starts=3, objective="expectation")
+        x = instances(model)
+        torch.manual_seed(1)
+        split_noise(part, parts, seed=1)
+        loss = model.expectation(x.chunk(parts)[part])["loss"]
+        return loss.detach(), gradient(model, loss)
+
+    try:
+        halves = [cost_and_gradient(part, 2) for part in range(2)]
+    finally:
+        split_noise()
+    mean = [torch.stack(parts).mean(0) for parts in zip(*halves)]
+    torch.testing.assert_close(mean, list(cost_and_gradient(0, 1)), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("objective", ["expectation", "self_label"])
+@pytest.mark.parametrize("feedforward", [0, 16])
+def test_half_precision_trains_every_weight(objective, feedforward):
+    """What is first used without gradient must still get one, though casts of weights are cached."""
+    model = make(starts=3, objective=objective, feedforward=feedforward)
+    with torch.autocast("cpu", torch.bfloat16):
+        loss = getattr(model, objective)(instances(model))["loss"]
+    loss.backward()
+    without = [name for name, p in model.named_parameters() if p.requires_grad and (p.grad is None or not p.grad.any())]
+    unused = ["decoder.norm.weight"] if feedforward == 0 else []
+    assert loss.isfinite() and without == unused
+
+
+def test_exact_enumerates_a_small_tour():
+    model = make(relaxation=Exact(), starts=1, objective="expectation")
+    x = instances(model, 1, 4)
+    exact = model.expectation(x)["loss"]
+    many = x.expand(4000, -1, -1)
+    sampled = model.solve(many, model.encode(many), sample, 1)[1]
+    assert abs(exact.item() - sampled.mean().item()) < 4 * sampled.std().item() / 4000**0.5
+
+
+@pytest.mark.parametrize("name", sorted(RELAXATIONS))
+def test_every_relaxation_trains_or_says_why_not(name):
+    model = make(TSP(gradient="edges"), relaxation=RELAXATIONS[name](), starts=1, objective="expectation")
+    x = instances(model, 4, 4)
+    try:
+        loss = model.expectation(x)["loss"]
+    except (ZooError, ValueError) as error:
+        assert not RELAXATIONS[name].dependent_draws, error
+        return
+    assert loss.isfinite() and 0 < gradient(model, loss).norm() < torch.inf
+
+
+def test_straight_through_is_right_for_positions_and_the_mask_keeps_it_hard():
+    model = make("sort", relaxation=StraightThrough())
+    x = instances(model, 64)
+    optimizer = torch.optim.Adam(model.parameters(), lr=5e-3)
+    before = model.expectation(x)["cost"]
+    for _ in range(60):
+        optimizer.zero_grad()
+        model.expectation(instances(model, 64))["loss"].backward()
+        optimizer.step()
+    assert model.expectation(x)["cost"] < 0.3 * before
+
+
+def test_self_labels_are_the_best_tours_from_every_start():
+    model = make(starts=SIZE, objective="self_label")
+    x = instances(model)
+    label = torch.tensor([[2, 0, 1, 5, 4, 3]]).expand(4, -1)
+    order = torch.stack([label.roll(-shift, 1) for shift in (1, 2, 0, 5, 4, 3)], 1)  # from elements 0, 1, ... 5
+    log_p = model.score(x, model.encode(x), order).log_softmax(-1).gather(-1, order[..., 1:, None])
+    assert torch.allclose(model.cross_entropy(x, model.encode(x), label), -log_p.mean())
+    values = model.self_label(x)
+    assert values["best_cost"] <= values["cost"] and gradient(model, values["loss"]).norm() > 0
+    polished = make(starts=SIZE, objective="self_label", polish=20)
+    torch.manual_seed(1)
+    plain = model.self_label(x)["best_cost"]
+    torch.manual_seed(1)
+    assert polished.self_label(x)["best_cost"] <= plain
+
+
+def test_labels_of_the_exact_solver():
+    model = make("convex_hull", objective="supervised", relaxation=StraightThrough())
+    x = instances(model, 64)
+    optimizer = torch.optim.Adam(model.parameters(), lr=5e-3)
+    first = model.supervised(x)["loss"].item()
+    for _ in range(30):
+        optimizer.zero_grad()
+        loss = model.supervised(x)["loss"]
+        loss.backward()
+        optimizer.step()
+    assert loss < 0.8 * first
+    with pytest.raises(ZooError, match="no quick exact solver"):
+        make(objective="supervised").supervised(x[..., :2])
+
+
+# Decoding -------------------------------------------------------------------------------------------------------------
+
+
+def test_a_wide_beam_finds_the_most_probable_tour_and_the_cheapest():
+    model = make()
+    x = instances(model, 3, 5)
+    orders = torch.tensor([[(0, *p) for p in itertools.permutations(range(1, 5))]]).expand(3, -1, -1)
+    order, cost = model.beam(x, 24)  # all of them
+    assert torch.allclose(cost, model.task.cost(x, orders).amin(1))
+    log_p = model.score(x, model.encode(x), orders).log_softmax(-1).gather(-1, orders[..., 1:, None]).sum((-2, -1))
+    greedy = model.greedy(x, starts=1)[0][:, 0]
+    assert torch.equal(model.beam(x, 1)[0], greedy)
+    narrow = model.beam(x, 4)[0]
+    at = (orders == narrow.unsqueeze(1)).all(-1)
+    assert (log_p[at] >= log_p.median(1).values).all() and model.task.valid(x, order.unsqueeze(1)).all()
+
+
+@pytest.mark.parametrize("task", TASKS)
+@pytest.mark.parametrize("query", ["first_last", "lstm"])
+def test_beams_and_samples_keep_to_the_rules(task, query):
+    model = make(task, query=query)
+    x = instances(model)
+    greedy = model.greedy(x)[1]
+    for order, cost in (model.beam(x, 5), model.best_sample(x, 7, at_once=3), model.augmented(x)):
+        assert model.task.valid(x, order.unsqueeze(1)).all()
+        assert torch.allclose(cost, model.task.cost(x, order.unsqueeze(1)).squeeze(1), atol=1e-5)
+    assert (cost <= greedy.amin(1) + 1e-5).all()
+
+
+def test_a_mask_that_leaves_nothing_is_an_error():
+    model = make()
+    model.task.mask = lambda x, taken, last: taken & False
+    x = instances(model)
+    for solve in (model.greedy, lambda x: model.beam(x, 2), lambda x: model.best_sample(x, 2)):
+        with pytest.raises(ZooError, match="leaves nothing to choose in 4 of 4"):
+            solve(x)
+    with pytest.raises(ValueError, match="allows no choice"):
+        make(TSP(), objective="expectation").relaxation(torch.zeros(1, 3), torch.zeros(1, 3, dtype=torch.bool))
+
+
+def test_one_number_is_sorted():
+    model = make("sort", objective="self_label")
+    x = torch.rand(2, 1, 1)
+    assert (
+        model(x).tolist() == [[0], [0]] and model.score(x, model.encode(x), torch.zeros(2, 1, 1).long()).shape[2] == 1
+    )
+
+
+@pytest.mark.parametrize("size", [2, 3, 30])
+def test_other_sizes_and_points_in_one_place(size):
+    model = make().eval()
+    x = torch.full((1, size, 2), 0.5)
+    assert sorted(model(x)[0].tolist()) == list(range(size))
+    x = instances(model, 2, size)
+    assert sorted(model(x)[1].tolist()) == list(range(size))
+
+
+# The rest -------------------------------------------------------------------------------------------------------------
+
+
+def test_round_trip(tmp_path):
+    model = make("knapsack").eval()
+    again = zoo.from_pretrained(zoo.save_pretrained(model, tmp_path / "pointer_net.test"))
+    x = instances(model)
+    assert torch.equal(again(x), model(x))
+
+
+def test_fresh_instances_depend_on_where_training_stands():
+    data = Instances(task=Sorting(), size=5, batch_size=3, epoch_batches=4)
+    epochs = [[x for x, _ in data.train_dataloader()] for _ in range(2)]
+    assert len(epochs[0]) == 4 and all(torch.equal(a, b) for a, b in zip(*epochs))
+    loader = data.train_dataloader()
+    loader.position = lambda: (0, 2)
+    assert torch.equal(next(iter(loader))[0], epochs[0][2])
+    loader.position = lambda: (1, 0)
+    assert not torch.equal(next(iter(loader))[0], epochs[0][0])
+    assert not torch.equal(epochs[0][0], epochs[0][1])
+
+
+@pytest.mark.parametrize(
+    "arguments, error, message",
+    [
+        ({"starts": 0}, ValueError, "starts"),
+        ({"polish": -1}, ValueError, "polish"),
+        ({"eval_beam": -1}, ValueError, "eval_beam"),
+        ({"max_grad_norm": 0.0}, ValueError, "max_grad_norm"),
+    ],
+)
+def test_numbers_out_of_range(arguments, error, message):
+    with pytest.raises(error, match=message):
+        make(**arguments)
+
+
+def test_a_pathwise_relaxation_needs_a_cost_with_a_gradient():
+    class Opaque(TSP):
+        differentiable = False
+
+    with pytest.raises(ZooError, match="no gradient for a pathwise relaxation such as GumbelSoftmax"):
+        make(Opaque(), relaxation=GumbelSoftmax(), objective="expectation")
+    make(Opaque(), relaxation=RLOO(), objective="expectation")

@@ -1,0 +1,297 @@
+"""The speaker generator: its objective, its schedules, what it says; and the judge."""
+
+import math
+
+import pytest
+import torch
+from torch import nn
+
+from tests.speech import write_digits
+from zoo.data import FSDD, Speech
+from zoo.models.speaker_generator import SpeakerGenerator, SpeechDecoder, SpeechEncoder
+from zoo.models.speaker_generator.judging import judged_scores
+from zoo.models.speaker_generator.likelihood import gaussian_nll, lacking_entropy, observe
+from zoo.models.speech_judge import SpeechClassifier, SpeechJudge
+from zoo.relaxations import RELAXATIONS, Exact, ReinMax
+from zoo.training import AdamW
+
+
+def generator(relaxation=None, *, speakers=3, **options):
+    return SpeakerGenerator(
+        speaker_encoder=SpeechEncoder(outputs=speakers, width=8),
+        residual_encoder=SpeechEncoder(outputs=8, width=8, pool=False),
+        decoder=SpeechDecoder(speakers=speakers, residual=4, width=8),
+        relaxation=relaxation or ReinMax(),
+        optimizer=AdamW(lr=1e-3),
+        speakers=speakers,
+        residual=4,
+        **options,
+    )
+
+
+def speech(batch=6, label=-1):
+    return Speech(
+        mel=torch.randn(batch, 48, 64),
+        pitch=torch.rand(batch, 48) * 2 - 1,
+        voiced=torch.randint(2, (batch, 48)).float(),
+        log_frames=3.9 + 0.2 * torch.randn(batch),
+        content=torch.randint(10, (batch,)),
+        label=torch.full((batch,), label),
+        speaker=torch.randint(3, (batch,)),
+        extra=torch.zeros(batch, dtype=torch.bool),
+    )
+
+
+def test_the_expectation_is_over_the_posterior():
+    """By hand: the distortion of every speaker, weighted with q; with z off nothing else is random."""
+    model, x = generator(Exact()), speech()
+    terms = model.terms(x, use_residual=False)
+    q = model.speaker_logits(x).softmax(-1)
+    zero = torch.zeros(6, 4)
+    each = torch.stack([model.distortion(x, model.decoder(x.content, s.expand(6, -1), zero)) for s in torch.eye(3)], -1)
+    assert torch.allclose(terms["given_speaker"], (q * each).sum(-1), rtol=1e-5)
+    kl = (q * (q.log() + math.log(3))).sum(-1)
+    assert torch.allclose(terms["speaker_kl"], kl, atol=1e-6)
+    assert torch.allclose(terms["neg_elbo"], terms["given_speaker"] + kl)
+
+
+def test_the_residual_is_compared_with_what_its_speaker_does():
+    """With a silent likelihood what is left is the divergence from the prior of each speaker, weighted with q."""
+    model, x = generator(Exact()), speech()
+    nn.init.normal_(model.residual_table)
+    given_speaker = model.terms(x, weight=0.0)["given_speaker"]
+    q = model.speaker_logits(x).softmax(-1)
+    mean, log_variance = model.residual_encoder(model.features(x)).chunk(2, -1)
+    posterior = torch.distributions.Normal(mean, (0.5 * log_variance).exp())
+    expected = 0
+    for k in range(3):
+        prior_mean, prior_log_variance = model.residual_table[x.content, k].chunk(2, -1)
+        prior = torch.distributions.Normal(prior_mean, (0.5 * prior_log_variance).exp())
+        expected = expected + q[:, k] * torch.distributions.kl_divergence(posterior, prior).sum(-1)
+    assert torch.allclose(given_speaker, expected, rtol=1e-4)
+
+
+def test_residuals_are_drawn_as_the_speaker_says_the_word():
+    """A decoder that shows the residual: its mean and spread over 4,000 words, within four standard errors."""
+    model = generator(spread=0.5).eval()
+    nn.init.normal_(model.residual_table)
+    seen = []
+    decoder = model.decoder.forward
+    model.decoder.forward = lambda content, speaker, z: seen.append(z) or decoder(content, speaker, z)
+    word = torch.full((4000,), 3)
+    model.generate(word, torch.full_like(word, 2))
+    mean, log_variance = model.residual_table[3, 2].chunk(2)
+    std = 0.5 * (0.5 * log_variance).exp()
+    assert ((seen[0].mean(0) - mean).abs() < 4 * std / 4000**0.5).all()
+    assert ((seen[0].std(0) / std - 1).abs() < 4 / 8000**0.5).all()
+
+
+@pytest.mark.parametrize("relaxation", sorted(RELAXATIONS))
+def test_every_relaxation_trains_the_speaker(relaxation):
+    if relaxation in ("entmax15", "sparsemax"):
+        pytest.importorskip("entmax")
+    model = generator(RELAXATIONS[relaxation]())
+    model.train()
+    model.terms(speech())["neg_elbo"].mean().backward()
+    gradient = model.speaker_encoder.head[-1].weight.grad
+    assert torch.isfinite(gradient).all() and gradient.abs().max() > 0
+
+
+@pytest.mark.parametrize("relaxation", ["reinmax", "gumbel_softmax", "softmax", "rloo", "exact", "rebar"])
+def test_a_known_speaker_is_not_drawn(relaxation):
+    """Every draw is the label, and the encoder learns nothing from the ELBO."""
+    model, x = generator(RELAXATIONS[relaxation]()), speech(label=1)
+    model.train()
+    drawn = []
+    decoder = model.decoder.forward
+    model.decoder.forward = lambda content, speaker, residual: (
+        drawn.append(speaker) or decoder(content, speaker, residual)
+    )
+    terms = model.terms(x)
+    if relaxation != "exact":  # which tries the impossible too, with weight zero
+        assert all(torch.allclose(s, torch.tensor([0.0, 1.0, 0.0]).expand_as(s), atol=1e-5) for s in drawn)
+    assert torch.allclose(terms["speaker_kl"], torch.full((6,), math.log(3)))
+    terms["neg_elbo"].sum().backward()
+    assert model.speaker_encoder.head[-1].bias.grad.abs().max() < 1e-4
+
+
+def test_observe_leaves_the_unknown_alone():
+    logits = torch.randn(3, 4)
+    known = observe(logits, torch.tensor([-1, 2, -1]))
+    assert torch.equal(known[[0, 2]], logits[[0, 2]])
+    assert known[1].softmax(-1).tolist() == [0, 0, 1, 0]
+
+
+def test_an_unused_speaker_has_a_finite_slope():
+    logits = torch.tensor([[400.0, 0.0, -400.0]]).repeat(4, 1).requires_grad_()
+    lacking = lacking_entropy(logits.softmax(-1))
+    assert lacking.item() == pytest.approx(math.log(3), abs=1e-3)
+    (0.0 * lacking).backward()
+    assert torch.isfinite(logits.grad).all()
+
+
+def test_gaussian_nll_is_that_of_torch():
+    x, mean = torch.randn(2, 50)
+    expected = -torch.distributions.Normal(mean, 0.3).log_prob(x)
+    assert torch.allclose(gaussian_nll(x, mean, 0.3), expected, atol=1e-5)
+
+
+def test_the_mean_of_each_word_is_followed_exactly():
+    model = generator()
+    batches = [speech(20) for _ in range(3)]
+    for x in batches:
+        model._follow_content(x)
+    mel, content = (torch.cat([getattr(x, name) for x in batches]) for name in ("mel", "content"))
+    for word in content.unique():
+        assert torch.allclose(model.content_mean[word], mel[content == word].mean(0), atol=1e-5)
+
+
+class Alone:
+    """A Trainer's strategy for one process."""
+
+    @staticmethod
+    def reduce(tensor, reduce_op):
+        return tensor
+
+
+def of_three_voices(batch):
+    """Recordings whose speaker shows in one of three bands, by less than what words and recordings differ in."""
+    x = speech(batch)
+    mel = 0.1 * x.mel + 3 * torch.randn(10, 1, 64)[x.content] + 0.3 * torch.randn(batch, 1, 1)
+    band = nn.functional.one_hot(20 + 9 * x.speaker, 64)
+    return x._replace(mel=mel + 0.6 * band.unsqueeze(1))
+
+
+def test_the_guide_tells_voices_apart():
+    """Without labels up to the order of the codes; a few labels are enough for that order."""
+    model, x = generator(guide=1.0), of_three_voices(600)
+    model.fit_guide(x, seed=0)
+    counts = torch.bincount(3 * model.guess(x).argmax(-1) + x.speaker, minlength=9).view(3, 3)
+    assert counts.amax(1).sum() > 588 and sorted(counts.argmax(1).tolist()) == [0, 1, 2]
+    model.fit_guide(x._replace(label=torch.where(torch.arange(600) < 20, x.speaker, -1)), seed=0)
+    assert (model.guess(x).argmax(-1) == x.speaker).sum() > 588
+
+
+@pytest.mark.parametrize("step, share", [(0, 1.0), (2, 0.6), (5, 0.0)])
+def test_the_guide_falls_to_nothing(step, share):
+    """The loss with it less that without it, after some of ten steps, in five of which it falls."""
+    model, x, losses = generator(guide=7.0, balance_until=0.5), speech(), []
+    nn.init.normal_(model.guide_weight)
+    schedule = {"strategy": Alone, "global_step": step, "estimated_stepping_batches": 10, "max_steps": -1}
+    model._trainer = type("Trainer", (), schedule)
+    model._follow_content(x)
+    for model.guide in (7.0, 0.0):
+        torch.manual_seed(0)
+        losses.append(model.training_step(x, 0)["loss"].item())
+    distance = -(model.guess(x).softmax(-1) * model.speaker_logits(x).log_softmax(-1)).sum(-1).mean().item()
+    assert losses[0] - losses[1] == pytest.approx(7 * share * distance, abs=0.01)
+
+
+@pytest.mark.parametrize("prior", ["marginal", "content"])
+def test_the_prior_follows_the_posterior(prior):
+    model = generator(prior=prior, prior_decay=0.9)
+    model._trainer = type("Trainer", (), {"strategy": Alone})
+    content = torch.arange(20) % 10
+    posterior = torch.where(content[:, None] < 5, torch.tensor([0.8, 0.1, 0.1]), torch.tensor([0.2, 0.5, 0.3]))
+    for _ in range(200):
+        model._follow_posterior(posterior, content)
+    expected = posterior[:10] if prior == "content" else posterior.mean(0, keepdim=True)
+    assert torch.allclose(model.prior, expected, atol=1e-4)
+    assert torch.allclose(model.log_prior(content).exp().sum(-1), torch.ones(20), atol=1e-4)
+
+
+def test_speakers_are_drawn_from_the_learned_prior():
+    """Chi-squared with two degrees of freedom: below 13.8 with probability 0.999."""
+    model = generator().eval()
+    model.prior.copy_(torch.tensor([[0.6, 0.3, 0.1]]))
+    counts = torch.bincount(model.sample_speaker(torch.zeros(3000, dtype=torch.int64)), minlength=3)
+    expected = 3000 * model.prior[0]
+    assert ((counts - expected) ** 2 / expected).sum() < 13.8
+
+
+def test_words_are_spoken():
+    model = generator().eval()
+    words = model.generate(torch.arange(10))
+    assert words.mel.shape == (10, 48, 64) and words.frames.dtype == torch.int64 and (words.frames >= 10).all()
+    sounds = model.speak(torch.tensor([4, 0, 7]), torch.tensor([2, 2, 2]))
+    assert len(sounds) == 3 and all(torch.isfinite(sound).all() and len(sound) >= 576 for sound in sounds)
+    mixed = model.generate(torch.arange(10), torch.full((10, 3), 1 / 3))
+    assert mixed.mel.shape == (10, 48, 64)
+
+
+@pytest.mark.parametrize(
+    "content, speaker, message",
+    [
+        (torch.tensor([10]), None, r"\[0, 10\)"),
+        (torch.tensor([1.0]), None, "int64"),
+        (torch.tensor([1]), torch.tensor([3]), r"\[0, 3\)"),
+        (torch.tensor([1, 2]), torch.tensor([1]), "codes must be"),
+        (torch.tensor([1, 2]), torch.ones(2, 4), r"weights must be \(2, 3\)"),
+    ],
+)
+def test_wrong_words_and_speakers_are_refused(content, speaker, message):
+    with pytest.raises(ValueError, match=message):
+        generator().generate(content, speaker)
+
+
+@pytest.mark.parametrize(
+    "options, message",
+    [
+        ({"noise": 9.0}, "noise <= first_noise"),
+        ({"anneal": 1.5}, r"in \[0, 1\]"),
+        ({"balance": -1.0}, "not be negative"),
+        ({"guide": -1.0}, "not be negative"),
+        ({"contents": 0}, "contents >= 1"),
+    ],
+)
+def test_wrong_options_are_refused(options, message):
+    with pytest.raises(ValueError, match=message):
+        generator(**options)
+
+
+def test_the_judge_hears_any_level_and_length():
+    judge = SpeechJudge(
+        classifier=SpeechClassifier(speakers=3, channels=4), optimizer=AdamW(), speakers=["a", "b", "c"]
+    ).eval()
+    sounds = [torch.randn(n) for n in (1500, 4000)]
+    judgement = judge.listen(sounds)
+    assert judgement.speaker.shape == (2, 3) and torch.allclose(judgement.speaker.sum(-1), torch.ones(2))
+    louder = judge.listen([7 * sound for sound in sounds])
+    assert torch.allclose(judgement.speaker, louder.speaker, atol=1e-4)
+
+
+def test_judged_scores_agree_with_what_is_heard(tmp_path):
+    """A judge that hears who and what by construction: the scores are those of an oracle."""
+    write_digits(tmp_path / "fsdd" / "recordings", {"a": 100.0, "b": 140.0, "c": 180.0}, takes=9)
+    data = FSDD(root=str(tmp_path), speakers=["a", "b", "c"])
+    data.setup()
+    model = generator().eval()
+    model.matching.copy_(torch.tensor([2, 0, 1]))
+    judge = SpeechJudge(
+        classifier=SpeechClassifier(speakers=4, channels=4), optimizer=AdamW(), speakers=["c", "x", "b", "a"]
+    ).eval()
+    calls = []
+
+    def listen(sounds):
+        calls.append(len(sounds))
+        torch.manual_seed(1)
+        n = len(sounds)
+        if len(calls) == 1:  # what was drawn, but for every tenth word
+            speaker = torch.nn.functional.one_hot(torch.tensor([3, 2, 0])[model.matching[codes]], 4).float()
+            digit = torch.arange(n) % 10
+            digit[::10] = 9
+        else:  # always x, and mixed
+            speaker, digit = torch.tensor([0.0, 1.0, 0.0, 0.0]).expand(n, -1), torch.zeros(n, dtype=torch.int64)
+        from zoo.models.speech_judge.model import Judgement
+
+        return Judgement(digit, speaker, torch.full((n,), float(len(calls) > 1)))
+
+    codes = torch.arange(60) % 3
+    judge.listen = listen
+    model.sample_speaker = lambda content: codes
+    scores = judged_scores(model, judge, data, 60)
+    assert calls == [60, 60, 150]
+    assert scores["digit_accuracy"].item() == pytest.approx(0.9) and scores["code_match"] == 1
+    assert scores["voices_tv"].item() == pytest.approx(0, abs=1e-6) and scores["hybrid_rate"] == 0
+    assert scores["mean_code_match"] == 0 and scores["mean_voices_tv"].item() == pytest.approx(1)
+    assert scores["mean_hybrid_rate"] == 1 and scores["entropy"] == 0

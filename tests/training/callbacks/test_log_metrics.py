@@ -1,0 +1,47 @@
+"""A loss that is not a number ends the run, and is named where it began."""
+
+import pytest
+import torch
+from lightning import LightningModule, Trainer
+from torch import nn
+from torch.utils.data import DataLoader
+
+from zoo.errors import ZooError
+from zoo.training.callbacks import LogMetrics
+
+
+class Line(LightningModule):
+    """Fits a line through points ``(batch, 3)``; in batch number ``bad`` they are not numbers."""
+
+    def __init__(self, bad: int) -> None:
+        super().__init__()
+        self.layer, self.bad = nn.Linear(2, 1), bad
+
+    def training_step(self, x, batch_idx):
+        if self.global_step == self.bad:
+            x = x * torch.nan
+        return {"loss": (self.layer(x[:, :2]) - x[:, 2:]).square().mean()}
+
+    def configure_optimizers(self):
+        return torch.optim.SGD(self.parameters(), 0.01)
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize(
+    "bad, message",  # the index of the batch; what is looked at is that of the eighth batches
+    [(12, r"loss is nan at step 13 \(epoch 1, batch 4\)"), (15, r"loss is nan at step 16 \(epoch 1, batch 7\)")],
+)
+def test_the_first_batch_with_such_a_loss_is_named(bad, message):
+    trainer = Trainer(
+        max_epochs=2,
+        callbacks=[LogMetrics()],
+        log_every_n_steps=8,
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        accelerator="cpu",
+    )
+    with pytest.raises(ZooError, match=message + r"\. The last good checkpoint is none yet"):
+        trainer.fit(Line(bad), DataLoader(torch.randn(16, 3), batch_size=2))
+    assert trainer.global_step == 16

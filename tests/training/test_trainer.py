@@ -1,0 +1,89 @@
+"""Options of the trainer, on one process."""
+
+import sys
+
+import pytest
+import torch
+from hydra import compose as hydra_compose
+from hydra import initialize_config_dir
+
+from tests.cli.test_distributed import FAST, OPTIONS, difference
+from tests.cli.test_train import train_here
+from zoo import hub
+from zoo.cli.train import main
+from zoo.config import composition, from_config
+from zoo.config.composition import check, compose, plain
+from zoo.errors import ZooError
+from zoo.training.loggers import read_metrics
+
+pytestmark = pytest.mark.filterwarnings("ignore")
+
+
+@pytest.fixture(scope="module")
+def plain_run(tmp_path_factory, mnist_root):
+    return train_here(tmp_path_factory.mktemp("runs") / "plain", mnist_root, *OPTIONS)
+
+
+def test_gradient_accumulation_is_a_larger_batch(plain_run, tmp_path, mnist_root):
+    """The mean loss of two batches of 100, which are other images than one batch of 200: alike, not equal."""
+    half = train_here(tmp_path / "run", mnist_root, *OPTIONS, "trainer.accumulate_grad_batches=2")
+    assert half.read_results()["steps"] == 30
+    accumulated, whole = (run.read_results()["metrics"]["test/neg_elbo"] for run in (half, plain_run))
+    assert whole < accumulated < 320  # half as many steps, less far; nothing learned is 540
+
+
+@pytest.mark.parametrize("precision", ["bf16-mixed", "16-mixed"])
+def test_half_precision_comes_close(plain_run, tmp_path, mnist_root, precision):
+    """On a CPU Lightning makes bfloat16 of float16."""
+    run = train_here(tmp_path / "run", mnist_root, *OPTIONS, f"trainer.precision={precision}")
+    scores = [r.read_results()["metrics"]["test/neg_elbo"] for r in (run, plain_run)]
+    assert scores[0] == pytest.approx(scores[1], rel=0.02) and difference(run, plain_run) > 1e-4
+
+
+def test_debug_is_a_few_batches(tmp_path, mnist_root):
+    run = train_here(tmp_path / "run", mnist_root, *OPTIONS[1:], "trainer=debug", "trainer.limit_train_batches=3")
+    assert run.read_results()["steps"] == 3
+
+
+@pytest.mark.slow
+def test_compiled_networks_compute_the_same(plain_run, tmp_path, mnist_root):
+    few = ("epochs=1", "model.encoder.hidden=[16]", "model.decoder.hidden=[16]")
+    runs = [
+        train_here(tmp_path / str(compiled), mnist_root, *OPTIONS, *few, f"compile={compiled}")
+        for compiled in ("true", "false")
+    ]
+    assert difference(*runs) < 1e-4
+    first, second = (read_metrics(run.metrics)["train/loss"] for run in runs)
+    assert first == [(step, pytest.approx(value, rel=1e-4)) for step, value in second]
+
+
+@pytest.mark.parametrize("arch", hub.list_models())
+def test_compiling_leaves_the_names_of_the_weights(arch):
+    model = from_config(plain(compose([f"model={arch}", "run=unused"]))["model"])
+    names = list(model.state_dict())
+    model.compile_networks()
+    assert list(model.state_dict()) == names
+    assert any(
+        child._compiled_call_impl is not None for child in model.children() if isinstance(child, torch.nn.Module)
+    )
+
+
+@pytest.mark.parametrize("value", ["maybe", "1"])
+def test_compile_is_true_or_false(value):
+    with pytest.raises(ZooError, match="must be true or false"):
+        check(compose([*FAST, f"compile={value}"]))
+
+
+def test_a_sweep_on_slurm_is_one_word():
+    check(compose([*FAST, "hydra/launcher=slurm"]))
+    with initialize_config_dir(str(composition.CONFIGS), version_base="1.3"):
+        config = hydra_compose("train", ["model=cat_vae", "hydra/launcher=slurm"], return_hydra_config=True)
+    assert config.hydra.launcher._target_.endswith("submitit_launcher.SlurmLauncher")
+    assert config.hydra.launcher.timeout_min == 1440 and config.hydra.launcher.name == "zoo"
+
+
+def test_a_launcher_without_a_sweep_is_refused(monkeypatch):
+    """Hydra would train here, on the machine that jobs are sent from."""
+    monkeypatch.setattr(sys, "argv", ["train.py", *FAST, "hydra/launcher=slurm"])
+    with pytest.raises(SystemExit, match="add -m"):
+        main()

@@ -1,0 +1,196 @@
+"""Objects from plain configuration, and plain configuration from objects.
+
+A configuration is a nested dict. A dict with the key ``_target_`` stands for an object: the dotted
+path of its class, the other keys its keyword arguments. The signature of the class is the schema:
+unknown, missing and ill-typed arguments are found before anything is built.
+"""
+
+import importlib
+import inspect
+import re
+import sys
+from functools import wraps
+from typing import Any, get_type_hints
+
+from zoo.config.moved import present
+from zoo.errors import ZooError, did_you_mean
+
+Config = dict[str, Any]
+PUBLIC = re.compile(r"zoo\.(models\.)?\w+")
+"""The packages whose classes a saved configuration may name: those of the zoo itself, and each room of ``models``."""
+
+
+class Configurable:
+    """Remembers the keyword arguments it was made with, so that it can be written down and made again."""
+
+    arguments: Config
+    """Every argument of the constructor, defaults included."""
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        if "__init__" in cls.__dict__:
+            setattr(cls, "__init__", _remember(cls.__dict__["__init__"]))  # noqa: B010
+
+
+def _remember(init: Any) -> Any:
+    signature = inspect.signature(init)
+
+    @wraps(init)
+    def wrapped(self: Any, *args: Any, **kwargs: Any) -> None:
+        if "arguments" not in self.__dict__:  # the outermost constructor's, not that of a base class
+            bound = signature.bind(self, *args, **kwargs)
+            bound.apply_defaults()
+            arguments = dict(list(bound.arguments.items())[1:])
+            object.__setattr__(self, "arguments", arguments)
+        init(self, *args, **kwargs)
+
+    return wrapped
+
+
+def to_config(value: Any) -> Any:
+    """The plain configuration of ``value``: the inverse of :func:`from_config`.
+
+    Raises:
+        ZooError: if ``value`` or one of its arguments is neither plain data nor :class:`Configurable`.
+    """
+    if isinstance(value, Configurable):
+        cls = type(value)
+        return {"_target_": public_path(cls), **{name: to_config(v) for name, v in value.arguments.items()}}
+    if isinstance(value, dict):
+        return {name: to_config(v) for name, v in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [to_config(v) for v in value]
+    if value is None or isinstance(value, (bool, int, float, str)):
+        return value
+    raise ZooError(
+        f"{type(value).__name__} cannot be written to a configuration: derive it from zoo.config.Configurable"
+    )
+
+
+def public_path(cls: type) -> str:
+    """``zoo.models.cat_vae.CatVAE`` for a class that a package around it exports, else its full path."""
+    parts = cls.__module__.split(".")
+    packages = [".".join(parts[:length]) for length in range(2, len(parts))]
+    exporting = (package for package in packages if getattr(sys.modules[package], cls.__name__, None) is cls)
+    return f"{next(exporting, cls.__module__)}.{cls.__qualname__}"
+
+
+def from_config(config: Any, *, where: str = "config", only_zoo: bool = False, objects: Config | None = None) -> Any:
+    """Build what ``config`` describes, innermost objects first.
+
+    Args:
+        config: nested plain data.
+        where: name of this node in error messages, such as ``model``.
+        only_zoo: refuse classes from outside this project: right for configurations of unknown origin,
+            where an arbitrary class would be arbitrary code.
+        objects: more keyword arguments of the outermost class, already built and not checked.
+
+    Raises:
+        ZooError: for an unknown class or argument, a missing argument, a value of the wrong type, or a
+            value that the constructor refuses.
+    """
+    check_config(config, where=where, only_zoo=only_zoo)
+    return _build(config, where, objects)
+
+
+def _build(config: Any, where: str, objects: Config | None = None) -> Any:
+    if isinstance(config, list):
+        return [_build(item, f"{where}[{i}]") for i, item in enumerate(config)]
+    if not isinstance(config, dict):
+        return config
+    values = {key: _build(value, f"{where}.{key}") for key, value in config.items() if key != "_target_"}
+    if "_target_" not in config:
+        return values
+    try:
+        return locate(config["_target_"], where)(**values, **(objects or {}))
+    except (ValueError, TypeError) as error:  # what constructors raise
+        raise ZooError(f"{where}: {error}") from error
+
+
+def check_config(config: Any, *, where: str = "config", only_zoo: bool = False) -> None:
+    """Check ``config`` against the signatures of its classes without building anything.
+
+    Raises:
+        ZooError: as :func:`from_config`, but for what only a constructor can refuse.
+    """
+    if isinstance(config, list):
+        for i, item in enumerate(config):
+            check_config(item, where=f"{where}[{i}]", only_zoo=only_zoo)
+    if not isinstance(config, dict):
+        return
+    if "_target_" in config:
+        _check_arguments(config, where, only_zoo)
+    for key, value in config.items():
+        check_config(value, where=f"{where}.{key}", only_zoo=only_zoo)
+
+
+def _check_arguments(config: Config, where: str, only_zoo: bool) -> None:
+    """Check the names and types of the arguments of one object."""
+    cls = locate(config["_target_"], where, only_zoo=only_zoo)
+    parameters = inspect.signature(cls).parameters
+    hints = get_type_hints(cls.__init__)
+    names = [name for name, p in parameters.items() if p.kind in (p.KEYWORD_ONLY, p.POSITIONAL_OR_KEYWORD)]
+    for key, value in config.items():
+        if key == "_target_":
+            continue
+        if key not in names:
+            raise ZooError(
+                f"{where} has no option {key!r}.{did_you_mean(key, names)} "
+                f"Options of {cls.__name__}: {', '.join(names) or 'none'}."
+            )
+        if key in hints and not _is_object(value):
+            _check_type(value, hints[key], f"{where}.{key}")
+    missing = [n for n in names if parameters[n].default is inspect.Parameter.empty and n not in config]
+    if missing:
+        raise ZooError(f"{where} lacks {', '.join(missing)}, which {cls.__name__} needs.")
+
+
+def with_defaults(config: Config) -> Config:
+    """``config`` of one object with the arguments it leaves to their defaults, where those are plain data."""
+    parameters = inspect.signature(locate(config["_target_"], "config")).parameters
+    defaults = {name: p.default for name, p in parameters.items() if p.default is not inspect.Parameter.empty}
+    return {name: to_config(value) for name, value in defaults.items()} | config
+
+
+def _is_object(value: Any) -> bool:
+    """Whether ``value`` describes an object or holds one: its type is checked by its own signature."""
+    items = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    return (isinstance(value, dict) and "_target_" in value) or any(_is_object(item) for item in items)
+
+
+def _check_type(value: Any, hint: Any, where: str) -> None:
+    from pydantic import ConfigDict, TypeAdapter, ValidationError
+    from pydantic.errors import PydanticSchemaGenerationError, PydanticUserError
+
+    try:
+        adapter = TypeAdapter(hint, config=ConfigDict(arbitrary_types_allowed=True))
+    except PydanticUserError:  # the hint brings its own pydantic settings
+        adapter = TypeAdapter(hint)
+    except PydanticSchemaGenerationError:
+        return
+    try:
+        adapter.validate_python(value, strict=True)
+    except ValidationError as error:
+        reasons = "; or ".join(dict.fromkeys(e["msg"][0].lower() + e["msg"][1:] for e in error.errors()))
+        raise ZooError(f"{where}={value!r} is not valid: {reasons}.") from error
+
+
+def locate(path: Any, where: str, *, only_zoo: bool = False) -> Any:
+    """The class with the dotted ``path``, which may be that of an earlier version.
+
+    Raises:
+        ZooError: if there is none, or it is outside this project's public names and ``only_zoo``.
+    """
+    module, _, name = present(path).rpartition(".")
+    refused = ZooError(f"{where}: refusing to build {path!r}, which is not a model, net or relaxation of this project.")
+    if only_zoo and not PUBLIC.fullmatch(module):
+        raise refused
+    try:
+        package = importlib.import_module(module)
+        cls = getattr(package, name)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise ZooError(f"{where}._target_={path!r} cannot be imported: {error}") from error
+    public = name in getattr(package, "__all__", ()) and isinstance(cls, type) and issubclass(cls, Configurable)
+    if only_zoo and not public:
+        raise refused
+    return cls

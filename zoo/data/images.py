@@ -1,0 +1,191 @@
+"""MNIST and FashionMNIST, held on the training device."""
+
+from collections.abc import Callable, Iterator
+from typing import Any, Literal
+
+import torch
+from lightning import LightningDataModule
+from torch import Tensor
+
+from zoo.config import Configurable
+from zoo.data import sources
+from zoo.data.seeding import BINARIZE, SHUFFLE, TEST, TRAIN, VALIDATE, generator
+
+Binarize = Literal["dynamic", "threshold", "none"]
+VALIDATION_IMAGES = 10_000
+EVAL_SEED = 0  # validation and test images are binarised alike in every run
+
+
+class Batches:
+    """Batches of images as index slices of tensors on the device; an iterable for the Trainer.
+
+    Every batch is a pure function of (seed, epoch, batch index). The iterator asks ``position`` where
+    training stands when its first batch is fetched, so a run resumed in mid-epoch goes on with the
+    right batch, whatever was fetched ahead when it was stopped.
+
+    Yields:
+        ``(x, y)``: images float32 ``(batch, 1, 28, 28)`` in [0, 1], labels int64 ``(batch,)``.
+
+    Args:
+        images: uint8 ``(n, 1, 28, 28)``.
+        labels: int64 ``(n,)``.
+        batch_size: over all ranks together; each takes its share.
+        binarize: ``dynamic`` draws every pixel anew with its grey level as the probability of white;
+            ``threshold`` cuts at half; ``none`` keeps grey levels.
+        key: of all randomness: (seed, stage).
+        shuffle: a new order each epoch, and the last, incomplete batch is dropped.
+        rank, world_size: the share of this process.
+        position: returns (epoch, index of the next batch).
+    """
+
+    def __init__(
+        self,
+        images: Tensor,
+        labels: Tensor,
+        *,
+        batch_size: int,
+        binarize: Binarize,
+        key: tuple[int, int],
+        shuffle: bool,
+        rank: int = 0,
+        world_size: int = 1,
+        position: Callable[[], tuple[int, int]] = lambda: (0, 0),
+    ) -> None:
+        self.images, self.labels = images, labels
+        self.batch_size, self.binarize, self.key, self.shuffle = batch_size, binarize, key, shuffle
+        self.rank, self.world_size, self.position = rank, world_size, position
+
+    def __len__(self) -> int:
+        full, rest = divmod(len(self.images), self.batch_size)
+        return full + (rest > 0 and not self.shuffle)
+
+    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
+        epoch, start = self.position()
+        device = self.images.device
+        if self.shuffle:
+            g = generator(device, *self.key, SHUFFLE, epoch)
+            order = torch.randperm(len(self.images), generator=g, device=device)
+        else:
+            order = torch.arange(len(self.images), device=device)
+        for batch in range(start, len(self)):
+            index = order[batch * self.batch_size : (batch + 1) * self.batch_size]
+            share = slice(len(index) * self.rank // self.world_size, len(index) * (self.rank + 1) // self.world_size)
+            g = generator(device, *self.key, BINARIZE, epoch, batch)
+            noise = bernoulli_noise(len(index), self.images, g)[share] if self.binarize == "dynamic" else None
+            yield to_float(self.images[index[share]], self.binarize, noise), self.labels[index[share]]
+
+    # The Trainer warns on a mid-epoch resume of a loader without these two. This one has no state to save.
+    def state_dict(self) -> dict[str, int]:
+        return {}
+
+    def load_state_dict(self, state: dict[str, int]) -> None:
+        pass
+
+
+def bernoulli_noise(count: int, images: Tensor, g: torch.Generator) -> Tensor:
+    """Uniform on {0, ..., 254}: less than a grey level v with probability exactly v / 255."""
+    return torch.randint(0, 255, (count, *images.shape[1:]), dtype=torch.uint8, device=images.device, generator=g)
+
+
+def to_float(images: Tensor, binarize: Binarize, noise: Tensor | None) -> Tensor:
+    """uint8 images as float32 in [0, 1]."""
+    if noise is not None:
+        return (noise < images).float()
+    if binarize == "threshold":
+        return (images > 127).float()
+    return images.float() / 255
+
+
+class MNIST(Configurable, LightningDataModule):
+    """Handwritten digits, 28 x 28.
+
+    Split 50,000 / 10,000 / 10,000 into training, validation and test. With ``dynamic`` binarisation the
+    training images are drawn anew in every epoch, the validation and test images once and for all, so
+    that scores are comparable between epochs and runs.
+
+    Args:
+        root: directory of the data, in torchvision's layout; the default is the environment's
+            ``ZOO_DATA_DIR``, else ``data``. Missing or damaged files are fetched, see
+            :mod:`zoo.data.sources`.
+        batch_size: training images in a step, over all devices together.
+        eval_batch_size: the same for validation and test.
+        binarize: ``dynamic``, ``threshold`` or ``none`` (grey levels).
+        train_on: ``split`` for 50,000 images, ``all`` for 60,000. With ``all`` the validation scores
+            are those of 10,000 training images: a display of progress, not a held-out score.
+        seed: of shuffling and of the binarisation of training images.
+
+    Raises:
+        ValueError: if a batch size is less than 1 or ``seed`` is negative.
+    """
+
+    name = "MNIST"
+    shape = (1, 28, 28)
+
+    def __init__(
+        self,
+        *,
+        root: str | None = None,
+        batch_size: int = 100,
+        eval_batch_size: int = 500,
+        binarize: Binarize = "dynamic",
+        train_on: Literal["split", "all"] = "split",
+        seed: int = 0,
+    ) -> None:
+        super().__init__()
+        if not (1 <= batch_size <= 50_000 and 1 <= eval_batch_size <= 10_000):
+            raise ValueError(
+                "batch_size must be in [1, 50000] and eval_batch_size in [1, 10000], got "
+                f"{batch_size}, {eval_batch_size}"
+            )
+        if seed < 0:
+            raise ValueError(f"seed must not be negative, got {seed}")
+        self.root, self.batch_size, self.eval_batch_size = root, batch_size, eval_batch_size
+        self.binarize, self.train_on, self.seed = binarize, train_on, seed
+        self.splits: dict[str, tuple[Tensor, Tensor]] = {}
+
+    def prepare_data(self) -> None:
+        """Fetch missing or damaged files in one process of each machine, where several will want them."""
+        if self.trainer and self.trainer.world_size > 1:
+            sources.fetch(self.name, sources.data_root(self.root))
+
+    def setup(self, stage: str | None = None) -> None:
+        """Put the images on the training device (the CPU without a Trainer)."""
+        if self.splits:
+            return
+        device = self.trainer.strategy.root_device if self.trainer else torch.device("cpu")
+        arrays = {file: array.to(device) for file, array in sources.load(self.name, self.root).items()}
+        train, test = (arrays[f"{part}-images-idx3-ubyte"].unsqueeze(1) for part in ("train", "t10k"))
+        train_y, test_y = (arrays[f"{part}-labels-idx1-ubyte"].long() for part in ("train", "t10k"))
+        held_out = slice(len(train) - VALIDATION_IMAGES, None)
+        used = slice(None) if self.train_on == "all" else slice(len(train) - VALIDATION_IMAGES)
+        self.splits = {
+            "train": (train[used], train_y[used]),
+            "val": (train[held_out], train_y[held_out]),
+            "test": (test, test_y),
+        }
+
+    def train_dataloader(self) -> Batches:
+        return self._batches("train", self.batch_size, (self.seed, TRAIN), shuffle=True, position=self._position)
+
+    def val_dataloader(self) -> Batches:
+        return self._batches("val", self.eval_batch_size, (EVAL_SEED, VALIDATE), shuffle=False)
+
+    def test_dataloader(self) -> Batches:
+        return self._batches("test", self.eval_batch_size, (EVAL_SEED, TEST), shuffle=False)
+
+    def _batches(self, split: str, batch_size: int, key: tuple[int, int], **options: Any) -> Batches:
+        if self.trainer:
+            options |= {"rank": self.trainer.global_rank, "world_size": self.trainer.world_size}
+        return Batches(*self.splits[split], batch_size=batch_size, binarize=self.binarize, key=key, **options)
+
+    def _position(self) -> tuple[int, int]:
+        """Epoch and index of the next batch, as the Trainer has them: right also after a resume in mid-epoch."""
+        if not self.trainer:
+            return 0, 0
+        return self.trainer.current_epoch, self.trainer.fit_loop.epoch_loop.batch_progress.current.ready
+
+
+class FashionMNIST(MNIST):
+    """Clothes, 28 x 28, in the files and splits of :class:`MNIST`; also found as Debian's package."""
+
+    name = "FashionMNIST"

@@ -1,0 +1,73 @@
+"""Files that are written whole or not at all, and files that are read without trusting them."""
+
+import os
+import zipfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+from zoo.errors import ZooError
+
+CONTENTS = ("config", "state_dict")
+"""What every checkpoint of this project has, beside what the Trainer needs to go on."""
+RUN_CONFIG, BEST = "config.yaml", "checkpoints/best.ckpt"
+"""In the folder of a run: what was asked for, and the best weights."""
+
+
+@contextmanager
+def atomic(path: Path) -> Iterator[Path]:
+    """Yield a temporary path beside ``path``; rename it to ``path`` if the block succeeds."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        yield temporary
+        with temporary.open("rb") as file:
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except (OSError, RuntimeError) as error:  # torch.save reports a full disk as a RuntimeError
+        raise ZooError(f"cannot write {path}: {error}. What was saved before is untouched.") from error
+    finally:
+        with suppress(OSError):
+            temporary.unlink()
+
+
+def read_checkpoint(path: str | Path, map_location: Any = "cpu") -> dict[str, Any]:
+    """The contents of a training checkpoint, read without running any code in it.
+
+    Raises:
+        ZooError: if the file is missing, truncated, altered or no checkpoint of this project.
+    """
+    import torch
+
+    path = Path(path)
+    if not path.is_file():
+        raise ZooError(f"there is no checkpoint {path}")
+    try:
+        with zipfile.ZipFile(path) as archive:  # torch.load does not look at the checksums
+            if damaged := archive.testzip():
+                raise zipfile.BadZipFile(f"bad checksum of {damaged}")
+        checkpoint = torch.load(path, map_location=map_location, weights_only=True)
+    except Exception as error:
+        reason = " ".join(str(error).split())[:200]
+        raise ZooError(f"checkpoint {path} is truncated or damaged ({path.stat().st_size} bytes): {reason}") from error
+    if not isinstance(checkpoint, dict) or not all(isinstance(checkpoint.get(k), dict) for k in CONTENTS):
+        raise ZooError(f"{path} is no training checkpoint of this project")
+    return checkpoint
+
+
+def read_parts(path: Path, parse: Callable[[str], Any], *parts: str) -> dict[str, Any]:
+    """The contents of a file that holds a dict with the dicts ``parts``.
+
+    Raises:
+        ZooError: if it cannot be read, or holds something else.
+    """
+    import yaml
+
+    try:
+        value = parse(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
+        raise ZooError(f"{path} cannot be read: {error}") from error
+    if not isinstance(value, dict) or not all(isinstance(value.get(part), dict) for part in parts):
+        raise ZooError(f"{path} is damaged: it does not hold {', '.join(parts)}")
+    return value

@@ -1,0 +1,144 @@
+"""Load what is saved of a model: a shipped one, a folder, a run, a checkpoint, a repository of the Hugging Face hub."""
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from zoo.errors import ZooError, did_you_mean
+from zoo.hub import huggingface
+from zoo.hub.files import BEST, RUN_CONFIG, read_checkpoint, read_parts
+from zoo.hub.format import read_config
+from zoo.hub.registry import architecture, find, list_models, pretrained_folder
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from zoo.training import ZooModule
+
+
+def from_pretrained(name: str | Path, *, map_location: Any = "cpu", **changes: Any) -> "ZooModule":
+    """A model with its weights, in ``eval()``.
+
+    Args:
+        name: ``arch.tag`` of a shipped model, a folder made by :func:`save_pretrained`, a run folder of
+            ``scripts/train.py`` (its best weights), a checkpoint file of one, or ``OWNER/NAME``, with ``@REVISION`` or
+            without, of a Hugging Face repository that :func:`zoo.push_to_hub` made. OWNER/NAME is taken for a path if
+            there is a folder OWNER, and if OWNER is ``runs`` or ``checkpoints``.
+        map_location: the device.
+        changes: arguments of the model to change, such as ``iwae_samples=1000``.
+
+    Raises:
+        ZooError: if there is no such model, a file is missing or damaged, an argument is unknown, or the
+            weights do not fit.
+    """
+    saved = read(name)
+    return saved.build(saved.model | changes, map_location)
+
+
+@dataclass(frozen=True)
+class Saved:
+    """A saved model before it is built.
+
+    Attributes:
+        origin: the file of the weights, for error messages.
+        arch: its architecture.
+        model: its configuration, for :func:`zoo.config.from_config`.
+        data: the configuration of the data it was trained on.
+        state: its weights.
+    """
+
+    origin: Path
+    arch: str
+    model: dict[str, Any]
+    data: dict[str, Any]
+    state: "dict[str, Tensor]"
+
+    def build(self, config: dict[str, Any] | None = None, map_location: Any = "cpu") -> "ZooModule":
+        """The model, in ``eval()``, of ``config``, by default of its own, with the saved weights."""
+        from zoo.config import from_config
+        from zoo.hub.untrusted import MemoryLimit
+
+        try:
+            with MemoryLimit(sum(value.numel() for value in self.state.values())):
+                model = from_config(config or self.model, where="model", only_zoo=True)
+            model.load_state_dict(self.state)
+        except ZooError:
+            raise
+        except Exception as error:  # whatever a damaged configuration makes of a constructor
+            reason = " ".join(str(error).split())[:1000]
+            raise ZooError(f"{self.origin} does not fit its configuration: {reason}") from error
+        return model.to(map_location).eval()
+
+
+def read(name: str | Path) -> Saved:
+    """What is saved under ``name``, as :func:`from_pretrained` understands it, checked but not built."""
+    path = Path(name)
+    if path.suffix == ".ckpt":
+        return read_training_checkpoint(path, {})
+    if (path / RUN_CONFIG).is_file():
+        return read_run(path)
+    return read_pretrained(find_pretrained(name))
+
+
+def find_pretrained(name: str | Path) -> Path:
+    """The folder of a pretrained model, by name or path."""
+    if (Path(name) / "config.json").is_file():
+        return Path(name)
+    names = list_models(pretrained=True)
+    if str(name) in names:
+        return pretrained_folder(str(name))
+    if huggingface.is_repository(name):
+        return huggingface.download(str(name))
+    beside = [str(path) for path in Path(name).parent.glob("*/")]
+    raise ZooError(
+        f"there is no pretrained model {str(name)!r}, and no run or model folder of that name."
+        f"{did_you_mean(str(name), names + beside)} Give a run folder, as the end of its training names it, or one of: "
+        f"{', '.join(names) or 'none'}."
+    )
+
+
+def read_pretrained(folder: Path) -> Saved:
+    """Read a folder made by :func:`save_pretrained`."""
+    import safetensors.torch
+
+    config = read_config(folder)
+    path = folder / "model.safetensors"
+    if not path.is_file():
+        raise ZooError(f"{folder} has no model.safetensors")
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise ZooError(f"{path} cannot be read: {error}") from error
+    checksum = hashlib.sha256(content).hexdigest()
+    if checksum != config.get("sha256"):
+        raise ZooError(f"{path} is damaged or not the file that config.json describes: its sha256 is {checksum}")
+    try:
+        state = safetensors.torch.load(content)
+    except Exception as error:  # the library has its own error class
+        raise ZooError(f"{path} is no safetensors file: {error}") from error
+    model = {**config["arguments"], "_target_": find(config["arch"]).target}
+    data = config["data"] | ({"root": None} if "root" in config["data"] else {})  # a path of another machine
+    return Saved(path, config["arch"], model, data, state)
+
+
+def read_run(folder: Path) -> Saved:
+    """Read the best weights of a run."""
+    import yaml
+
+    path = folder / RUN_CONFIG
+    data = read_parts(path, yaml.safe_load, "model").get("data")
+    if not isinstance(data, dict):
+        raise ZooError(f"{path} is damaged: it does not hold data")
+    return read_training_checkpoint(folder / BEST, data)
+
+
+def read_training_checkpoint(path: Path, data: dict[str, Any]) -> Saved:
+    """Read a checkpoint of a run."""
+    from zoo.hub.untrusted import check_plain
+
+    checkpoint = read_checkpoint(path)
+    model = checkpoint["config"]
+    check_plain(model, f"{path}: config")
+    check_plain(data, f"{path}: the data beside it")
+    return Saved(path, architecture(model.get("_target_")), model, data, checkpoint["state_dict"])

@@ -1,0 +1,73 @@
+"""Upload pretrained models to the Hugging Face hub. Needs the extra ``hub``."""
+
+import logging
+import shutil
+import tempfile
+from pathlib import Path
+
+from zoo.errors import ZooError
+from zoo.hub.format import read_config
+from zoo.hub.huggingface import REPOSITORY, one_line, package
+from zoo.hub.loading import find_pretrained, read_pretrained
+
+LICENSES = {"CC BY-SA 4.0": "cc-by-sa-4.0"}
+"""What the notice of a model may say of its licence -> the hub's name of it; without that it is the project's own."""
+
+log = logging.getLogger(__name__)
+
+
+def push_to_hub(
+    name: str | Path, repository: str, *, private: bool = False, dry_run: bool = False, token: str | None = None
+) -> dict[str, int]:
+    """Upload a pretrained model to the Hugging Face hub, from where ``zoo.from_pretrained(repository)`` loads it.
+
+    Args:
+        name: ``arch.tag`` or a folder of :func:`zoo.save_pretrained`. It is loaded first: what cannot be loaded is
+            not uploaded.
+        repository: ``OWNER/NAME``; made if it is missing.
+        private: make it a private one.
+        dry_run: do all but talk to the hub.
+        token: the default is that of ``hf auth login``.
+
+    Returns:
+        The files and their sizes in bytes.
+
+    Raises:
+        ZooError: if the model cannot be loaded, ``repository`` is no valid name, or the hub refuses or cannot be
+            reached.
+    """
+    api = package()
+    if "@" in repository or not REPOSITORY.fullmatch(repository):
+        raise ZooError(f"{repository!r} is no name of a Hugging Face repository: give OWNER/NAME")
+    with tempfile.TemporaryDirectory() as scratch:
+        stage(name, Path(scratch))
+        try:
+            api.utils.validate_repo_id(repository)
+            operations = [
+                api.CommitOperationAdd(path_in_repo=path.name, path_or_fileobj=path)
+                for path in sorted(Path(scratch).iterdir())
+            ]
+            if not dry_run:
+                client = api.HfApi(token=token)
+                client.create_repo(repository, private=private, exist_ok=True)
+                commit = client.create_commit(repository, operations, commit_message=f"Upload {Path(name).name}")
+                log.info("%s", commit.commit_url)
+        except Exception as error:
+            raise ZooError(f"cannot upload {name} to {repository}: {one_line(error)}") from error
+        return {operation.path_in_repo: operation.upload_info.size for operation in operations}
+
+
+def stage(name: str | Path, folder: Path) -> None:
+    """Write to ``folder`` what a repository holds: the model's files, and its card with the hub's metadata."""
+    source = find_pretrained(name)
+    saved = read_pretrained(source)
+    saved.build()
+    shown = [path for path in source.iterdir() if path.suffix in (".png", ".gif", ".wav")]
+    for path in (source / "config.json", source / "model.safetensors", *shown):
+        shutil.copyfile(path, folder / path.name)
+    card = (source / "README.md").read_text(encoding="utf-8") if (source / "README.md").is_file() else f"# {name}\n"
+    tags = "\n".join(f"- {tag}" for tag in ("pytorch-lightning", "discrete-latent", saved.arch))
+    notice = str(read_config(source).get("notice"))
+    license = next((name for words, name in LICENSES.items() if words in notice), "mit")
+    header = f"---\nlicense: {license}\nlibrary_name: discrete-latent-zoo\ntags:\n{tags}\n---\n\n"
+    (folder / "README.md").write_text(header + card, encoding="utf-8")

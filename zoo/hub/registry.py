@@ -1,0 +1,74 @@
+"""The one registry of models: it asks the files. A model is a room in ``zoo/models`` and a file in ``configs/model``.
+
+Listing reads those files as text and imports nothing. ``# @weights none`` in the head of one says that the model is a
+problem to train on, of which no weights are shipped.
+"""
+
+import re
+from dataclasses import dataclass
+from fnmatch import fnmatch
+from functools import cache
+from pathlib import Path
+
+from zoo.config.moved import present
+from zoo.config.resources import resource
+from zoo.errors import ZooError, did_you_mean
+
+TARGET = re.compile(r"^model:\n(?:.*\n)*?  _target_: (\S+)", re.MULTILINE)
+WEIGHTLESS = re.compile(r"^# @weights none$", re.MULTILINE)
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A model: the path of its class, and whether weights of it are shipped."""
+
+    target: str
+    weights: bool
+
+
+@cache
+def models() -> dict[str, Entry]:
+    """Every model by its name on the command line and in ``arch.tag``."""
+    found = {}
+    for path in sorted((resource("configs") / "model").glob("*.yaml")):
+        text = path.read_text(encoding="utf-8")
+        if target := TARGET.search(text):
+            found[path.stem] = Entry(target[1], not WEIGHTLESS.search(text))
+    return found
+
+
+def find(arch: str) -> Entry:
+    """The model with the name ``arch``.
+
+    Raises:
+        ZooError: if there is none, with near names.
+    """
+    if arch not in models():
+        raise ZooError(f"unknown arch {arch!r}.{did_you_mean(arch, list(models()))} Known: {', '.join(models())}.")
+    return models()[arch]
+
+
+def architecture(target: object) -> str:
+    """The name of the model with the class path ``target``.
+
+    Raises:
+        ZooError: if there is none.
+    """
+    for arch, entry in models().items():
+        if entry.target == present(target):
+            return arch
+    raise ZooError(f"{target} is no architecture of the zoo; known: {', '.join(models())}")
+
+
+def list_models(pattern: str = "*", *, pretrained: bool = False) -> list[str]:
+    """Names of architectures, or of pretrained models as ``arch.tag``, that match a shell pattern."""
+    if pretrained:
+        names = [path.parent.name for path in resource("checkpoints").glob("*/config.json")]
+    else:
+        names = [name for name, entry in models().items() if entry.weights]
+    return sorted(name for name in names if fnmatch(name, pattern))
+
+
+def pretrained_folder(name: str) -> Path:
+    """Where the shipped model ``name`` is, or would be."""
+    return resource("checkpoints") / name

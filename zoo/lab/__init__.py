@@ -1,0 +1,1 @@
+"""Experiments that compare relaxations; ``scripts/<name>.py`` is the door to each."""

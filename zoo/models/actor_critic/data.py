@@ -1,0 +1,231 @@
+"""Reinforcement-learning environments as a data module: many copies of one, and what was lived in them lately."""
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import torch
+from lightning import LightningDataModule
+from torch import distributed
+
+from zoo.config import Configurable
+from zoo.data.seeding import EPISODE, TEST, TRAIN, VALIDATE, derive_seed
+from zoo.models.actor_critic.arena import Arena
+from zoo.models.actor_critic.environments import Spaces, spaces
+from zoo.models.actor_critic.experience import Experience
+from zoo.models.actor_critic.replay import Replay
+from zoo.models.actor_critic.trial import Trial
+
+EVAL_SEED = 0  # validation and test episodes start alike in every run
+
+
+class Once:
+    """An evaluation loader: one trial. (A plain list is several loaders to the Trainer.)"""
+
+    def __init__(self, trial: Trial) -> None:
+        self.trial = trial
+
+    def __len__(self) -> int:
+        return 1
+
+    def __iter__(self) -> Iterator[Trial]:
+        yield self.trial
+
+
+class Ticks:
+    """The training loader: the same experience again and again, an epoch long.
+
+    It holds no place of its own: it asks where training stands, so that a run resumed in mid-epoch ends the epoch
+    where it would have ended.
+    """
+
+    def __init__(self, experience: Experience, length: int, position: Callable[[], int]) -> None:
+        self.experience, self.length, self.position = experience, length, position
+
+    def __len__(self) -> int:
+        return self.length
+
+    def __iter__(self) -> Iterator[Experience]:
+        for _ in range(self.position(), self.length):
+            yield self.experience
+
+    # The Trainer warns on a mid-epoch resume of a loader without these two. This one has no state to save.
+    def state_dict(self) -> dict[str, int]:
+        return {}
+
+    def load_state_dict(self, state: dict[str, int]) -> None:
+        pass
+
+
+class Environments(Configurable, LightningDataModule):
+    """Any registered Gymnasium environment with discrete actions and vectors or small images as observations.
+
+    A training batch is an :class:`Experience`, the same each time: the step acts in it and samples from it. A batch of
+    validation or test is a :class:`Trial`. Each process of a distributed training has environments and a replay
+    of its own, and a share of the episodes of an evaluation.
+
+    The checkpoint holds the replay and, of each episode under way, its number and its actions: a resumed run acts them
+    again and goes on as if it had not been stopped. Where an environment is random beyond its seed, new episodes begin
+    in their place; in another number of processes than before, in all but the first.
+
+    Args:
+        env: the name, such as ``CartPole-v1`` or ``MinAtar/Breakout-v1``.
+        envs: copies in each process.
+        epoch_steps: environment steps from one validation to the next, of all processes together, rounded down to
+            whole steps of all copies.
+        replay: transitions kept in each process, rounded down to whole steps of all copies.
+        start: environment steps of each process before the first update.
+        steps: n of the n-step returns. There is no correction for the policy having changed since: the replay must
+            be short where n is large.
+        gamma: discount of one step.
+        reward_scale: factor of the rewards that are learned from.
+        save_replay: whether checkpoints hold the replay. Without it they are small, and a resumed run first collects
+            ``start`` steps anew.
+        eval_episodes: of a validation, with each of the two policies, sampled and mode.
+        test_episodes: of the test.
+        seed: of the training episodes.
+
+    Raises:
+        ValueError: if a number is out of range.
+    """
+
+    def __init__(
+        self,
+        *,
+        env: str = "CartPole-v1",
+        envs: int = 40,
+        epoch_steps: int = 5000,
+        replay: int = 10_000,
+        start: int = 1000,
+        steps: int = 5,
+        gamma: float = 0.99,
+        reward_scale: float = 1.0,
+        save_replay: bool = True,
+        eval_episodes: int = 20,
+        test_episodes: int = 100,
+        seed: int = 0,
+    ) -> None:
+        super().__init__()
+        if envs < 1 or epoch_steps < envs or not 1 <= start <= replay // envs * envs:
+            raise ValueError(
+                "need envs >= 1, epoch_steps >= envs and start >= 1, not more than fits into replay, got "
+                f"envs={envs}, epoch_steps={epoch_steps}, start={start}, replay={replay}"
+            )
+        if not 1 <= steps <= replay // envs or not 0 <= gamma <= 1 or not 0 < reward_scale < float("inf"):
+            raise ValueError(
+                "need steps in [1, replay / envs], gamma in [0, 1] and reward_scale > 0, got "
+                f"steps={steps}, gamma={gamma}, reward_scale={reward_scale}"
+            )
+        if eval_episodes < 1 or test_episodes < 1 or seed < 0:
+            raise ValueError(
+                "need eval_episodes >= 1, test_episodes >= 1 and seed >= 0, got "
+                f"{eval_episodes}, {test_episodes}, {seed}"
+            )
+        self.env, self.envs, self.epoch_steps, self.replay_size = env, envs, epoch_steps, replay
+        self.start, self.steps, self.gamma, self.reward_scale = start, steps, gamma, reward_scale
+        self.save_replay, self.eval_episodes, self.test_episodes, self.seed = (
+            save_replay,
+            eval_episodes,
+            test_episodes,
+            seed,
+        )
+        self.experience: Experience | None = None
+        self.trials: dict[int, Trial] = {}
+
+    @property
+    def spaces(self) -> Spaces:
+        return spaces(self.env)
+
+    @property
+    def rank(self) -> int:
+        return self.trainer.global_rank if self.trainer else 0
+
+    @property
+    def world_size(self) -> int:
+        return self.trainer.world_size if self.trainer else 1
+
+    def setup(self, stage: str | None = None) -> None:
+        """Make the training environments (on the CPU) and the replay (on the training device)."""
+        if stage not in (None, "fit") or self.experience:
+            return
+        device = self.trainer.strategy.root_device if self.trainer else torch.device("cpu")
+        arena = Arena(self.env, self.envs, self._training_seed)
+        replay = Replay(
+            self.replay_size // self.envs,
+            self.envs,
+            self.spaces.observation,
+            len(self.spaces.actions),
+            dtype=torch.from_numpy(arena.observation).dtype,
+            device=device,
+        )
+        self.experience = Experience(
+            arena,
+            replay,
+            steps=self.steps,
+            gamma=self.gamma,
+            start=self.start,
+            reward_scale=self.reward_scale,
+        )
+
+    def _training_seed(self, copy: int, episode: int) -> int:
+        return seed_of_reset(self.seed, TRAIN, EPISODE, self.rank, copy, episode)
+
+    def train_dataloader(self) -> Ticks:
+        assert self.experience, "setup comes first"
+        return Ticks(self.experience, max(1, self.epoch_steps // (self.envs * self.world_size)), self._position)
+
+    def _position(self) -> int:
+        """Index of the next batch, as the Trainer has it: right also after a resume in mid-epoch."""
+        return self.trainer.fit_loop.epoch_loop.batch_progress.current.ready if self.trainer else 0
+
+    def val_dataloader(self) -> Once:
+        return self._trials(VALIDATE, self.eval_episodes)
+
+    def test_dataloader(self) -> Once:
+        return self._trials(TEST, self.test_episodes)
+
+    def _trials(self, stage: int, episodes: int) -> Once:
+        if stage not in self.trials:
+            seeds = [seed_of_reset(EVAL_SEED, stage, EPISODE, i) for i in range(episodes)]
+            self.trials[stage] = Trial(self.env, seeds[self.rank :: self.world_size])
+        return Once(self.trials[stage])
+
+    # Lightning asks every process, and keeps what the first one says in every checkpoint.
+    def state_dict(self) -> dict[str, Any]:
+        if not self.experience:
+            return {}
+        state = {
+            "env_steps": self.experience.env_steps,
+            "recent": list(self.experience.recent),
+            "arena": self.experience.arena.state(),
+        }
+        if self.save_replay:
+            state["replay"] = self.experience.replay.state()
+        if self.world_size > 1:
+            states: list[Any] = [None] * self.world_size
+            distributed.gather_object(state, None if self.rank else states)
+            state["others"] = states[1:]
+        return state
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        if not self.experience or not state:  # a test needs none
+            return
+        experience = self.experience
+        others = state.get("others", [])
+        own = self.rank == 0 or len(others) == self.world_size - 1
+        if self.rank and own:
+            state = others[self.rank - 1]
+        experience.env_steps = state["env_steps"]
+        experience.recent.clear()
+        experience.recent.extend(state["recent"])
+        if "replay" in state:
+            experience.replay.restore(state["replay"])
+        if not own or "replay" not in state:
+            experience.arena.skip(state["arena"]["episode"].tolist())
+            experience.replay.cut()
+        elif not experience.arena.restore(state["arena"]):
+            experience.replay.cut()
+
+
+def seed_of_reset(*key: int) -> int:
+    """A seed that every environment takes, 31 bits, from ``key``."""
+    return derive_seed(*key) % 2**31

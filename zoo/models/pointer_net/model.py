@@ -1,0 +1,432 @@
+"""A pointer network: an encoder over a set and a decoder that points at one element after another.
+
+Each pointer is a hard one-hot draw through the relaxation layer, with a mask of what may still be chosen; the element
+drawn is what the decoder sees next. The cost of the whole selection is a program with as many draws as steps (Vinyals
+et al. 2015, arXiv 1506.03134; many starts after Kwon et al. 2020, arXiv 2010.16011).
+"""
+
+import logging
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from zoo.data.seeding import PREDICT, generator
+from zoo.errors import ZooError
+from zoo.models.pointer_net.metrics import OptimalityGap
+from zoo.models.pointer_net.nets import Memory, PointerDecoder, State
+from zoo.models.pointer_net.tasks import Task
+from zoo.models.pointer_net.tasks.base import Objective
+from zoo.relaxations import Draw, Relaxation, ScoredProgram
+from zoo.relaxations.base import fill_masked
+from zoo.relaxations.functional import sample_index, softmax_
+from zoo.training import AdamW, ZooModule
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+log = logging.getLogger(__name__)
+
+Choose = Callable[[Tensor, Tensor], Tensor]
+"""``(logits, mask)``, each ``(batch, starts, elements)``, to the elements chosen: indices ``(batch, starts)``, or
+one-hot or relaxed choices of the shape of the logits."""
+
+
+class PointerNet(ZooModule):
+    """Pointer network with hard attention, trained by any relaxation.
+
+    Args:
+        task: what is to be solved: its cost, its rules, its metrics.
+        encoder: elements ``(batch, n, features)`` and their distances to embeddings ``(batch, n, width)``.
+        decoder: embeddings to logits over elements, step by step or of whole solutions.
+        relaxation: how gradients pass through the pointers; any of :mod:`zoo.relaxations`.
+        optimizer: with its learning-rate schedule.
+        objective: ``expectation`` of the cost, by the relaxation; ``self_label``: cross-entropy on the best of the
+            sampled solutions (Corsini et al. 2024, arXiv 2401.11849); ``supervised``: cross-entropy on the task's exact
+            solutions. The last two do not use the relaxation. Null for the task's own.
+        starts: solutions of each instance in training: of a cycle from different first elements, else independent
+            draws. At most one for each element of a cycle. Null for the task's own number.
+        polish: rounds of the task's local search that a label goes through.
+        max_grad_norm: gradients are scaled down to this norm; null for no limit.
+        eval_starts: of a cycle in evaluation, at most one for each element.
+        eval_symmetries: symmetric copies of each test instance, at most as many as the task knows; the best solution
+            of any counts as ``augmented_gap`` or ``augmented_cost``. 1 for none.
+        eval_samples: sampled solutions of each test instance, the best of which counts as ``sampled_*``. 0 for none.
+        eval_beam: width of a beam search on each test instance, which counts as ``beam_*``. 0 for none.
+
+    Raises:
+        ValueError: if a number is out of range.
+        ZooError: if a pathwise relaxation is to train on a cost without gradient.
+    """
+
+    def __init__(
+        self,
+        *,
+        task: Task,
+        encoder: nn.Module,
+        decoder: PointerDecoder,
+        relaxation: Relaxation,
+        optimizer: AdamW,
+        objective: Objective | None = None,
+        starts: int | None = None,
+        polish: int = 0,
+        max_grad_norm: float | None = 1.0,
+        eval_starts: int = 100,
+        eval_symmetries: int = 1,
+        eval_samples: int = 0,
+        eval_beam: int = 0,
+    ) -> None:
+        super().__init__()
+        starts = task.train_starts if starts is None else starts
+        if min(starts, eval_starts, eval_symmetries) < 1 or min(polish, eval_samples, eval_beam) < 0:
+            raise ValueError(
+                "need starts, eval_starts and eval_symmetries >= 1, and polish, eval_samples and eval_beam >= 0, got "
+                f"{starts}, {eval_starts}, {eval_symmetries}, {polish}, {eval_samples}, {eval_beam}"
+            )
+        if max_grad_norm is not None and not max_grad_norm > 0:
+            raise ValueError(f"max_grad_norm must be positive or null, got {max_grad_norm}")
+        if (objective or task.objective) == "expectation" and relaxation.pathwise and not task.differentiable:
+            raise ZooError(
+                f"the cost of {type(task).__name__} has no gradient for a pathwise relaxation such as "
+                f"{type(relaxation).__name__}: use relaxation=rloo or reinforce, or objective=self_label"
+            )
+        self.task, self.encoder, self.decoder = task, encoder, decoder
+        self.relaxation, self.optimizer, self.objective = relaxation, optimizer, objective or task.objective
+        self.starts, self.polish, self.eval_starts = starts, polish, eval_starts
+        self.eval_symmetries, self.eval_samples, self.eval_beam = eval_symmetries, eval_samples, eval_beam
+        self.max_grad_norm = max_grad_norm
+        self.progress = ("loss", "cost")
+        self.monitor = "val/cost"
+        self.scores: Any = task.metrics()
+        self.gaps = nn.ModuleDict()  # of further ways to decode, by name
+        self.instance_gaps: list[Tensor] = []  # of the last evaluation, for its histogram
+        decoder.nothing.requires_grad_(not task.cyclic)  # there the first element is given, and this has no part in it
+
+    # Building solutions -------------------------------------------------------------------------------------------
+
+    def encode(self, x: Tensor) -> Memory:
+        """Everything of instances ``(batch, n, features)`` that does not change from step to step."""
+        distances = self.task.relation(x)
+        return self.decoder.prepare(self.encoder(x, distances), distances)
+
+    def construct(self, x: Tensor, memory: Memory, choose: Choose, starts: int) -> list[Tensor]:
+        """Build ``starts`` solutions of every instance, choice by choice.
+
+        Returns:
+            the choices of each step, as ``choose`` gives them; a given first element as an index.
+
+        Raises:
+            ZooError: if the mask leaves nothing to choose.
+        """
+        batch, n = x.shape[:2]
+        taken = torch.zeros(batch, starts, n, dtype=torch.bool, device=x.device)
+        given = self.task.starts(n, starts, x.device)
+        choices, first, last, index = [], None, None, None
+        state: State = {}
+        stuck = torch.zeros(batch, starts, dtype=torch.bool, device=x.device)
+        for step in range(self.task.steps(n)):
+            if step == 0 and given is not None:
+                last = given.expand(batch, starts)
+            else:
+                mask = self.task.mask(x, taken, index)
+                stuck |= ~mask.any(-1)
+                context = self.task.context(x, taken)
+                logits, state = self.decoder.step(memory, mask, first, last, context, state)
+                last = choose(logits, mask)
+            first = last if first is None else first
+            index = last.detach().argmax(-1) if last.is_floating_point() else last  # of a relaxed choice its mode
+            taken = taken.scatter(-1, index.unsqueeze(-1), True)
+            choices.append(last)
+        refuse_dead_ends(stuck.any(1))  # once, as each look at the device's data waits for it
+        return choices
+
+    def solve(self, x: Tensor, memory: Memory, choose: Choose, starts: int) -> tuple[Tensor, Tensor]:
+        """Orders ``(batch, starts, steps)`` built by a ``choose`` that gives indices, and their costs."""
+        order = torch.stack(self.construct(x, memory, choose, starts), -1)
+        return order, self.task.cost(x, order)
+
+    def score(self, x: Tensor, memory: Memory, order: Tensor) -> Tensor:
+        """Logits of every choice in whole solutions ``order``, in one masked attention call.
+
+        Returns:
+            ``(batch, starts, drawn steps, n)``, ``-inf`` where the task's mask forbids.
+        """
+        n, steps = x.shape[1], order.shape[2]
+        given = int(self.task.starts(n, 1, x.device) is not None)
+        step = torch.arange(steps, device=x.device)
+        when = torch.full((*order.shape[:2], n), steps, device=x.device)  # an element is chosen first
+        when = when.scatter_reduce(-1, order, step.expand_as(order), "amin")
+        taken = when.unsqueeze(2) < step.view(-1, 1)  # before each step
+        masks = self.task.mask(x, taken[:, :, 1:], order[:, :, :-1])
+        if not given:
+            masks = torch.cat([self.task.mask(x, taken[:, :, 0], None).unsqueeze(2), masks], 2)
+        context = self.task.context(x, taken[:, :, given:])
+        return fill_masked(self.decoder.score(memory, order, masks, given, context), masks)
+
+    def log_prob(self, x: Tensor, memory: Memory, order: Tensor) -> Tensor:
+        """Log-probability of all choices in solutions ``order``, a given first element apart, ``(batch, starts)``."""
+        logits = self.score(x, memory, order)
+        drawn = order[:, :, order.shape[2] - logits.shape[2] :]
+        nats = F.cross_entropy(logits.flatten(0, 2), drawn.flatten(), reduction="none")
+        return -nats.view(drawn.shape).sum(-1)
+
+    # The objectives -----------------------------------------------------------------------------------------------
+
+    def expectation(self, x: Tensor) -> dict[str, Tensor]:
+        """The expected cost, whose gradient the relaxation estimates."""
+        memory = self.encode(x)
+        starts = self.train_starts(x)
+
+        def program(draw: Draw) -> Tensor:
+            choices = self.construct(x, memory, draw, starts)
+            n = x.shape[1]
+            one_hot = [c if c.is_floating_point() else F.one_hot(c, n).to(choices[-1].dtype) for c in choices]
+            cost = self.task.cost_of_choices(x, torch.stack(one_hot, 2))
+            return cost if starts > 1 else cost.squeeze(1)
+
+        def sampled() -> tuple[Tensor, Tensor]:
+            with torch.no_grad():
+                order, cost = self.solve(x, memory, sample, starts)
+            log_prob = self.log_prob(x, memory, order)
+            return (cost, log_prob) if starts > 1 else (cost.squeeze(1), log_prob.squeeze(1))
+
+        cost = self.relaxation.expectation(ScoredProgram(program, sampled))
+        return {"loss": cost.mean(), "cost": cost.detach().mean()}
+
+    def self_label(self, x: Tensor) -> dict[str, Tensor]:
+        """Cross-entropy on the best of the sampled solutions: sampled without gradient, then scored as a whole."""
+        memory = self.encode(x)
+        with torch.no_grad():
+            order, cost = self.solve(x, memory, sample, self.train_starts(x))
+            label, _ = best_of(order, cost)
+            if self.polish:
+                label = self.task.improve(x, label, self.polish)
+            best = self.task.cost(x, label.unsqueeze(1)).mean()
+        return {"loss": self.cross_entropy(x, memory, label), "cost": cost.mean(), "best_cost": best}
+
+    def supervised(self, x: Tensor) -> dict[str, Tensor]:
+        """Cross-entropy on an exact solution."""
+        label = self.task.optimal_order(x)
+        cost = self.task.cost(x, label.unsqueeze(1)).mean()
+        return {"loss": self.cross_entropy(x, self.encode(x), label), "cost": cost}
+
+    def cross_entropy(self, x: Tensor, memory: Memory, label: Tensor) -> Tensor:
+        """``-log p(label)`` per choice, in nats, of solutions ``(batch, steps)``; of a cycle from every start."""
+        steps = label.shape[1]
+        order = label.unsqueeze(1)
+        given = self.task.starts(x.shape[1], self.train_starts(x), x.device)
+        if given is not None:
+            begin = (label.unsqueeze(1) == given.view(1, -1, 1)).int().argmax(-1, keepdim=True)
+            rotated = (begin + torch.arange(steps, device=x.device)) % steps
+            order = label.unsqueeze(1).expand(-1, len(given), -1).gather(2, rotated)
+        return -self.log_prob(x, memory, order).mean() / (steps - (given is not None))
+
+    def train_starts(self, x: Tensor) -> int:
+        return min(self.starts, x.shape[1]) if self.task.cyclic else self.starts
+
+    # Lightning's steps --------------------------------------------------------------------------------------------
+
+    def on_fit_start(self) -> None:
+        if self.objective != "expectation":
+            log.info("model.objective=%s trains without the relaxation; objective=expectation uses it", self.objective)
+
+    def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
+        # Lightning's own clipping refuses a fused optimiser in mixed precision, though here nothing is scaled any more.
+        if self.max_grad_norm is not None:
+            nn.utils.clip_grad_norm_(self.parameters(), self.max_grad_norm)
+
+    def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> dict[str, Tensor]:
+        return getattr(self, self.objective)(batch[0])
+
+    def validation_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> dict[str, Tensor]:
+        x, optimum = batch
+        costs = self._greedy_scores(x, optimum)
+        return {"cost": costs.mean(), "best_cost": costs.amin(1).mean()}
+
+    def test_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> dict[str, Tensor]:
+        x, optimum = batch
+        costs = self._greedy_scores(x, optimum)
+        self.instance_gaps.append(100 * (costs.mean(1) - optimum) / optimum.abs())
+        decoded = {"cost": costs.mean(1), "one_start_cost": costs[:, 0], "best_cost": costs.amin(1)}
+        if self.eval_symmetries > 1:
+            decoded["augmented_cost"] = self.augmented(x, self.eval_symmetries)[1]
+        if self.eval_samples:
+            decoded["sampled_cost"] = self.best_sample(x, self.eval_samples)[1]
+        if self.eval_beam:
+            decoded["beam_cost"] = self.beam(x, self.eval_beam)[1]
+        decoded |= {f"{name}_cost": cost for name, cost in self.task.heuristics(x).items()}
+        for name, cost in decoded.items():
+            self._gap(name).update(cost, optimum)
+        return {name: cost.mean() for name, cost in decoded.items()}
+
+    def _greedy_scores(self, x: Tensor, optimum: Tensor) -> Tensor:
+        """Costs ``(batch, starts)`` of greedy solutions, each counted in the task's metrics."""
+        order, costs = self.greedy(x)
+        for start in range(order.shape[1]):
+            self.task.update(self.scores, x, order[:, start], optimum)
+        return costs
+
+    def _gap(self, name: str) -> Any:
+        name = name.removesuffix("cost") + "gap"
+        if name not in self.gaps:
+            self.gaps[name] = OptimalityGap().to(self.device)
+        return self.gaps[name]
+
+    def on_validation_epoch_end(self) -> None:
+        self._log_scores("val")
+
+    def on_test_start(self) -> None:
+        self.instance_gaps = []
+
+    def on_test_epoch_end(self) -> None:
+        self._log_scores("test")
+
+    def _log_scores(self, stage: str) -> None:
+        metric: Any
+        for name, metric in (*self.gaps.items(), *self.scores.items()):
+            if metric.count and metric.compute().isfinite():  # what is measured against an optimum needs one
+                self.log(f"{stage}/{name}", metric.compute(), sync_dist=True)
+            metric.reset()
+
+    # Ways to decode -----------------------------------------------------------------------------------------------
+
+    @torch.no_grad()
+    def greedy(self, x: Tensor, starts: int | None = None) -> tuple[Tensor, Tensor]:
+        """Orders ``(batch, starts, steps)`` of the most probable choices, and their costs ``(batch, starts)``.
+
+        Args:
+            x: instances.
+            starts: of a cycle; by default ``eval_starts``, at most one for each element. Other tasks have one.
+        """
+        starts = min(starts or self.eval_starts, x.shape[1]) if self.task.cyclic else 1
+        return self.solve(x, self.encode(x), most_probable, starts)
+
+    @torch.no_grad()
+    def augmented(self, x: Tensor, symmetries: int = 8) -> tuple[Tensor, Tensor]:
+        """The best of the greedy solutions of symmetric copies of each instance, from all starts.
+
+        Returns:
+            orders ``(batch, steps)`` and costs ``(batch,)``.
+        """
+        orders, costs = zip(*(best_of(*self.greedy(copy)) for copy in self.task.symmetries(x)[:symmetries]))
+        order, _ = best_of(torch.stack(orders, 1), torch.stack(costs, 1))
+        return order, self.task.cost(x, order.unsqueeze(1)).squeeze(1)
+
+    @torch.no_grad()
+    def best_sample(self, x: Tensor, samples: int, *, at_once: int = 100) -> tuple[Tensor, Tensor]:
+        """The best of ``samples`` sampled solutions, of a cycle from evenly spread starts.
+
+        Args:
+            x: instances.
+            samples: of each.
+            at_once: solutions of an instance that are under way at a time, which bounds the memory.
+
+        Returns:
+            orders ``(batch, steps)`` and costs ``(batch,)``.
+        """
+        memory = self.encode(x)
+        parts = [
+            best_of(*self.solve(x, memory, sample, min(at_once, samples - begin)))
+            for begin in range(0, samples, at_once)
+        ]
+        return best_of(*(torch.stack(part, 1) for part in zip(*parts)))
+
+    @torch.no_grad()
+    def beam(self, x: Tensor, width: int) -> tuple[Tensor, Tensor]:
+        """Beam search for the most probable solution, a cycle from its first element; of the last beam the cheapest.
+
+        Returns:
+            orders ``(batch, steps)`` and costs ``(batch,)``.
+        """
+        memory = self.encode(x)
+        batch, n = x.shape[:2]
+        rows = torch.arange(batch, device=x.device).unsqueeze(1)
+        taken = torch.zeros(batch, width, n, dtype=torch.bool, device=x.device)
+        log_p = torch.full((batch, width), -torch.inf, device=x.device)
+        log_p[:, 0] = 0.0  # one beam to begin with
+        order = torch.zeros(batch, width, 0, dtype=torch.int64, device=x.device)
+        state: State = {}
+        for step in range(self.task.steps(n)):
+            given = self.task.starts(n, 1, x.device) if step == 0 else None
+            if given is not None:
+                chosen = given.expand(batch, width)
+            else:
+                first, last = (order[..., 0], order[..., -1]) if step else (None, None)
+                mask = self.task.mask(x, taken, last)
+                logits, state = self.decoder.step(memory, mask, first, last, self.task.context(x, taken), state)
+                longer = log_p.unsqueeze(-1) + fill_masked(logits, mask).log_softmax(-1)
+                longer = longer.nan_to_num(nan=-torch.inf)  # of a beam that is not in use
+                log_p, flat = longer.flatten(1).topk(width)
+                parent, chosen = flat // n, flat % n
+                order, taken = order[rows, parent], taken[rows, parent]
+                state = {name: part[rows, parent] for name, part in state.items()}
+            order = torch.cat([order, chosen.unsqueeze(-1)], -1)
+            taken = taken.scatter(-1, chosen.unsqueeze(-1), True)
+        refuse_dead_ends(log_p[:, 0] == -torch.inf)
+        return best_of(order, self.task.cost(x, order).masked_fill(log_p == -torch.inf, torch.inf))
+
+    @property
+    def example_input_array(self) -> Tensor:
+        """Two random instances: what :func:`zoo.export` traces ``forward`` with. The file is for as many elements."""
+        size = max(self.task.smallest, 10)
+        return self.task.generate(2, size, generator(self.device, 0, PREDICT))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """The best of the greedy solutions, int64 ``(batch, steps)``.
+
+        Raises:
+            ZooError: if the instances are not finite, too small, or of another task.
+        """
+        if not torch.compiler.is_exporting():
+            self.task.check(x)
+        return best_of(*self.greedy(x))[0]
+
+    def pictures(self, batch: tuple[Tensor, Tensor]) -> "dict[str, Figure]":
+        """The task's own drawings of solutions, the pointers as a heat map, and the gaps of the last test."""
+        from zoo.models.pointer_net.plots import histogram
+        from zoo.training.plots import heat_map
+
+        x = batch[0][:4]
+        order, _ = self.greedy(x)
+        best = best_of(*self.greedy(x))[0]
+        pictures = self.task.draw(x, best)
+        with torch.no_grad():
+            p = self.score(x[:1], self.encode(x[:1]), order[:1, :1]).softmax(-1)[0, 0]
+        # Elements in the order in which they are pointed at: a pointer that is sure of itself is a diagonal.
+        pictures["pointers"] = heat_map(
+            p[:, order[0, 0]].cpu(), "Probability of each pointer", "element, in the order chosen", "step"
+        )
+        gaps = torch.cat(self.instance_gaps) if self.instance_gaps else torch.zeros(0)
+        if (gaps := gaps[gaps.isfinite()]).numel():
+            pictures["gaps"] = histogram(
+                gaps.cpu(), f"Greedy, mean over starts: {gaps.mean():.2f}% above optimal", "optimality gap in %"
+            )
+        return pictures
+
+
+def best_of(order: Tensor, cost: Tensor) -> tuple[Tensor, Tensor]:
+    """Of orders ``(batch, candidates, steps)`` with costs ``(batch, candidates)`` the cheapest of each instance."""
+    cost, best = cost.min(1)
+    index = best.view(-1, 1, 1).expand(-1, 1, order.shape[2])  # no len(): it would fix the batch of an export
+    return order.gather(1, index).squeeze(1), cost
+
+
+def refuse_dead_ends(stuck: Tensor) -> None:
+    """Raise ``ZooError`` where an instance, of boolean ``(batch,)``, was left with nothing to choose."""
+    if not torch.compiler.is_exporting() and stuck.any():  # an exported program cannot look at its data
+        raise ZooError(
+            f"the mask of the task leaves nothing to choose in {int(stuck.sum())} of {len(stuck)} instances: "
+            "they have no solution by its rules"
+        )
+
+
+def sample(logits: Tensor, mask: Tensor) -> Tensor:
+    """Indices ``(batch, starts)`` drawn from the allowed elements."""
+    return sample_index(softmax_(fill_masked(logits, mask))).squeeze(-1)
+
+
+def most_probable(logits: Tensor, mask: Tensor) -> Tensor:
+    """The allowed elements with the largest logits, ``(batch, starts)``."""
+    return fill_masked(logits, mask).argmax(-1)

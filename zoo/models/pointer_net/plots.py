@@ -1,0 +1,34 @@
+"""Figures of solutions."""
+
+from collections.abc import Sequence
+
+import torch
+from matplotlib.figure import Figure
+from torch import Tensor
+
+
+def histogram(values: Tensor, title: str, label: str) -> Figure:
+    """How often values ``(n,)`` occur."""
+    figure = Figure(figsize=(6, 3.5), layout="constrained")
+    axes = figure.subplots()
+    axes.hist(values.numpy(), bins=60)
+    axes.set(title=title, xlabel=label, ylabel="instances")
+    return figure
+
+
+def tours(
+    points: Sequence[Tensor], orders: Sequence[Tensor], titles: Sequence[str], *, columns: int = 4, closed: bool = True
+) -> Figure:
+    """Paths through points of the plane, each ``(n, 2)``, in the order of indices ``(steps,)``."""
+    rows = -(-len(points) // columns)
+    figure = Figure(figsize=(3 * columns, 3.2 * rows), layout="constrained")
+    for axes, place, order, title in zip(figure.subplots(rows, columns, squeeze=False).flat, points, orders, titles):
+        path = place[torch.cat([order, order[:1]]) if closed else order]
+        axes.plot(*path.T.numpy(), linewidth=1)
+        axes.plot(*place.T.numpy(), "o", markersize=4)
+        axes.plot(*path[0].numpy(), "s", markersize=6)  # where it starts
+        axes.set_title(title, fontsize="small")
+        axes.set_aspect("equal")
+        axes.set_xticks([])
+        axes.set_yticks([])
+    return figure

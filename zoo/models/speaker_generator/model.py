@@ -1,0 +1,390 @@
+"""A generator of speech that decides whose voice to speak with.
+
+p(s | c) p(z | c, s) p(mel, pitch, length | c, s, z): c is the word, s one of K speakers, a categorical variable drawn
+through the relaxation, z a small Gaussian residual. It is a variational autoencoder with a discrete and a continuous
+latent; where the speaker of a recording is known, s is observed (Kingma et al. 2014, arXiv 1406.5298, model M2).
+
+With several speakers the ELBO does not lead to them: without help codes are shared and split, encoder and decoder soon
+fit each other, whoever a code stands for, and the ELBO is no worse for it. So q(s | x) can be led at first by a simpler
+model of the same recordings, a mixture of Gaussians, which is also how VaDE begins (Jiang et al. 2017, arXiv
+1611.05148).
+"""
+
+import logging
+from typing import TYPE_CHECKING, Literal, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from zoo.data import Speech, audio
+from zoo.data.seeding import PREDICT, generator
+from zoo.models.speaker_generator.guide import fit_guide, guess
+from zoo.models.speaker_generator.judging import find_judge, judged_scores
+from zoo.models.speaker_generator.likelihood import gaussian_kl, gaussian_nll, lacking_entropy, observe
+from zoo.models.speaker_generator.metrics import SpeakerStatistics, total_variation
+from zoo.models.speaker_generator.nets import Voice
+from zoo.models.speaker_generator.pictures import draw, play
+from zoo.relaxations import Draw, Relaxation
+from zoo.relaxations.base import sum_per_example
+from zoo.relaxations.splitting import randn_like
+from zoo.training import AdamW, ZooModule
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+log = logging.getLogger(__name__)
+
+SHORTEST = 10  # frames of a generated word
+
+
+class Words(NamedTuple):
+    """Generated words: time-normalised log-mel spectrograms ``(batch, frames, mels)`` and their lengths in frames,
+    int64 ``(batch,)``."""
+
+    mel: Tensor
+    frames: Tensor
+
+
+class SpeakerGenerator(ZooModule):
+    """Discrete speaker-conditioned generator of spoken words.
+
+    Args:
+        speaker_encoder: features over time ``(batch, frames, mels + 2)`` to logits of the speaker,
+            ``(batch, speakers)``.
+        residual_encoder: the same to mean and log-variance of the residual, ``(batch, 2 residual)``.
+        decoder: words, speakers and residuals to a :class:`zoo.models.speaker_generator.nets.Voice`.
+        relaxation: how gradients pass through the choice of the speaker; any of :mod:`zoo.relaxations`.
+        optimizer: with its learning-rate schedule.
+        speakers: K.
+        contents: how many words there are.
+        residual: size of z.
+        prior: of the speaker: one for all words (``marginal``), or one for each (``content``).
+        prior_decay: of the running mean of q(s | x) that the prior is.
+        noise: standard deviation of the likelihood of a spectrogram.
+        first_noise, anneal: it starts there and falls to ``noise`` over this share of training. All other parts of the
+            likelihood are weighted alike.
+        pitch_noise, length_noise: standard deviations of the likelihoods of pitch and logarithm of length.
+        residual_from: share of training after which z is used; until then all that differs is left to the speaker.
+        balance, balance_until: weight, in nats, of what the mean of q(s | x) over a batch lacks in entropy. It falls
+            linearly to zero at this share of training; from there on the prior is learned.
+        guide: weight, in nats, of the cross-entropy of q(s | x) with what a mixture of Gaussians says, see
+            :meth:`guess`; it falls as ``balance`` does. 0 for no mixture.
+        label_weight: of the cross-entropy of known speakers, in nats.
+        spread: share of the standard deviation of p(z | c, s) when words are generated; below 1 they are more typical
+            and less varied.
+        judged: words that the test generates for the judge of the data; 0 for none. What it says is a score, and never
+            trains or selects anything.
+
+    Raises:
+        ValueError: if a number is out of range.
+    """
+
+    def __init__(
+        self,
+        *,
+        speaker_encoder: nn.Module,
+        residual_encoder: nn.Module,
+        decoder: nn.Module,
+        relaxation: Relaxation,
+        optimizer: AdamW,
+        speakers: int,
+        contents: int = 10,
+        residual: int = 16,
+        prior: Literal["marginal", "content"] = "marginal",
+        prior_decay: float = 0.98,
+        noise: float = 0.5,
+        first_noise: float = 8.0,
+        anneal: float = 0.5,
+        pitch_noise: float = 0.2,
+        length_noise: float = 0.1,
+        residual_from: float = 0.4,
+        balance: float = 20.0,
+        balance_until: float = 0.5,
+        guide: float = 0.0,
+        label_weight: float = 100.0,
+        spread: float = 0.7,
+        judged: int = 400,
+    ) -> None:
+        super().__init__()
+        if speakers < 2 or contents < 1 or residual < 1:
+            raise ValueError(
+                f"need speakers >= 2, contents >= 1 and residual >= 1, got {speakers}, {contents}, {residual}"
+            )
+        if not (0 < noise <= first_noise and pitch_noise > 0 and length_noise > 0):
+            raise ValueError(
+                "need 0 < noise <= first_noise, pitch_noise > 0 and length_noise > 0, got "
+                f"{noise}, {first_noise}, {pitch_noise}, {length_noise}"
+            )
+        if not all(0 <= share <= 1 for share in (anneal, residual_from, balance_until, prior_decay)):
+            raise ValueError(
+                "anneal, residual_from, balance_until and prior_decay must be in [0, 1], got "
+                f"{anneal}, {residual_from}, {balance_until}, {prior_decay}"
+            )
+        if min(balance, guide, label_weight, spread, judged) < 0:
+            raise ValueError(
+                "balance, guide, label_weight, spread and judged must not be negative, got "
+                f"{balance}, {guide}, {label_weight}, {spread}, {judged}"
+            )
+        self.speaker_encoder, self.residual_encoder, self.decoder = speaker_encoder, residual_encoder, decoder
+        self.relaxation, self.optimizer = relaxation, optimizer
+        self.speakers, self.contents, self.residual, self.prior_decay = speakers, contents, residual, prior_decay
+        self.noise, self.first_noise, self.anneal = noise, first_noise, anneal
+        self.pitch_noise, self.length_noise = pitch_noise, length_noise
+        self.residual_from, self.balance, self.balance_until = residual_from, balance, balance_until
+        self.guide, self.label_weight, self.spread, self.judged = guide, label_weight, spread, judged
+        self.monitor = "val/neg_elbo"
+        self.residual_table = nn.Parameter(torch.zeros(contents, speakers, 2 * residual))
+        self.prior: Tensor
+        self.register_buffer("prior", torch.full((contents if prior == "content" else 1, speakers), 1 / speakers))
+        self.content_mean: Tensor
+        self.register_buffer("content_mean", torch.zeros(contents, audio.FRAMES, audio.MELS))
+        self.content_count: Tensor
+        self.register_buffer("content_count", torch.zeros(contents))
+        self.matching: Tensor  # the speaker that each code was matched with in the last validation or test
+        self.register_buffer("matching", torch.full((speakers,), -1))
+        self.guide_weight: Tensor
+        self.guide_bias: Tensor
+        if guide:
+            self.register_buffer("guide_weight", torch.zeros(2 * audio.MELS, speakers))
+            self.register_buffer("guide_bias", torch.zeros(contents, speakers))
+        self.statistics = SpeakerStatistics(speakers, speakers)
+
+    # The objective ------------------------------------------------------------------------------------------------
+
+    def terms(self, x: Speech, *, weight: float = 1.0, use_residual: bool = True) -> dict[str, Tensor]:
+        """The negative ELBO and its parts, in nats, each ``(batch,)``, and the logits of q(s | x).
+
+        ``given_speaker`` is the expectation over q(s | x) of what a recording costs once the speaker is chosen: its
+        distortion, and the divergence of q(z | x) from p(z | c, s).
+
+        Args:
+            x: recordings; where the speaker is known, q(s | x) is that speaker.
+            weight: of the likelihood.
+            use_residual: else z is zero and costs nothing.
+        """
+        logits = self.speaker_logits(x)
+        known = observe(logits, x.label)
+        mean, log_variance = self.residual_encoder(self.features(x)).float().chunk(2, -1)
+        residual = use_residual * (mean + randn_like(mean) * (0.5 * log_variance).exp())
+
+        def given_speaker(draw: Draw) -> Tensor:
+            speaker = draw(known)
+            distortion = self.distortion(x, self.decoder(x.content, speaker, residual))
+            residual_kl = gaussian_kl(mean, log_variance, *self.residual_prior(x.content, speaker))
+            return weight * distortion + use_residual * residual_kl
+
+        cost = self.relaxation.expectation(given_speaker)
+        log_q = known.log_softmax(-1)
+        speaker_kl = (log_q.exp() * (log_q - self.log_prior(x.content))).sum(-1)
+        return {"neg_elbo": cost + speaker_kl, "given_speaker": cost, "speaker_kl": speaker_kl, "logits": logits}
+
+    def distortion(self, x: Speech, voice: Voice) -> Tensor:
+        """``-log p(mel, pitch, voiced, length | c, s, z)`` in nats, ``(batch,)``.
+
+        Gaussian but for Bernoulli voicing. The spectrogram is given the pitch, and the pitch counts where it is voiced.
+        """
+        mel = gaussian_nll(x.mel, voice.mel(x.pitch, x.voiced), self.noise)
+        pitch = gaussian_nll(x.pitch, voice.pitch, self.pitch_noise) * x.voiced
+        voiced = F.binary_cross_entropy_with_logits(voice.voiced, x.voiced, reduction="none")
+        length = gaussian_nll(x.log_frames, voice.log_frames, self.length_noise)
+        return sum_per_example(mel) + sum_per_example(pitch) + sum_per_example(voiced) + length
+
+    def speaker_logits(self, x: Speech) -> Tensor:
+        """Logits of q(s | x), ``(batch, speakers)``, from what differs from the mean of the word."""
+        centred = x._replace(mel=x.mel - self.content_mean[x.content])
+        logits = self.speaker_encoder(self.features(centred)).float()
+        if logits.shape[1:] != (self.speakers,):
+            raise ValueError(f"the speaker encoder gives {logits.shape[1]} logits for {self.speakers} speakers")
+        return logits
+
+    @staticmethod
+    def features(x: Speech) -> Tensor:
+        """Spectrogram, pitch where voiced, and voicing: ``(batch, frames, mels + 2)``."""
+        return torch.cat([x.mel, (x.pitch * x.voiced).unsqueeze(-1), x.voiced.unsqueeze(-1)], -1)
+
+    def residual_prior(self, content: Tensor, speaker: Tensor) -> tuple[Tensor, Tensor]:
+        """Mean and log-variance of p(z | c, s), each ``(batch, residual)``: how this speaker says this word.
+
+        Without it, samples of z fit no speaker: q(z | x) tells how a word is timed, which differs between speakers.
+        """
+        mean, log_variance = torch.einsum("bk,bkr->br", speaker.float(), self.residual_table[content]).chunk(2, -1)
+        return mean, log_variance
+
+    def log_prior(self, content: Tensor) -> Tensor:
+        """``log p(s | c)`` of words ``(batch,)``: ``(batch, speakers)``."""
+        row = content if len(self.prior) > 1 else torch.zeros_like(content)
+        return self.prior.clamp(min=1e-6).log()[row]
+
+    # The guide ----------------------------------------------------------------------------------------------------
+
+    def fit_guide(self, x: Speech, seed: int) -> None:
+        """Fit the mixture of :meth:`guess` to all recordings to train on; ``seed`` is of the search's starts."""
+        weight, bias = fit_guide(x, speakers=self.speakers, contents=self.contents, seed=seed)
+        self.guide_weight.copy_(weight)
+        self.guide_bias.copy_(bias)
+
+    def guess(self, x: Speech) -> Tensor:
+        """Logits of the speaker, ``(batch, speakers)``, by the mixture: see :func:`guide.guess`."""
+        return guess(x, self.guide_weight, self.guide_bias)
+
+    # Lightning's steps --------------------------------------------------------------------------------------------
+
+    def on_fit_start(self) -> None:
+        if self.guide and not self.guide_weight.any():  # a resumed run has it
+            data = self.trainer.datamodule
+            self.fit_guide(data.splits["train"], data.seed)
+
+    def training_step(self, batch: Speech, batch_idx: int) -> dict[str, Tensor]:
+        done = self.global_step / self.total_steps
+        self._follow_content(batch)
+        noise = self.noise * (self.first_noise / self.noise) ** max(0.0, 1 - done / max(self.anneal, 1e-9))
+        terms = self.terms(batch, weight=(self.noise / noise) ** 2, use_residual=done >= self.residual_from)
+        logits = terms.pop("logits")
+        values = {name: value.mean() for name, value in terms.items()}
+        posterior = observe(logits, batch.label).softmax(-1)
+        lacking = lacking_entropy(posterior)
+        early = max(0.0, 1 - done / max(self.balance_until, 1e-9))
+        known = batch.label >= 0
+        told = F.cross_entropy(logits, batch.label.clamp(min=0), reduction="none") * known
+        if done >= self.balance_until:
+            self._follow_posterior(posterior.detach() * ~batch.extra[:, None], batch.content)
+        loss = values["neg_elbo"] + self.balance * early * lacking + self.label_weight * told.mean()
+        if self.guide and early:
+            loss = loss + self.guide * early * F.cross_entropy(logits, self.guess(batch).softmax(-1))
+        return {"loss": loss, **values, "lacking_entropy": lacking}
+
+    @torch.no_grad()
+    def _follow_content(self, x: Speech) -> None:
+        """Take the batch into the mean spectrogram of each word, over all that has been seen."""
+        ones = torch.ones_like(x.log_frames)
+        self.content_count.index_add_(0, x.content, ones)
+        count = self.content_count.clamp(min=1)[:, None, None]
+        seen = torch.zeros_like(self.content_mean).index_add_(0, x.content, x.mel)
+        new = torch.zeros_like(self.content_count).index_add_(0, x.content, ones)[:, None, None]
+        self.content_mean += (seen - new * self.content_mean) / count
+
+    @torch.no_grad()
+    def _follow_posterior(self, posterior: Tensor, content: Tensor) -> None:
+        """Move the prior towards the mean of q(s | x): for a given q the ELBO is greatest where they are the same."""
+        row = content if len(self.prior) > 1 else torch.zeros_like(content)
+        total = torch.zeros_like(self.prior).index_add_(0, row, posterior)
+        total = self.trainer.strategy.reduce(total, reduce_op="sum")
+        count = total.sum(-1, keepdim=True)
+        mean = torch.where(count > 0, total / count.clamp(min=1e-9), self.prior)
+        self.prior.lerp_(mean, 1 - self.prior_decay)
+
+    def validation_step(self, batch: Speech, batch_idx: int) -> dict[str, Tensor]:
+        return self._evaluate(batch)
+
+    def test_step(self, batch: Speech, batch_idx: int) -> dict[str, Tensor]:
+        return self._evaluate(batch)
+
+    def _evaluate(self, x: Speech) -> dict[str, Tensor]:
+        terms = self.terms(x)
+        self.statistics.update(terms.pop("logits").argmax(-1), x.speaker)
+        terms["mcd"] = audio.mel_cepstral_distortion(x.mel, self(x).mel)
+        speaker = self.relaxation.mode(self.speaker_logits(x))
+        mean, log_variance = self.residual_encoder(self.features(x)).chunk(2, -1)
+        terms["residual_kl"] = gaussian_kl(mean, log_variance, *self.residual_prior(x.content, speaker))
+        return {name: value.mean() for name, value in terms.items()}
+
+    def on_validation_epoch_end(self) -> None:
+        self._log_statistics("val")
+
+    def on_test_epoch_end(self) -> None:
+        self._log_statistics("test")
+        if self.judged and (judge := find_judge(self.trainer.datamodule, self.device)):
+            scores = judged_scores(self, judge, self.trainer.datamodule, self.judged)
+            self.log_dict({f"test/{name}": value for name, value in scores.items()}, sync_dist=True)
+
+    def _log_statistics(self, stage: str) -> None:
+        values = self.statistics.compute()
+        self.matching.copy_(self.statistics.matching())
+        self.code_usage = self.statistics.usage()
+        self.statistics.reset()
+        truth = self.trainer.datamodule.proportions().to(self.device)
+        values["prior_tv"] = total_variation(self.speaker_shares(), truth)
+        values["rarest_code"] = self.code_usage.min()
+        self.log_dict({f"{stage}/{name}": value for name, value in values.items()}, sync_dist=True)
+
+    def speaker_shares(self) -> Tensor:
+        """The learned prior as shares of the speakers that the codes are matched with, ``(speakers,)``."""
+        return torch.zeros_like(self.prior[0]).index_add_(0, self.matching, self.prior.mean(0))
+
+    # What it is for -----------------------------------------------------------------------------------------------
+
+    @property
+    def example_input_array(self) -> Speech:
+        """Two recordings of noise: what :func:`zoo.export` traces ``forward`` with."""
+        g = generator(self.device, 0, PREDICT)
+        mel = torch.randn(2, *self.content_mean.shape[1:], generator=g, device=self.device)
+        voiced, pitch = torch.rand(2, 2, mel.shape[1], generator=g, device=self.device)
+        word = torch.zeros(2, dtype=torch.int64, device=self.device)
+        return Speech(mel, 2 * pitch - 1, voiced, voiced.mean(1) + 3.5, word, word - 1, word, word.bool())
+
+    def forward(self, x: Speech) -> Words:
+        """Recordings after a pass through their most probable speaker and the mean of their residual."""
+        speaker = self.relaxation.mode(self.speaker_logits(x))
+        residual = self.residual_encoder(self.features(x)).chunk(2, -1)[0]
+        return self.render(self.decoder(x.content, speaker, residual))
+
+    @torch.no_grad()
+    def generate(self, content: Tensor, speaker: Tensor | None = None) -> Words:
+        """Speak words.
+
+        Args:
+            content: the words, int64 ``(batch,)``.
+            speaker: codes, int64 ``(batch,)``, or weights of all codes ``(batch, speakers)``; the default is to draw
+                from the learned prior.
+
+        Raises:
+            ValueError: if a word or a code is out of range or a shape is wrong.
+        """
+        content = content.to(self.device)
+        if (
+            content.dim() != 1
+            or content.dtype != torch.int64
+            or not 0 <= content.min() <= content.max() < self.contents
+        ):
+            raise ValueError(f"content must be int64 (batch,) in [0, {self.contents}), got {content}")
+        if speaker is None:
+            speaker = self.sample_speaker(content)
+        if speaker.dtype == torch.int64:
+            if speaker.shape != content.shape or not 0 <= speaker.min() <= speaker.max() < self.speakers:
+                raise ValueError(f"codes must be int64 (batch,) in [0, {self.speakers}), got {speaker}")
+            speaker = F.one_hot(speaker, self.speakers)
+        if speaker.shape != (len(content), self.speakers):
+            raise ValueError(f"weights must be ({len(content)}, {self.speakers}), got {tuple(speaker.shape)}")
+        speaker = speaker.to(self.prior)
+        mean, log_variance = self.residual_prior(content, speaker)
+        residual = mean + self.spread * (0.5 * log_variance).exp() * torch.randn_like(mean)
+        return self.render(self.decoder(content, speaker, residual))
+
+    @torch.no_grad()
+    def sample_speaker(self, content: Tensor) -> Tensor:
+        """Codes drawn from the learned prior for words ``(batch,)``, int64 ``(batch,)``."""
+        return self.relaxation.sample(self.log_prior(content.to(self.device))).argmax(-1)
+
+    @staticmethod
+    def render(voice: Voice) -> Words:
+        """The most probable spectrogram and length of a voice."""
+        frames = voice.log_frames.exp().round().long().clamp(min=SHORTEST)
+        return Words(voice.mel(voice.pitch, (voice.voiced > 0).to(voice.pitch)), frames)
+
+    @torch.no_grad()
+    def encode(self, x: Speech) -> Tensor:
+        """The most probable code of recordings, int64 ``(batch,)``."""
+        return self.speaker_logits(x).argmax(-1)
+
+    @torch.no_grad()
+    def speak(self, content: Tensor, speaker: Tensor | None = None) -> list[Tensor]:
+        """Sounds at 8 kHz of words, each ``(samples,)``; arguments as of :meth:`generate`."""
+        words = self.generate(content, speaker)
+        return audio.vocode(words.mel, words.frames.tolist())
+
+    def pictures(self, batch: Speech) -> "dict[str, Figure]":
+        return draw(self, batch)
+
+    def sounds(self, batch: Speech) -> dict[str, Tensor]:
+        return play(self)

@@ -1,0 +1,67 @@
+"""Pictures and sounds of what a speaker generator does."""
+
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from zoo.data.speech import Speech, load
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+    from zoo.models.speaker_generator.model import SpeakerGenerator
+
+PAUSE = 1200  # samples between words
+
+
+def draw(model: "SpeakerGenerator", batch: Speech) -> "dict[str, Figure]":
+    """Reconstructions under real speech; every code's voice under that of its speaker, and the mean vector's."""
+    from zoo.models.speaker_generator.plots import spectrograms
+    from zoo.training.plots import heat_map
+
+    digits = torch.arange(model.contents, device=model.device)
+    chosen = torch.stack([(batch.content == digit).nonzero()[0, 0] for digit in digits])
+    some = Speech(*(values[chosen] for values in batch))
+    names = [str(digit) for digit in digits.tolist()]
+    rows = {"real": some.mel, "reconstructed": model(some).mel}
+    pictures = {"reconstructions": spectrograms(rows, "Recordings and their reconstructions", names=names)}
+    rows = {}
+    for code, name in voices(model):
+        speaker = model.trainer.datamodule.speakers.index(name)
+        own = [((batch.content == d) & (batch.speaker == speaker)).nonzero()[:1, 0] for d in digits]
+        rows[f"{name}, real"] = batch.mel[torch.cat(own)]
+        rows[f"code {code}"] = model.generate(digits, torch.full_like(digits, code)).mel
+    rows["mean vector"] = model.generate(digits, model.log_prior(digits).exp()).mel
+    pictures["voices"] = spectrograms(rows, "Real speech, and generated with each code", names=names)
+    pictures["prior"] = heat_map(
+        torch.stack([model.code_usage.cpu(), model.prior.mean(0).cpu()]),
+        "Share of recordings (0) and learned prior (1)",
+        "code",
+        "",
+    )
+    return pictures
+
+
+def play(model: "SpeakerGenerator") -> dict[str, Tensor]:
+    """The digits in order: by each speaker, real and generated with its code, and by the mean vector."""
+    digits = torch.arange(model.contents, device=model.device)
+    sounds = {}
+    for code, name in voices(model):
+        own = {r.digit: r.path for r in reversed(model.trainer.datamodule.recordings["test"]) if r.speaker == name}
+        sounds[f"{name}_real"] = in_a_row([load(own[digit]) for digit in sorted(own)])
+        sounds[f"{name}_generated"] = in_a_row(model.speak(digits, torch.full_like(digits, code)))
+    sounds["mean_vector"] = in_a_row(model.speak(digits, model.log_prior(digits).exp()))
+    return sounds
+
+
+def voices(model: "SpeakerGenerator") -> list[tuple[int, str]]:
+    """Codes and the names of the speakers that they are matched with."""
+    names = model.trainer.datamodule.speakers
+    return [(code, names[speaker]) for code, speaker in enumerate(model.matching.tolist()) if speaker >= 0]
+
+
+def in_a_row(sounds: list[Tensor]) -> Tensor:
+    """``sounds`` one after the other with pauses between, ``(samples,)``."""
+    pause = torch.zeros(PAUSE)
+    return torch.cat([part for sound in sounds for part in (sound.cpu(), pause)])

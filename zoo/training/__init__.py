@@ -1,0 +1,6 @@
+"""What surrounds the Trainer: the base of all models, their optimiser, run folders, checkpoints, loggers, callbacks."""
+
+from zoo.training.module import ZooModule
+from zoo.training.optim import AdamW
+
+__all__ = ["AdamW", "ZooModule"]

@@ -1,0 +1,89 @@
+"""Pictures and sounds of what a model does, to the run folder and to W&B."""
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from lightning import Callback, LightningModule, Trainer
+from lightning.pytorch.loggers import WandbLogger
+from matplotlib.figure import Figure
+
+from zoo.data.audio import write_wav
+from zoo.data.seeding import PREDICT, seed_default_generators
+from zoo.training.module import ZooModule
+from zoo.training.plots import film_strip, save_film
+
+
+class Pictures(Callback):
+    """Draws ``module.pictures(batch)``, shows ``module.films(batch)`` and plays ``module.sounds(batch)`` after
+    validation and test.
+
+    Args:
+        folder: for ``<name>.png``, and of a film ``<name>.gif`` beside a strip of its frames; W&B keeps every version.
+        sounds: for ``<name>.wav``.
+        every_n_epochs: of validation.
+    """
+
+    def __init__(self, folder: str | Path, sounds: str | Path, *, every_n_epochs: int = 10) -> None:
+        self.folder, self.sounds = Path(folder), Path(sounds)
+        self.every_n_epochs = every_n_epochs
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if not trainer.sanity_checking and (trainer.current_epoch + 1) % self.every_n_epochs == 0:
+            self._draw(trainer, pl_module, trainer.val_dataloaders)
+
+    def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._draw(trainer, pl_module, trainer.test_dataloaders)
+
+    def _draw(self, trainer: Trainer, pl_module: LightningModule, loader: Iterable[Any]) -> None:
+        if not trainer.is_global_zero or not isinstance(pl_module, ZooModule):
+            return
+        seed_default_generators(0, PREDICT)  # the same samples each time, so that progress can be seen
+        batch = next(iter(loader))
+        for name, figure in pl_module.pictures(batch).items():
+            save_picture(figure, self.folder / f"{name}.png", trainer)
+        for name, frames in pl_module.films(batch).items():
+            save_picture(film_strip(frames), self.folder / f"{name}.png", trainer)
+            save_film(frames, self.folder / f"{name}.gif")
+            for logger in trainer.loggers:
+                if isinstance(logger, WandbLogger):
+                    path = str(self.folder / f"{name}.gif")
+                    logger.log_video(f"films/{name}", [path], step=trainer.global_step, format=["gif"])
+        for name, sound in pl_module.sounds(batch).items():
+            wav = self.sounds / f"{name}.wav"
+            self.sounds.mkdir(parents=True, exist_ok=True)
+            write_wav(wav, sound)
+            for logger in trainer.loggers:
+                if isinstance(logger, WandbLogger):
+                    import wandb  # a single sound: its lists of sounds need the package soundfile
+
+                    logger.log_metrics({f"sounds/{name}": wandb.Audio(str(wav))}, step=trainer.global_step)
+
+
+def save_curves(metrics: Path, path: Path, trainer: Trainer) -> None:
+    """Draw the losses, what else the module names, tau and the learning rate of a run from its ``metrics.csv``."""
+    from zoo.training.loggers import read_metrics
+    from zoo.training.plots import curves
+
+    series = read_metrics(metrics)
+    stages = ("train", "val")
+    losses = sorted({name.split("/")[-1] for name in series})
+    panels = {
+        loss: {stage: series[f"{stage}/{loss}"] for stage in stages}
+        for loss in losses
+        if all(f"{stage}/{loss}" in series for stage in stages)
+    }
+    more = getattr(trainer.lightning_module, "curves", ())
+    panels |= {name: {"train": series[f"train/{name}"]} for name in more if f"train/{name}" in series}
+    panels |= {name: {name: series[name]} for name in sorted(series) if name == "lr" or name.startswith("tau")}
+    if panels:  # a short run may not have logged anything
+        save_picture(curves(panels, "step"), path, trainer)
+
+
+def save_picture(figure: Figure, path: Path, trainer: Trainer) -> None:
+    """Write ``figure`` to ``path`` and to W&B, where that is a logger of ``trainer``."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, dpi=120)
+    for logger in trainer.loggers:
+        if isinstance(logger, WandbLogger):
+            logger.log_image(f"pictures/{path.stem}", [str(path)], step=trainer.global_step)

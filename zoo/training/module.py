@@ -1,0 +1,79 @@
+"""What all models of the zoo have in common."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
+
+from lightning import LightningModule
+from torch import Tensor
+from torchmetrics import Metric
+
+from zoo.config import Configurable, to_config
+from zoo.errors import ZooError
+from zoo.hub import from_pretrained
+from zoo.relaxations import Relaxation
+from zoo.training.optim import AdamW
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    import numpy as np
+    from matplotlib.figure import Figure
+
+
+class ZooModule(Configurable, LightningModule):
+    """A LightningModule that writes its configuration into its checkpoints, and can be made from them.
+
+    A step returns a dict of values; a callback averages and logs them. A subclass has the attributes
+    ``optimizer`` and ``monitor``, the validation score, lower is better, by which the best weights are kept.
+    """
+
+    optimizer: AdamW
+    monitor: str
+    progress: tuple[str, ...] = ("loss",)
+    """Which of the values that a training step returns the progress bar shows."""
+    curves: tuple[str, ...] = ()
+    """Values of training that the picture of the curves shows beside those that validation has too."""
+    steps_per_batch: int = 1
+    """Steps of the optimiser in one training batch; more than 1 where the module makes them itself."""
+
+    @property
+    def total_steps(self) -> float:
+        """Steps of the optimiser in the whole training."""
+        steps = self.trainer.estimated_stepping_batches * self.steps_per_batch
+        return steps if self.trainer.max_steps < 0 else min(steps, self.trainer.max_steps)
+
+    def configure_optimizers(self) -> dict[str, Any]:
+        return self.optimizer.configure(self.parameters(), self.total_steps)
+
+    def compile_networks(self) -> None:
+        """Compile the networks, in place: what their weights, draws and names are does not change."""
+        for child in self.children():
+            if not isinstance(child, (Relaxation, Metric)):
+                child.compile()
+
+    def pictures(self, batch: Any) -> "dict[str, Figure]":
+        """Figures that show what the model does, by name."""
+        return {}
+
+    def films(self, batch: Any) -> "dict[str, Sequence[np.ndarray]]":
+        """Moving pictures by name: frames, uint8 ``(height, width, 3)``."""
+        return {}
+
+    def sounds(self, batch: Any) -> dict[str, Tensor]:
+        """Sounds at 8 kHz by name, each ``(samples,)``."""
+        return {}
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        checkpoint["config"] = to_config(self)
+
+    @classmethod
+    def load_from_checkpoint(cls, checkpoint_path: str | Path, map_location: Any = "cpu", **changes: Any) -> Self:
+        """The model of a training checkpoint, in ``eval()``: :func:`zoo.from_pretrained` for a file.
+
+        Raises:
+            ZooError: if the file is no checkpoint of such a model, or damaged.
+        """
+        model = from_pretrained(Path(checkpoint_path), map_location=map_location, **changes)
+        if not isinstance(model, cls):
+            raise ZooError(f"{checkpoint_path} holds a {type(model).__name__}, not a {cls.__name__}")
+        return model

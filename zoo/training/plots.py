@@ -1,0 +1,89 @@
+"""Figures: small, labelled, drawn without a display and without pyplot's global state."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from matplotlib.figure import Figure
+from torch import Tensor
+from torchvision.utils import make_grid
+
+
+def image_grid(images: Tensor, title: str, *, columns: int = 8) -> Figure:
+    """Grey images ``(n, 1, height, width)`` in [0, 1] in rows of ``columns``."""
+    grid = make_grid(images.detach().float().cpu(), nrow=columns, padding=2, pad_value=0.5)[0]
+    height, width = grid.shape
+    figure = Figure(figsize=(6, 6 * height / width + 0.4), layout="constrained")
+    axes = figure.add_subplot()
+    axes.imshow(grid.numpy(), cmap="gray", vmin=0, vmax=1, interpolation="nearest")
+    axes.set_title(title, fontsize=10)
+    axes.set_axis_off()
+    return figure
+
+
+def image_pairs(left: Tensor, right: Tensor, title: str) -> Figure:
+    """Every image of ``left`` beside its partner of ``right``."""
+    return image_grid(torch.stack([left, right], 1).flatten(0, 1), title)
+
+
+def heat_map(values: Tensor, title: str, x_label: str, y_label: str) -> Figure:
+    """A matrix ``(rows, columns)`` of probabilities as colours from 0 to its maximum."""
+    rows, columns = values.shape
+    figure = Figure(figsize=(3 + 0.25 * columns, 1.5 + 0.16 * rows), layout="constrained")
+    axes = figure.add_subplot()
+    picture = axes.imshow(values.numpy(), cmap="viridis", vmin=0, aspect="auto", interpolation="nearest")
+    figure.colorbar(picture, ax=axes)
+    axes.set_title(title, fontsize=10)
+    axes.set_xlabel(x_label)
+    axes.set_ylabel(y_label)
+    return figure
+
+
+def curves(panels: Mapping[str, Mapping[str, Sequence[tuple[float, float]]]], x_label: str) -> Figure:
+    """One panel for each name, each with its labelled curves of (x, y) points."""
+    figure = Figure(figsize=(7, 2.6 * max(1, len(panels))), layout="constrained")
+    if not panels:  # a run too short to have logged anything
+        return figure
+    for axes, (name, lines) in zip(figure.subplots(len(panels), squeeze=False)[:, 0], panels.items()):
+        for label, points in lines.items():
+            axes.plot(*zip(*points), label=label, linewidth=1.2)
+        settled = [y for points in lines.values() for x, y in points if x >= 0.05 * points[-1][0]]
+        spread = max(settled) - min(settled)
+        if spread:  # the first steps would flatten all that follows
+            axes.set_ylim(min(settled) - 0.05 * spread, max(settled) + 0.05 * spread)
+        axes.set_ylabel(name)
+        axes.grid(alpha=0.3)
+        if len(lines) > 1:
+            axes.legend(fontsize=8)
+    axes.set_xlabel(x_label)
+    return figure
+
+
+FRAME_WIDTH = 240  # pixels of a film
+
+
+def film_strip(frames: Sequence[np.ndarray], *, shown: int = 8) -> Figure:
+    """Some of the ``frames``, uint8 ``(height, width, 3)``, from the first to the last, in a row."""
+    index = np.unique(np.linspace(0, len(frames) - 1, shown).round().astype(int))
+    height, width = frames[0].shape[:2]
+    figure = Figure(figsize=(1.5 * len(index), 1.5 * height / width + 0.2), layout="constrained")
+    for axes, i in zip(np.atleast_1d(figure.subplots(1, len(index))), index):
+        axes.imshow(frames[i], interpolation="nearest")
+        axes.set_title(f"frame {i}", fontsize=7)
+        axes.set_axis_off()
+    return figure
+
+
+def save_film(frames: Sequence[np.ndarray], path: Path, *, frames_per_second: int = 15) -> None:
+    """Write ``frames``, uint8 ``(height, width, 3)``, as a GIF that repeats, at most ``FRAME_WIDTH`` wide."""
+    from PIL import Image
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    height, width = frames[0].shape[:2]
+    scale = FRAME_WIDTH / width if width > FRAME_WIDTH else max(1, FRAME_WIDTH // width)
+    size = (round(width * scale), round(height * scale))
+    how = Image.Resampling.BOX if scale < 1 else Image.Resampling.NEAREST
+    images = [Image.fromarray(frame).resize(size, how).quantize(32, dither=Image.Dither.NONE) for frame in frames]
+    duration = round(1000 / frames_per_second)  # milliseconds
+    images[0].save(path, save_all=True, append_images=images[1:], duration=duration, loop=0)
