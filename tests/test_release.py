@@ -35,7 +35,11 @@ def run(*command: str, cwd: Path = ROOT, **environment: str) -> str:
 
 
 def test_every_script_with_a_command_line_is_a_command():
-    scripts = {f"zoo-{path.stem}" for path in (ROOT / "scripts").glob("*.py") if "zoo.cli" in path.read_text()[:300]}
+    scripts = {
+        f"zoo-{path.stem}"
+        for path in (ROOT / "scripts").glob("*.py")
+        if f"zoo.cli.{path.stem} import main" in path.read_text()
+    }
     assert scripts <= set(PROJECT["project"]["scripts"])
     for target in PROJECT["project"]["scripts"].values():
         module, _, function = target.partition(":")

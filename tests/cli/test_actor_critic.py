@@ -12,17 +12,17 @@ from PIL import Image
 import tests.toys  # noqa: F401  (registers them)
 from tests.conftest import ROOT, run_script, start_and_kill
 from zoo import hub
-from zoo.cli import train as cli
 from zoo.cli.eval import evaluate
 from zoo.cli.play import main as play_main
 from zoo.cli.publish import publish
 from zoo.cli.sample import main as sample_main
-from zoo.config.composition import compose, plain
+from zoo.config.composition import check, compose, plain
 from zoo.errors import ZooError
 from zoo.relaxations import RELAXATIONS
 from zoo.training.checkpointing import newest_checkpoint
 from zoo.training.loggers import read_metrics
 from zoo.training.runs import RunFolder
+from zoo.training.train import train
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # the subprocess of the killed run shows them all
 
@@ -52,8 +52,8 @@ SMALL = (
 def train_here(folder: Path, *options: str) -> RunFolder:
     overrides = [*SMALL, *options, f"run={folder}"]
     config = compose(overrides)
-    cli.check(config)
-    cli.train(plain(config), folder, command=" ".join(["python scripts/train.py", *overrides]))
+    check(config)
+    train(plain(config), folder, command=" ".join(["python scripts/train.py", *overrides]))
     return RunFolder(folder)
 
 
@@ -133,7 +133,7 @@ def test_minatar_trains(tmp_path):
 
 @pytest.mark.parametrize("relaxation", sorted(RELAXATIONS))
 def test_every_relaxation_has_a_configuration_that_passes(relaxation):
-    cli.check(compose([*SMALL, f"relaxation={relaxation}"]))
+    check(compose([*SMALL, f"relaxation={relaxation}"]))
 
 
 @pytest.mark.parametrize(
@@ -148,7 +148,7 @@ def test_every_relaxation_has_a_configuration_that_passes(relaxation):
 )
 def test_mistakes_are_found_before_anything_starts(options, message):
     with pytest.raises(ZooError, match=message):
-        cli.check(compose([*SMALL, *options]))
+        check(compose([*SMALL, *options]))
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,6 @@ import torch
 
 import zoo
 from zoo import hub
-from zoo.cli import train as cli
 from zoo.cli.eval import evaluate
 from zoo.cli.publish import publish
 from zoo.cli.solve import main as solve_main
@@ -19,6 +18,7 @@ from zoo.models.pointer_net import TSP, PointerDecoder, PointerNet, Sorting, Tra
 from zoo.relaxations import StraightThrough
 from zoo.training import AdamW
 from zoo.training.runs import RunFolder
+from zoo.training.train import train
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 
@@ -48,7 +48,7 @@ def config(*overrides: str) -> dict:
 
 @pytest.mark.parametrize("data", ["tsp", "sort", "convex_hull", "knapsack"])
 def test_every_task_trains(data, tmp_path):
-    cli.train(config(f"data={data}", "data.size=6", "epochs=1"), tmp_path, command="")
+    train(config(f"data={data}", "data.size=6", "epochs=1"), tmp_path, command="")
     run = RunFolder(tmp_path)
     assert run.read_results()["metrics"]["test/validity"] == 1
     assert (run.pictures / "pointers.png").stat().st_size > 5000
@@ -59,12 +59,12 @@ def test_every_task_trains(data, tmp_path):
 def test_a_run_that_was_stopped_ends_as_one_that_was_not(tmp_path):
     whole, parts = tmp_path / "whole", tmp_path / "parts"
     options = config("checkpoint_every_n_steps=4", "model.polish=4")
-    cli.train(options, whole, command="")
+    train(options, whole, command="")
     shutil.copytree(whole, parts)
     newest = max((parts / "checkpoints").glob("step-*.ckpt"))
     newest.unlink()  # what is left is from the middle of the second epoch
     (parts / "results.json").unlink()
-    cli.train(options, parts, command="")
+    train(options, parts, command="")
     assert newest.is_file()
     first, second = (
         torch.load(max((folder / "checkpoints").glob("step-*.ckpt")), weights_only=True)["state_dict"]
@@ -74,7 +74,7 @@ def test_a_run_that_was_stopped_ends_as_one_that_was_not(tmp_path):
 
 
 def test_published_and_scored(tmp_path, monkeypatch):
-    cli.train(config(), tmp_path / "run", command="")
+    train(config(), tmp_path / "run", command="")
     monkeypatch.setattr(hub.registry, "resource", lambda name: tmp_path / name)
     options = ["model.eval_symmetries=2", "model.eval_samples=3", "model.eval_beam=2"]
     folder = publish(RunFolder(tmp_path / "run"), "pointer_net.test", options)

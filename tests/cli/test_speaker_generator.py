@@ -11,17 +11,17 @@ import wandb
 from tests.conftest import ROOT
 from tests.speech import write_digits
 from zoo import hub
-from zoo.cli import train as cli
 from zoo.cli.eval import evaluate
 from zoo.cli.publish import publish
 from zoo.cli.speak import main as speak_main
-from zoo.config.composition import compose, plain
+from zoo.config.composition import check, compose, plain
 from zoo.data import audio
 from zoo.errors import ZooError
 from zoo.models.speaker_generator import SpeakerGenerator
 from zoo.training.checkpointing import newest_checkpoint
 from zoo.training.loggers import read_metrics
 from zoo.training.runs import RunFolder
+from zoo.training.train import train
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # the subprocess of the killed run shows them all
 
@@ -60,8 +60,8 @@ JUDGE = (
 def train_here(folder: Path, *options: str) -> RunFolder:
     overrides = [*options, f"run={folder}"]
     config = compose(overrides)
-    cli.check(config)
-    cli.train(plain(config), folder, command=" ".join(["python scripts/train.py", *overrides]))
+    check(config)
+    train(plain(config), folder, command=" ".join(["python scripts/train.py", *overrides]))
     return RunFolder(folder)
 
 

@@ -11,7 +11,6 @@ import torch
 
 from tests.conftest import ROOT, SMALL, run_script, start_and_kill
 from zoo import hub
-from zoo.cli import train as cli
 from zoo.cli.eval import main as eval_main
 from zoo.cli.publish import publish
 from zoo.cli.sample import main as sample_main
@@ -20,6 +19,7 @@ from zoo.errors import ZooError
 from zoo.relaxations import RELAXATIONS
 from zoo.training.loggers import read_metrics
 from zoo.training.runs import RunFolder
+from zoo.training.train import train as train_in_process
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # the subprocess of the first test shows them all
 
@@ -37,7 +37,7 @@ def train_here(folder: Path, data: str, *options: str) -> RunFolder:
     overrides = [*FAST, f"run={folder}", f"data.root={data}", *options]
     config = compose(overrides)
     check(config)
-    cli.train(plain(config), folder, command=" ".join(["python scripts/train.py", *overrides]))
+    train_in_process(plain(config), folder, command=" ".join(["python scripts/train.py", *overrides]))
     return RunFolder(folder)
 
 

@@ -16,6 +16,7 @@ from tests.conftest import ROOT
 from tests.models.cat_vae.test_model import make
 from zoo.errors import ZooError
 from zoo.hub import huggingface
+from zoo.hub.pushing import stage
 
 REVISION = "0123456789abcdef0123456789abcdef01234567"
 
@@ -37,7 +38,7 @@ def repository(tmp_path, folder, monkeypatch) -> Path:
     snapshot.mkdir(parents=True)
     (cache / "models--owner--name/refs").mkdir()
     (cache / "models--owner--name/refs/main").write_text(REVISION)
-    huggingface.stage(folder, snapshot)
+    stage(folder, snapshot)
     return snapshot
 
 
@@ -49,13 +50,13 @@ def test_what_would_be_sent(folder):
 
 def test_the_card_has_what_the_hub_reads(folder, tmp_path):
     (tmp_path / "staged").mkdir()
-    huggingface.stage(folder, tmp_path / "staged")
+    stage(folder, tmp_path / "staged")
     card = (tmp_path / "staged/README.md").read_text()
     assert card.startswith("---\nlicense: mit\n") and "# cat_vae.test" in card
 
 
 def test_what_a_card_shows_and_the_licence_of_the_data_go_with_it(tmp_path):
-    huggingface.stage("speaker_generator.mix", tmp_path)
+    stage("speaker_generator.mix", tmp_path)
     card = (tmp_path / "README.md").read_text()
     assert card.startswith("---\nlicense: cc-by-sa-4.0\n")
     linked = re.findall(r"\]\(([^)]+\.(?:png|wav))\)", card)

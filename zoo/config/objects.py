@@ -187,10 +187,13 @@ def locate(path: Any, where: str, *, only_zoo: bool = False) -> Any:
         raise refused
     try:
         package = importlib.import_module(module)
+        if only_zoo and name not in getattr(package, "__all__", ()):
+            raise refused
         cls = getattr(package, name)
     except (ImportError, AttributeError, ValueError) as error:
+        if error is refused:
+            raise
         raise ZooError(f"{where}._target_={path!r} cannot be imported: {error}") from error
-    public = name in getattr(package, "__all__", ()) and isinstance(cls, type) and issubclass(cls, Configurable)
-    if only_zoo and not public:
+    if only_zoo and not (isinstance(cls, type) and issubclass(cls, Configurable)):
         raise refused
     return cls

@@ -3,7 +3,6 @@
 import pytest
 import torch
 
-from zoo.cli import train as cli
 from zoo.config import from_config, to_config
 from zoo.config.composition import check, compose, plain
 from zoo.models.polynomial import PolynomialProgram, Steps
@@ -11,6 +10,7 @@ from zoo.relaxations import Exact, ReinMax, Relaxation
 from zoo.training import AdamW
 from zoo.training.loggers import read_metrics
 from zoo.training.runs import RunFolder
+from zoo.training.train import train
 
 
 def make(relaxation: Relaxation | None = None, **arguments) -> PolynomialProgram:
@@ -65,7 +65,7 @@ def test_a_run_lowers_the_cost(tmp_path):
     overrides = ["experiment=reinmax_polynomial", "epochs=2", "model.optimizer.lr=0.05", "logger=csv"]
     config = compose([*overrides, "trainer.enable_progress_bar=false", f"run={tmp_path / 'run'}"])
     check(config)
-    cli.train(plain(config), tmp_path / "run", command="")
+    train(plain(config), tmp_path / "run", command="")
     run = RunFolder(tmp_path / "run")
     series = read_metrics(run.metrics)
     assert run.read_results()["steps"] == 400 and len(series["val/cost"]) == 2
