@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from zoo.relaxations.noise import Noise
 
 WORTH = 4096  # numbers from which fewer passes save more than their calls cost
-_REFINED = 1024  # of 2^31: numbers this small get further bits
+_REFINED = 32  # of 2^31: numbers this small get further bits
 
 
 def plain() -> bool:
@@ -31,7 +31,7 @@ def plain() -> bool:
 
 def pays(x: Tensor) -> bool:
     """Whether many small steps in place beat PyTorch's kernels: on a GPU each is a launch and a pass over memory."""
-    return x.is_cpu and x.numel() >= WORTH and not plain()
+    return x.numel() >= WORTH and x.is_cpu and not plain()
 
 
 def with_signature(forward: Callable) -> Callable:
@@ -56,10 +56,12 @@ def gumbel(noise: "Noise", shape: torch.Size, device: torch.device, batch_dim: i
 
     def make(shape: torch.Size, **generator: Any) -> Tensor:
         bits = torch.empty(shape, dtype=torch.int32, device=device).random_(**generator)
+        if not bits.numel() or bits.min() >= _REFINED:
+            return bits.view(torch.float32).copy_(bits).add_(0.5)  # in units of 2^-31
         small = (bits.view(-1) < _REFINED).nonzero().squeeze(1)
         fraction = torch.rand(len(small), dtype=torch.float64, device=device, **generator).clamp_min_(2.0**-30)
         finer = fraction.add_(bits.view(-1)[small])
-        u = bits.view(torch.float32).copy_(bits).add_(0.5)  # in units of 2^-31
+        u = bits.view(torch.float32).copy_(bits).add_(0.5)
         u.view(-1)[small] = finer.float()
         return u
 
@@ -89,17 +91,18 @@ class _Softmax(torch.autograd.Function):
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor, Tensor | float], output: Tensor) -> None:
-        ctx.save_for_backward(output)
-        ctx.tau = inputs[2]
+        tau = inputs[2]
+        ctx.tau = None if isinstance(tau, Tensor) else tau
+        ctx.save_for_backward(output, *([tau] if isinstance(tau, Tensor) else []))
         ctx.set_materialize_grads(False)
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor | None) -> tuple[Tensor | None, None, None]:
         if gradient is None:
             return None, None, None
-        (y,) = ctx.saved_tensors
+        y, *saved = ctx.saved_tensors
         product = y * gradient
-        return product.addcmul_(y, product.sum(-1, keepdim=True), value=-1).div_(ctx.tau), None, None
+        return product.addcmul_(y, product.sum(-1, keepdim=True), value=-1).div_(saved[0] if saved else ctx.tau), None, None
 
 
 def softmax_(x: Tensor, tau: Tensor | float = 1.0) -> Tensor:
@@ -112,8 +115,12 @@ def softmax_(x: Tensor, tau: Tensor | float = 1.0) -> Tensor:
 
 
 def straight_through(hard: Tensor, surrogate: Tensor) -> Tensor:
-    """``hard`` in value, to the bit; ``surrogate`` in gradient, at no cost in time or memory."""
-    return _StraightThrough.apply(hard, surrogate)
+    """``hard`` in value, to the bit; ``surrogate`` in gradient."""
+    if hard.numel() >= WORTH:
+        return _StraightThrough.apply(hard, surrogate)
+    value = surrogate.clone()  # one node of the graph, a third of what an autograd function costs; no one has saved it
+    value.detach().copy_(hard)
+    return value
 
 
 class _StraightThrough(torch.autograd.Function):
@@ -131,42 +138,62 @@ class _StraightThrough(torch.autograd.Function):
         return None, gradient
 
 
-def reinmax(logits: Tensor, p: Tensor, index: Tensor, hard: Tensor, tau: Tensor | float) -> Tensor:
-    """``hard``, one-hot at ``index``, with ReinMax's gradient; ``p`` is ``softmax(logits)``, without gradient."""
-    q = softmax_(logits.detach().clone(memory_format=torch.contiguous_format), tau)
-    return _ReinMax.apply(logits, p, q, index, hard, tau)
+def reinmax(logits: Tensor, p: Tensor | None, index: Tensor, hard: Tensor, tau: Tensor | float) -> Tensor:
+    """``hard``, one-hot at ``index``, with ReinMax's gradient.
+
+    Args:
+        p: ``softmax(logits)`` without gradient, if it is known; else the backward pass computes it.
+    """
+    if hard.numel() >= WORTH:
+        return _ReinMax.apply(logits, p, index, hard, tau)
+    if not (logits.requires_grad and torch.is_grad_enabled()):
+        return hard
+    between = logits.view_as(logits)
+    between.register_hook(lambda g: reinmax_backward(g, logits, p, index, hard, tau))
+    return straight_through(hard, between)
 
 
-class _ReinMax(torch.autograd.Function):
-    """``D`` in value. A gradient ``g`` becomes, since ``D`` has a single entry,
+def reinmax_backward(
+    g: Tensor, logits: Tensor, p: Tensor | None, index: Tensor, hard: Tensor, tau: Tensor | float
+) -> Tensor:
+    """A gradient ``g`` at the draw as one at the logits. Since ``D`` has a single entry,
 
         (2 J(p1) - J(p) / 2) g = q (g - (g_D + q'g) / 2) + D (g_D - q'g) / 2 - p (g - p'g) / 2
 
-    where ``g_D = D'g`` and products of vectors without a prime are entry by entry: neither ``D`` nor ``p1`` is kept.
-    A second derivative is that of the plain formula.
+    where ``g_D = D'g`` and products of vectors without a prime are entry by entry: neither ``D``, ``q`` nor ``p1`` is
+    kept. A second derivative is that of the plain formula.
     """
+    if torch.is_grad_enabled():
+        return torch.autograd.grad(reinmax_surrogate(logits, hard, tau), logits, g, create_graph=True)[0]
+    at_draw = g.gather(-1, index)
+    if logits.numel() < WORTH:
+        q, p = (logits / tau).softmax(-1), logits.softmax(-1)
+        lead = at_draw.sub_((q * g).sum(-1, keepdim=True)).div_(2)
+        slope = torch._softmax_backward_data(g, q, -1, q.dtype)
+        slope.sub_(torch._softmax_backward_data(g, p, -1, p.dtype), alpha=0.5).addcmul_(q, lead, value=-1)
+        return slope.scatter_add_(-1, index, lead)
+    assert p is not None
+    q = softmax_(logits.clone(memory_format=torch.contiguous_format), tau)
+    slope, mean_p = q * g, torch.einsum("...k,...k->...", p, g).unsqueeze(-1)
+    mean_q = slope.sum(-1, keepdim=True)
+    slope.addcmul_(q, at_draw + mean_q, value=-0.5).addcmul_(p, g, value=-0.5).addcmul_(p, mean_p, value=0.5)
+    return slope.scatter_add_(-1, index, (at_draw - mean_q) / 2)
 
+
+class _ReinMax(torch.autograd.Function):
     @staticmethod
     @with_signature
-    def forward(logits: Tensor, p: Tensor, q: Tensor, index: Tensor, hard: Tensor, tau: Tensor | float) -> Tensor:
+    def forward(logits: Tensor, p: Tensor, index: Tensor, hard: Tensor, tau: Tensor | float) -> Tensor:
         return hard.detach()
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-        logits, p, q, index, hard, ctx.tau = inputs
-        ctx.save_for_backward(logits, p, q, index, hard)
+        logits, p, index, hard, ctx.tau = inputs
+        ctx.save_for_backward(logits, p, index, hard)
 
     @staticmethod
     def backward(ctx: Any, g: Tensor) -> tuple[Tensor | None, ...]:
-        logits, p, q, index, hard = ctx.saved_tensors
-        if torch.is_grad_enabled():
-            surrogate = reinmax_surrogate(logits, hard, ctx.tau)
-            return *torch.autograd.grad(surrogate, logits, g, create_graph=True), None, None, None, None, None
-        at_draw, mean_p = g.gather(-1, index), (p * g).sum(-1, keepdim=True)
-        result = q * g
-        mean_q = result.sum(-1, keepdim=True)
-        result.addcmul_(q, at_draw + mean_q, value=-0.5).scatter_add_(-1, index, (at_draw - mean_q) / 2)
-        return result.addcmul_(p, g, value=-0.5).addcmul_(p, mean_p, value=0.5), None, None, None, None, None
+        return reinmax_backward(g, *ctx.saved_tensors, ctx.tau), None, None, None, None
 
 
 def reinmax_surrogate(logits: Tensor, hard: Tensor, tau: Tensor | float) -> Tensor:

@@ -74,6 +74,13 @@ class Noise:
         """
         if eager.pays(like) and like.dtype == torch.float32:
             return eager.gumbel(self, like.shape, like.device, batch_dim)
+        if like.is_cpu and not eager.plain():  # whose kernel computes in double precision, whatever it writes
+            return self.draw(
+                lambda shape, **g: torch.empty(shape, dtype=like.dtype).exponential_(**g),
+                like.shape,
+                like.device,
+                batch_dim,
+            ).log_().neg_()
         exponential = self.draw(
             lambda shape, **g: _exponential(shape, like.device, **g), like.shape, like.device, batch_dim
         )
@@ -95,7 +102,8 @@ class Noise:
 def _exponential(shape: torch.Size, device: torch.device, **generator: Any) -> Tensor:
     """``E ~ Exp(1)`` in float64: its least values are multiples of 2^-53."""
     if eager.plain():  # a transform can follow no draw in place
-        return -torch.log1p(-torch.rand(shape, dtype=torch.float64, device=device, **generator)).clamp_min(2.0**-54)
+        uniform = torch.rand(shape, dtype=torch.float64, device=device, **generator)
+        return torch.log1p(-uniform).neg().clamp_min(2.0**-54)
     return torch.empty(shape, dtype=torch.float64, device=device).exponential_(**generator)
 
 

@@ -93,7 +93,7 @@ def gapped_st(distribution: OneOfK, tau: Tensor | float, noise: Noise, gap: floa
 def reinmax(distribution: OneOfK, tau: Tensor | float, noise: Noise) -> Tensor:
     choice, tau = one_of_k(distribution, tau)
     hard, index, p = choice.sample_with_index(noise)
-    if p is not None and not needs_gradient(tau):
+    if not eager.plain() and not needs_gradient(tau):
         return distribution.from_one_hot(eager.reinmax(choice.logits, p, index, hard, tau))
     surrogate = eager.reinmax_surrogate(choice.logits, hard, tau)
     return distribution.from_one_hot(straight_through(hard, surrogate))

@@ -20,7 +20,7 @@ from zoo.relaxations.distributions.base import (
 )
 from zoo.relaxations.noise import Noise
 
-UNITS = 2.0**44  # of probability, in which a cumulative distribution is inverted
+UNITS = 2.0**30  # of probability, in which a cumulative distribution is inverted
 
 
 class Categorical(Recoupled, Linear, OneOfK, Gibbs):
@@ -184,14 +184,28 @@ class Categorical(Recoupled, Linear, OneOfK, Gibbs):
 def invert(p: Tensor, noise: Noise, batch_dim: int = 0) -> Tensor:
     """A sample ``(..., 1)`` of the probabilities ``p``, which sum to one, by inverting their cumulative distribution.
 
-    In integers, of 2^-44 each: unlike that of floats, their cumulative sum is exact, in any order and on any device.
-    Every probability is right to 2^-44 wherever it stands in its row, and an entry of probability zero is never chosen,
-    since the sum does not rise there.
+    In integers, of 2^-30 each: unlike that of floats, their cumulative sum is exact, in any order. What rounding down has
+    left of each probability is less than one of them. So one more is added for each category, and in the rare rows that
+    come to lie there, this choice is repeated with what is left and, for what is too much, from the beginning; both at
+    once, in double precision. Every probability is right wherever it stands in its row, and an entry of probability
+    zero is never chosen.
     """
-    cumulative = p.detach().mul(UNITS).to(torch.int64).cumsum(-1)
-    total = cumulative[..., -1:].clamp_min(1)
-    threshold = noise.bits(total.shape, p.device, batch_dim) % total
-    return torch.searchsorted(cumulative, threshold, right=True).clamp_max_(p.shape[-1] - 1)  # of NaN only
+    p = p.detach()
+    categories = p.shape[-1]
+    scaled = p * UNITS
+    whole = scaled.view(torch.int32).copy_(scaled) if scaled.dtype == torch.float32 else scaled.to(torch.int32)
+    cumulative = torch.cumsum(whole, -1, dtype=torch.int32, out=whole)
+    total = cumulative[..., -1:]
+    threshold = noise.bits(total.shape, p.device, batch_dim).double().mul_(2.0**-62) * (total + categories)
+    index = torch.searchsorted(cumulative, threshold.to(torch.int32), right=True).clamp_max_(categories - 1)
+    beyond = threshold - total
+    if (beyond >= 0).any():
+        rows = (beyond >= 0).squeeze(-1)
+        exact = p[rows].double()
+        left = (exact * UNITS).frac()
+        law = left + (categories - left.sum(-1, keepdim=True)) * exact / exact.sum(-1, keepdim=True)
+        index[rows] = torch.searchsorted(law.cumsum(-1), beyond[rows], right=True).clamp_max_(categories - 1)
+    return index
 
 
 def needs_gradient(tau: Tensor | float) -> bool:
