@@ -335,7 +335,7 @@ class Tempered(Relaxation):
         if not torch.compiler.is_compiling():
             known = self._known.get(name)
             if known is not None and self._buffers.get(name) is known[1] and known[1]._version == known[2]:
-                return known[0]
+                return known[1]
         return guarded(getattr(self, name))
 
     def temperature_for(self, distribution: Distribution, name: str = "tau") -> Tensor | float:
@@ -351,7 +351,7 @@ class Tempered(Relaxation):
         return f"{type(self).__name__}(tau={configured:g})" if isinstance(configured, (int, float)) else type(self).__name__
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "Relaxation":
-        numbers = {name: known[0] for name, known in self._known.items() if self.temperature(name) is known[0]}
+        numbers = {name: known[0] for name, known in self._known.items() if self.temperature(name) is known[1]}
         super()._apply(fn, recurse)
         for name, number in numbers.items():
             self._know(name, number)
@@ -483,11 +483,6 @@ def sum_like(value: Tensor, cost: Tensor) -> Tensor:
             "the dimensions of the cost, (batch,) or (batch, replicas)"
         )
     return value.flatten(cost.dim()).sum(-1) if value.dim() > cost.dim() else value
-
-
-def straight_through(hard: Tensor, surrogate: Tensor) -> Tensor:
-    """``hard`` in value, to the bit where the surrogate is finite; ``surrogate`` in gradient."""
-    return eager.straight_through(hard, surrogate) if eager.pays(hard) else hard + (surrogate - surrogate.detach())
 
 
 def check_tau(tau: Any, name: str = "tau") -> float:

@@ -115,7 +115,9 @@ def softmax_(x: Tensor, tau: Tensor | float = 1.0) -> Tensor:
 
 
 def straight_through(hard: Tensor, surrogate: Tensor) -> Tensor:
-    """``hard`` in value, to the bit; ``surrogate`` in gradient."""
+    """``hard`` in value, to the bit where the surrogate is finite; ``surrogate`` in gradient."""
+    if plain():
+        return hard + (surrogate - surrogate.detach())
     if hard.numel() >= WORTH:
         return _StraightThrough.apply(hard, surrogate)
     value = surrogate.clone()  # one node of the graph, a third of what an autograd function costs; no one has saved it

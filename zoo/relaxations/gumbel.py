@@ -5,7 +5,8 @@ from typing import Any, ClassVar
 from torch import Tensor
 
 from zoo.errors import ZooError
-from zoo.relaxations.base import InEval, Pathwise, Tempered, straight_through
+from zoo.relaxations import eager
+from zoo.relaxations.base import InEval, Pathwise, Tempered
 from zoo.relaxations.distributions import Distribution, Perturbed
 from zoo.relaxations.distributions.base import NoiseLaw
 from zoo.relaxations.noise import Noise
@@ -127,8 +128,10 @@ def gumbel_softmax(distribution: Any, tau: Tensor | float, noise: Noise, law: No
 
 def st_gumbel_softmax(distribution: Any, tau: Tensor | float, noise: Noise, law: NoiseLaw = "gumbel") -> Tensor:
     scores = distribution.perturb(noise, law)
-    hard = distribution.harden(scores)
-    return straight_through(hard, distribution.relax_(scores, tau))
+    if eager.pays(scores):
+        hard = distribution.harden(scores)  # before the scores are overwritten
+        return eager.straight_through(hard, distribution.relax_(scores, tau))
+    return distribution.through(scores, distribution.relax(scores, tau))
 
 
 def decoupled_st_gumbel(
@@ -136,4 +139,4 @@ def decoupled_st_gumbel(
 ) -> Tensor:
     scores = distribution.perturb(noise, scale=tau)
     hard = distribution.harden(scores)
-    return straight_through(hard, distribution.relax_(scores, backward_tau))
+    return eager.straight_through(hard, distribution.relax_(scores, backward_tau))

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from zoo.relaxations import eager
-from zoo.relaxations.base import InEval, Pathwise, Tempered, straight_through
+from zoo.relaxations.base import InEval, Pathwise, Tempered
 from zoo.relaxations.distributions import OneOfK
 from zoo.relaxations.noise import Noise
 from zoo.relaxations.straight_through import one_of_k
@@ -103,14 +103,14 @@ def gumbel_rao(distribution: OneOfK, tau: Tensor | float, noise: Noise, samples:
     choice, tau = one_of_k(distribution, tau)
     hard = choice._sample(noise)
     surrogate = mean_gumbel_softmax(choice.logits, hard, tau, samples, noise, choice.batch_dim)
-    return distribution.from_one_hot(straight_through(hard, surrogate))
+    return distribution.from_one_hot(eager.straight_through(hard, surrogate))
 
 
 def reinmax_rao(distribution: OneOfK, tau: Tensor | float, noise: Noise, samples: int) -> Tensor:
     choice, tau = one_of_k(distribution, tau)
     hard = choice._sample(noise)
     at_p1 = mean_gumbel_softmax(halfway(hard, choice.logits), hard, tau, samples, noise, choice.batch_dim)
-    return distribution.from_one_hot(straight_through(hard, 2 * at_p1 - choice.logits.softmax(-1) / 2))
+    return distribution.from_one_hot(eager.straight_through(hard, 2 * at_p1 - choice.logits.softmax(-1) / 2))
 
 
 def reinmax_cv(distribution: OneOfK, tau: Tensor | float, noise: Noise, samples: int, eta: float) -> Tensor:
@@ -123,7 +123,7 @@ def reinmax_cv(distribution: OneOfK, tau: Tensor | float, noise: Noise, samples:
     gumbel_softmax = ((log_p1 + drawn) / tau).softmax(-1)
     rao = mean_gumbel_softmax(log_p1, hard, tau, samples, noise, batch_dim)
     reinmax = 2 * log_p1.softmax(-1) - logits.softmax(-1) / 2
-    return distribution.from_one_hot(straight_through(hard, reinmax + eta * (rao - gumbel_softmax)))
+    return distribution.from_one_hot(eager.straight_through(hard, reinmax + eta * (rao - gumbel_softmax)))
 
 
 def check_samples(samples: int) -> int:

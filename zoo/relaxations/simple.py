@@ -4,7 +4,8 @@ from typing import Any
 
 from torch import Tensor
 
-from zoo.relaxations.base import Pathwise, straight_through
+from zoo.relaxations import eager
+from zoo.relaxations.base import Pathwise
 from zoo.relaxations.distributions import Distribution, Gibbs
 from zoo.relaxations.noise import Noise
 
@@ -33,4 +34,4 @@ class Simple(Pathwise):
 
 def simple(distribution: Gibbs, noise: Noise) -> Tensor:
     law = distribution.gibbs()
-    return straight_through(law._sample(noise), law.marginals())
+    return eager.straight_through(law._sample(noise), law.marginals())

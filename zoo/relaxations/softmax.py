@@ -4,7 +4,8 @@ from typing import Any
 
 from torch import Tensor
 
-from zoo.relaxations.base import Pathwise, Tempered, straight_through
+from zoo.relaxations import eager
+from zoo.relaxations.base import Pathwise, Tempered
 from zoo.relaxations.distributions import Distribution, Relaxable
 from zoo.relaxations.noise import Noise
 
@@ -57,4 +58,4 @@ def softmax(distribution: Any, tau: Tensor | float) -> Tensor:
 
 
 def st_argmax(distribution: Any, tau: Tensor | float) -> Tensor:
-    return straight_through(distribution.harden(distribution.logits), distribution.relax(distribution.logits, tau))
+    return eager.straight_through(distribution.harden(distribution.logits), distribution.relax(distribution.logits, tau))

@@ -5,7 +5,7 @@ from typing import Any
 from torch import Tensor
 
 from zoo.relaxations import eager
-from zoo.relaxations.base import InEval, Pathwise, Tempered, straight_through
+from zoo.relaxations.base import InEval, Pathwise, Tempered
 from zoo.relaxations.distributions import OneOfK, Relaxable
 from zoo.relaxations.distributions.categorical import needs_gradient
 from zoo.relaxations.noise import Noise
@@ -77,7 +77,7 @@ class ReinMax(Pathwise, Tempered):
 
 
 def sample_straight_through(distribution: Any, tau: Tensor | float, noise: Noise) -> Tensor:
-    return straight_through(distribution._sample(noise), distribution.relax(distribution.logits, tau))
+    return eager.straight_through(distribution._sample(noise), distribution.relax(distribution.logits, tau))
 
 
 def gapped_st(distribution: OneOfK, tau: Tensor | float, noise: Noise, gap: float) -> Tensor:
@@ -87,7 +87,7 @@ def gapped_st(distribution: OneOfK, tau: Tensor | float, noise: Noise, gap: floa
     largest = fixed.amax(-1, keepdim=True)
     lift = (largest - fixed).masked_fill(hard == 0, 0.0)
     press = (fixed + gap - largest).clamp_min(0.0).masked_fill(hard == 1, 0.0)
-    return distribution.from_one_hot(straight_through(hard, ((choice.logits + lift - press) / tau).softmax(-1)))
+    return distribution.from_one_hot(eager.straight_through(hard, ((choice.logits + lift - press) / tau).softmax(-1)))
 
 
 def reinmax(distribution: OneOfK, tau: Tensor | float, noise: Noise) -> Tensor:
@@ -96,7 +96,7 @@ def reinmax(distribution: OneOfK, tau: Tensor | float, noise: Noise) -> Tensor:
     if not eager.plain() and not needs_gradient(tau):
         return distribution.from_one_hot(eager.reinmax(choice.logits, p, index, hard, tau))
     surrogate = eager.reinmax_surrogate(choice.logits, hard, tau)
-    return distribution.from_one_hot(straight_through(hard, surrogate))
+    return distribution.from_one_hot(eager.straight_through(hard, surrogate))
 
 
 def one_of_k(distribution: OneOfK, tau: Tensor | float) -> tuple[Any, Tensor | float]:

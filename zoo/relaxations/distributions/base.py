@@ -73,7 +73,7 @@ class Distribution(ABC):
         if mask is not None and mask.is_cpu and not eager.plain() and not self._enough(mask).all():
             raise ValueError(self._too_few)
 
-    _too_few: ClassVar[str] = "a row of the mask allows no choice: every row needs at least one true entry"
+    _too_few: str = "a row of the mask allows no choice: every row needs at least one true entry"
 
     def _check(self) -> None:
         """Raise ``ValueError`` for logits of a shape that cannot be drawn from."""
@@ -214,39 +214,41 @@ class Enumerable(Scored):
         """The values with the numbers ``index``, ``(batch, ...)``, of choices that have as many; else the first."""
 
     def enumerate_support(self) -> Tensor:
-        return torch.stack([self.place(value) for value in self._values("The list")])
+        return self.place(self._values("The list"))
 
     def entropy(self) -> Tensor:
-        log_p = self._log_probs("The entropy")
+        values = self._values("The entropy")
+        log_p = self._log_probs(values)
         return -(log_p.exp() * eager.finite(log_p)).sum(0)
 
     def kl(self, other: Distribution) -> Tensor:
         require_kind(self, other)
         assert isinstance(other, Enumerable)
-        log_p = self._log_probs("The KL divergence")
-        log_q = torch.stack([other._log_prob(value) for value in self._values("The KL divergence")])
+        values = self._values("The KL divergence")
+        log_p, log_q = self._log_probs(values), other.expand(values.shape[:1])._log_prob(values)
         inside = log_p == -math.inf
         difference = log_p.masked_fill(inside, 0.0) - log_q.masked_fill(inside, 0.0)
         return (log_p.exp() * difference).sum(0)
 
-    def _values(self, what: str) -> list[Tensor]:
+    def _values(self, what: str) -> Tensor:
+        """All values, ``(values, batch, ..., *value)``, laid out as :attr:`logits`."""
         size = self.cardinality()
         most = size if isinstance(size, int) else int(size.max()) if size.numel() else 0
         if most > LIMIT:
             raise ZooError(
-                f"{what} of {type(self).__name__} would go through {most:.2g} values, over the limit of {LIMIT}"
+                f"{what} of {type(self).__name__} would go through {rounded(most)} values, over the limit of {LIMIT}"
             )
-        return [self._support(torch.full(self.shape, i, device=self.logits.device)) for i in range(most)]
+        return self.expand((most,))._support(self._numbers(most))
 
-    def _log_probs(self, what: str) -> Tensor:
+    def _numbers(self, count: int) -> Tensor:
+        number = torch.arange(count, device=self.logits.device)
+        return number.view(-1, *[1] * len(self.shape)).expand(count, *self.shape)
+
+    def _log_probs(self, values: Tensor) -> Tensor:
         """Of all values, ``(values, batch, ...)``; ``-inf`` for those that repeat another."""
-        values = self._values(what)
-        log_p = torch.stack([self._log_prob(value) for value in values])
+        log_p = self.expand(values.shape[:1])._log_prob(values)
         size = self.cardinality()
-        if isinstance(size, int):
-            return log_p
-        number = torch.arange(len(values), device=log_p.device).view(-1, *[1] * len(self.shape))
-        return log_p.masked_fill(number >= size, -math.inf)
+        return log_p if isinstance(size, int) else log_p.masked_fill(self._numbers(len(values)) >= size, -math.inf)
 
 
 class Relaxable(Distribution):
@@ -267,6 +269,10 @@ class Relaxable(Distribution):
         """:meth:`relax` of scores that nobody needs any more: it may overwrite them."""
         return self.relax(scores, tau)
 
+    def through(self, scores: Tensor, soft: Tensor) -> Tensor:
+        """:meth:`harden` of ``scores`` in value, with the gradient of ``soft``."""
+        return eager.straight_through(self.harden(scores), soft)
+
     def _mode(self) -> Tensor:
         return self.harden(self.logits.detach())
 
@@ -280,7 +286,11 @@ class Perturbed(Relaxable):
         With Gumbel noise, :meth:`harden` of them has the law of :meth:`tempered` with ``scale``.
         """
         drawn = getattr(noise, law)(self.logits, self.batch_dim)
-        return self.logits + (drawn if isinstance(scale, float) and scale == 1.0 else scale * drawn)
+        if not (isinstance(scale, float) and scale == 1.0):
+            return self.logits + scale * drawn
+        if eager.pays(drawn):
+            return eager.straight_through(drawn.add_(self.logits.detach()), self.logits)
+        return self.logits + drawn
 
     def _sample(self, noise: Noise) -> Tensor:
         return self.harden(self.perturb(noise).detach())
@@ -365,12 +375,18 @@ def expand_mask(mask: Tensor, logits: Tensor) -> Tensor:
         raise ValueError(f"mask {tuple(mask.shape)} does not broadcast to logits {tuple(logits.shape)}") from None
 
 
+def rounded(number: int) -> str:
+    """A whole number of any size, to read."""
+    return f"{number:.2g}" if number < 10**300 else f"1e+{math.floor(math.log10(number))}"
+
+
 def one_hot(index: Tensor, like: Tensor, one: Tensor | float = 1.0) -> Tensor:
     """``index`` ``(..., 1)`` as one-hot of the shape, dtype and device of ``like``; ``one`` is what stands there."""
-    zeros = torch.zeros_like(like, memory_format=torch.contiguous_format, requires_grad=False)
-    return zeros.scatter(-1, index, one) if eager.plain() else zeros.scatter_(-1, index, one)
+    if eager.plain():
+        return torch.zeros_like(like).scatter(-1, index, one)
+    return torch.zeros_like(like, memory_format=torch.contiguous_format).scatter_(-1, index, one)
 
 
 def one_or_nan(x: Tensor) -> Tensor:
     """1 where ``x`` is finite, else NaN."""
-    return x * 0 + 1
+    return (x - x).exp()

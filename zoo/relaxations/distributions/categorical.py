@@ -119,6 +119,13 @@ class Categorical(Recoupled, Linear, OneOfK, Gibbs):
         top, index = scores.max(-1, keepdim=True)
         return one_hot(index, scores, one_or_nan(top))
 
+    def through(self, scores: Tensor, soft: Tensor) -> Tensor:
+        if soft.shape[-1] == 1 or soft.numel() >= eager.WORTH or eager.plain():
+            return super().through(scores, soft)
+        value = soft.clone()  # as in eager.straight_through, the hard value written into it at once; NaN stays NaN
+        value.detach().mul_(0.0).scatter_(-1, scores.argmax(-1, keepdim=True), 1.0)
+        return value
+
     def rsample(
         self,
         tau: Tensor | float,
