@@ -1,36 +1,51 @@
 """The relaxation layer: every way of this project to train through a discrete choice.
 
-Nothing here knows of models, Lightning or Hydra; it is useful with plain PyTorch alone::
+Two things are named: a *distribution* says what is drawn, a *relaxation* how gradients pass. Nothing here knows of
+models, Lightning or Hydra; it needs PyTorch alone::
 
-    from zoo.relaxations import ReinMax
+    from zoo.relaxations import Bernoulli, ReinMax
 
     relaxation = ReinMax(tau=1.3)
-    loss = relaxation.expectation(lambda draw: cost(draw(logits)))  # (batch,)
+    loss = relaxation.expectation(lambda draw: cost(draw(logits), draw(Bernoulli(gates))))  # (batch,)
+    z = relaxation(logits)  # as a layer
+
+Plain functions are in :mod:`zoo.relaxations.functional`.
 """
 
-from zoo.relaxations.base import Draw, Program, Relaxation, ScoredProgram
+from zoo.relaxations.antithetic import ARM, DisARM
+from zoo.relaxations.base import Draw, Pathwise, Program, Relaxation, ScoredProgram, Tempered
 from zoo.relaxations.control_variates import Rebar, Relax
-from zoo.relaxations.disarm import DisARM
-from zoo.relaxations.entmax import Entmax15, Sparsemax
+from zoo.relaxations.distributions import Bernoulli, Categorical, Distribution
 from zoo.relaxations.exact import Exact
-from zoo.relaxations.gapped import GappedST
-from zoo.relaxations.gates import BinaryConcrete
-from zoo.relaxations.gumbel import DecoupledSTGumbel, GumbelSoftmax, STGumbelSoftmax
+from zoo.relaxations.gumbel import (
+    DecoupledSTGumbel,
+    GaussianSoftmax,
+    GumbelSoftmax,
+    STGaussianSoftmax,
+    STGumbelSoftmax,
+    STUniformSoftmax,
+    UniformSoftmax,
+)
 from zoo.relaxations.gumbel_rao import GumbelRao, ReinMaxCV, ReinMaxRao
 from zoo.relaxations.igr import IGR
-from zoo.relaxations.imle import IMLE
-from zoo.relaxations.permutations import GumbelSinkhorn
+from zoo.relaxations.imle import AIMLE, IMLE, PerturbedOptimizer
+from zoo.relaxations.noise import CommonNumbers, Noise, PartOfBatch
 from zoo.relaxations.score_function import RLOO, Reinforce
-from zoo.relaxations.softmax import Softmax
-from zoo.relaxations.straight_through import ReinMax, STArgmax, StraightThrough
-from zoo.relaxations.subsets import GumbelTopK
+from zoo.relaxations.simple import Simple
+from zoo.relaxations.softmax import Softmax, STArgmax
+from zoo.relaxations.sparse import Entmax15, Sparsemax
+from zoo.relaxations.straight_through import GappedST, ReinMax, StraightThrough
 
 RELAXATIONS: dict[str, type[Relaxation]] = {
     "softmax": Softmax,
     "entmax15": Entmax15,
     "sparsemax": Sparsemax,
     "gumbel_softmax": GumbelSoftmax,
+    "gaussian_softmax": GaussianSoftmax,
+    "uniform_softmax": UniformSoftmax,
     "st_gumbel_softmax": STGumbelSoftmax,
+    "st_gaussian_softmax": STGaussianSoftmax,
+    "st_uniform_softmax": STUniformSoftmax,
     "decoupled_st_gumbel": DecoupledSTGumbel,
     "straight_through": StraightThrough,
     "st_argmax": STArgmax,
@@ -41,28 +56,21 @@ RELAXATIONS: dict[str, type[Relaxation]] = {
     "reinmax_cv": ReinMaxCV,
     "igr": IGR,
     "imle": IMLE,
+    "aimle": AIMLE,
+    "perturbed_optimizer": PerturbedOptimizer,
+    "simple": Simple,
     "reinforce": Reinforce,
     "rloo": RLOO,
     "rebar": Rebar,
     "relax": Relax,
     "disarm": DisARM,
+    "arm": ARM,
     "exact": Exact,
 }
 """Every relaxation by the name it has on the command line (``configs/relaxation/<name>.yaml``)."""
 
-STRUCTURED: dict[str, type[Relaxation]] = {
-    "binary_concrete": BinaryConcrete,
-    "gumbel_topk": GumbelTopK,
-    "gumbel_sinkhorn": GumbelSinkhorn,
+DISTRIBUTIONS: dict[str, type[Distribution]] = {
+    "categorical": Categorical,
+    "bernoulli": Bernoulli,
 }
-"""Relaxations of something else than one of K categories: gates, subsets, permutations. Same interface, in Python."""
-
-__all__ = [
-    "RELAXATIONS",
-    "STRUCTURED",
-    "Draw",
-    "Program",
-    "Relaxation",
-    "ScoredProgram",
-    *sorted(c.__name__ for c in (RELAXATIONS | STRUCTURED).values()),
-]
+"""Every distribution by its name."""

@@ -1,181 +1,334 @@
-"""The operations inside the relaxations, fused by hand: sampling, noise, softmax and straight-through.
+"""Every pathwise estimator as a plain function, with the arguments of ``torch.nn.functional.gumbel_softmax``.
 
-Written for the least time and memory in eager mode: few passes over few tensors, in place, with closed-form backward
-passes. They obey PyTorch's generators, give masked entries (``-inf``) exactly zero, and compile without a graph break.
-``scripts/bench/relaxations.py`` compares them with PyTorch's own.
+::
+
+    from zoo.relaxations import functional
+
+    z = functional.gumbel_softmax(logits, tau=0.5, hard=True)
+    z = functional.reinmax(logits, tau=1.3, dim=1, generator=g)
+
+``logits`` are of a categorical choice along ``dim``, or a :class:`~zoo.relaxations.Distribution`. All of them are
+differentiable, work with ``torch.func``, ``torch.compile`` and ``torch.export``, in float64 to its precision, and in
+half precision by way of float32. ``tau`` is a number, a 0-dim tensor, or one value per example with a 1 along ``dim``.
+Masked entries are exactly zero.
 """
 
-import inspect
-from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from zoo.relaxations.splitting import draw_noise
+from zoo.errors import ZooError
+from zoo.relaxations import gumbel, gumbel_rao as rao, igr as gaussian, imle as maps, simple as marginals
+from zoo.relaxations import softmax as deterministic
+from zoo.relaxations import sparse, straight_through as through
+from zoo.relaxations.base import Relaxation, fit_tau, require
+from zoo.relaxations.distributions import Distribution
+from zoo.relaxations.distributions.base import choose_noise
+from zoo.relaxations.distributions.categorical import categorical
+from zoo.relaxations.noise import Noise
+
+Logits = Tensor | Distribution
 
 
-def one_hot_like(index: Tensor, logits: Tensor) -> Tensor:
-    """``index`` ``(...)`` as one-hot with the shape, dtype and device of ``logits``."""
-    return torch.zeros_like(logits).scatter_(-1, index.unsqueeze(-1), 1.0)
+def softmax(
+    logits: Logits,
+    tau: float | Tensor = 1.0,
+    hard: bool = False,
+    *,
+    dim: int = -1,
+    mask: Tensor | None = None,
+    generator: torch.Generator | None = None,
+    noise: Noise | None = None,
+) -> Tensor:
+    """:class:`~zoo.relaxations.Softmax`; with ``hard``, :class:`~zoo.relaxations.STArgmax`. Neither draws."""
+    law = _law(logits, mask, dim, deterministic.Softmax)
+    formula = deterministic.st_argmax if hard else deterministic.softmax
+    return law.place(formula(law, fit_tau(tau, law)))
 
 
-def sample_one_hot(logits: Tensor) -> Tensor:
-    """An exact one-hot sample of ``softmax(logits)`` from one random number a row; Gumbel-max needs one a category."""
-    return one_hot_like(sample_index(softmax_(_scratch(logits))).squeeze(-1), logits.detach())
+def sparsemax(
+    logits: Logits,
+    tau: float | Tensor = 1.0,
+    hard: bool = False,
+    *,
+    dim: int = -1,
+    mask: Tensor | None = None,
+    generator: torch.Generator | None = None,
+    noise: Noise | None = None,
+) -> Tensor:
+    """:class:`~zoo.relaxations.Sparsemax`. It draws nothing and is always soft."""
+    _only_soft(hard, "sparsemax")
+    law = _law(logits, mask, dim, sparse.Sparsemax)
+    return law.place(sparse.entmax(law, fit_tau(tau, law), 2.0))
 
 
-def sample_index(p: Tensor) -> Tensor:
-    """A sample ``(..., 1)`` of the probabilities ``p``, which sum to one, by inverting their cumulative distribution.
+def entmax15(
+    logits: Logits,
+    tau: float | Tensor = 1.0,
+    hard: bool = False,
+    *,
+    dim: int = -1,
+    mask: Tensor | None = None,
+    generator: torch.Generator | None = None,
+    noise: Noise | None = None,
+) -> Tensor:
+    """:class:`~zoo.relaxations.Entmax15`. It draws nothing and is always soft."""
+    _only_soft(hard, "entmax15")
+    law = _law(logits, mask, dim, sparse.Entmax15)
+    return law.place(sparse.entmax(law, fit_tau(tau, law), 1.5))
 
-    In integers, of 2^-30 each: unlike that of floats, their cumulative sum is exact, in any order and on any
-    device. Every probability is right to 2^-31 wherever it stands in its row, and an entry of probability zero is
-    never chosen, since the sum does not rise there.
+
+def gumbel_softmax(
+    logits: Logits,
+    tau: float | Tensor = 1.0,
+    hard: bool = False,
+    *,
+    dim: int = -1,
+    mask: Tensor | None = None,
+    generator: torch.Generator | None = None,
+    noise: Noise | None = None,
+) -> Tensor:
+    """:class:`~zoo.relaxations.GumbelSoftmax`; with ``hard``, :class:`~zoo.relaxations.STGumbelSoftmax`.
+
+    A drop-in for PyTorch's, whose fourth argument ``eps`` does nothing and is not here.
     """
-    scaled = p.detach().float().contiguous().mul(2.0**30).add_(0.5)
-    counts = scaled.view(torch.int32).copy_(scaled)  # in place
-    cumulative = torch.cumsum(counts, -1, dtype=torch.int32, out=counts)
-    total = cumulative[..., -1:].long()
-    bits = draw_noise(lambda shape, **g: torch.randint(2**31, shape, device=p.device, **g), total.shape, p.device)
-    threshold = (bits * total >> 31).to(torch.int32)  # < total
-    return torch.searchsorted(cumulative, threshold, right=True).clamp_max_(p.shape[-1] - 1)  # of NaN only
+    law = _law(logits, mask, dim, gumbel.GumbelSoftmax)
+    formula = gumbel.st_gumbel_softmax if hard else gumbel.gumbel_softmax
+    return law.place(formula(law, fit_tau(tau, law), choose_noise(generator, noise)))
 
 
-def sample_gumbel(like: Tensor, batch_dim: int = 0) -> Tensor:
-    """Standard Gumbel noise of the shape of ``like``: ``-log E`` with ``E ~ Exp(1)``, always finite.
-
-    Dimension ``batch_dim`` of ``like`` is the batch.
-
-    ``E`` is ``-log(1 - u)`` with ``u`` uniform in (0, 1). Small ``E`` decide between many or rare categories. From
-    ``-log(rand())`` they would be multiples of 2^-24, the step of float32 below one: with 32768 equal logits one
-    draw in 500 would be a tie, which goes to the first, and a category of probability 1e-6 would come 3 % too
-    seldom, one of 1e-8 sixty times. Hence ``u = (k + 1/2) / 2^31`` with ``k`` of 31 random bits, as a float exact
-    to 24 bits however small it is, and the logarithm by the identity
-
-        -log(1 - u) = 2 artanh(u / (2 - u)) = 2 artanh(1 / (2 / u - 1)),
-
-    which keeps that precision, and on a CPU is several times faster than PyTorch's ``log1p`` or ``exponential_``.
-    A factor 1 - 2^-22 keeps ``u`` below 1 after rounding. The noise lies between -2.8 and 22.2; what the law has
-    outside is a mass of 2^-22 at the bottom, where nothing is decided, and of 2^-32 at the top.
-
-    Every step is in place in one tensor. On a GPU in eager mode each step is a kernel and a pass over memory, so
-    PyTorch's exponential is faster there.
-    """
-    shape, device = like.shape, like.device
-    if not _steps_are_cheap(like):
-        exponential = draw_noise(
-            lambda shape, **generator: torch.empty(shape, dtype=torch.float32, device=device).exponential_(**generator),
-            shape,
-            device,
-            batch_dim,
-        )
-        return exponential.clamp_min_(torch.finfo(torch.float32).tiny).log_().neg_().to(like.dtype)
-    if torch.compiler.is_compiling():  # knows no random_, has a precise log1p but not, on a CPU, a precise atanh
-        bits = draw_noise(
-            lambda shape, **generator: torch.randint(2**31 - 1, shape, dtype=torch.int32, device=device, **generator),
-            shape,
-            device,
-            batch_dim,
-        )
-        u = bits.to(torch.float32).add_(0.5)
-        exponential = u.mul_(-(2.0**-31) * (1 - 2.0**-22)).log1p_().neg_()
-    else:
-        bits = draw_noise(
-            lambda shape, **generator: torch.empty(shape, dtype=torch.int32, device=device).random_(**generator),
-            shape,
-            device,
-            batch_dim,
-        )
-        u = bits.view(torch.float32).copy_(bits).add_(0.5)  # in units of 2^-31
-        exponential = u.reciprocal_().mul_(2.0**32 / (1 - 2.0**-22)).sub_(1).reciprocal_().atanh_().mul_(2)
-    return exponential.log_().neg_().to(like.dtype)
+def gaussian_softmax(
+    logits: Logits,
+    tau: float | Tensor = 1.0,
+    hard: bool = False,
+    *,
+    dim: int = -1,
+    mask: Tensor | None = None,
+    generator: torch.Generator | None = None,
+    noise: Noise | None = None,
+) -> Tensor:
+    """:class:`~zoo.relaxations.GaussianSoftmax`; with ``hard``, :class:`~zoo.relaxations.STGaussianSoftmax`."""
+    law = _law(logits, mask, dim, gumbel.GaussianSoftmax)
+    formula = gumbel.st_gumbel_softmax if hard else gumbel.gumbel_softmax
+    return law.place(formula(law, fit_tau(tau, law), choose_noise(generator, noise), "gaussian"))
 
 
-def softmax(logits: Tensor, tau: Tensor | float = 1.0, *, at: Tensor | None = None) -> Tensor:
-    """``softmax(logits / tau)``, or ``softmax(at / tau)`` with its gradient passed to ``logits``.
-
-    Differentiable any number of times in ``logits``, not in ``tau``. Finite for every ``tau``, however small.
-
-    Args:
-        at: ``logits`` plus a constant (such as noise), a scratch tensor without gradient. It is overwritten with
-            the result, so that nothing else is allocated.
-    """
-    return _Softmax.apply(logits, softmax_(_scratch(logits) if at is None else at, tau), torch.as_tensor(tau))
-
-
-def with_signature(forward: Callable) -> Callable:
-    """Let ``forward`` of an autograd function keep its signature: PyTorch asks for it in every call, and to find it out
-    takes longer than a small softmax."""
-    vars(forward)["__signature__"] = inspect.signature(forward)
-    return forward
+def uniform_softmax(
+    logits: Logits,
+    tau: float | Tensor = 1.0,
+    hard: bool = False,
+    *,
+    dim: int = -1,
+    mask: Tensor | None = None,
+    generator: torch.Generator | None = None,
+    noise: Noise | None = None,
+) -> Tensor:
+    """:class:`~zoo.relaxations.UniformSoftmax`; with ``hard``, :class:`~zoo.relaxations.STUniformSoftmax`."""
+    law = _law(logits, mask, dim, gumbel.UniformSoftmax)
+    formula = gumbel.st_gumbel_softmax if hard else gumbel.gumbel_softmax
+    return law.place(formula(law, fit_tau(tau, law), choose_noise(generator, noise), "box"))
 
 
-class _Softmax(torch.autograd.Function):
-    """``y`` in value, the softmax of ``(logits + constant) / tau``, whose Jacobian is ``(diag(y) - y y') / tau``.
-
-    ``y`` is saved as the output that it is, not as a constant: the backward pass can be differentiated in turn.
-    """
-
-    @staticmethod
-    @with_signature
-    def forward(logits: Tensor, y: Tensor, tau: Tensor) -> Tensor:
-        return y.detach()
-
-    @staticmethod
-    def setup_context(ctx, inputs: tuple[Tensor, Tensor, Tensor], output: Tensor) -> None:
-        ctx.save_for_backward(output, inputs[2])
-        ctx.set_materialize_grads(False)
-
-    @staticmethod
-    def backward(ctx, gradient: Tensor | None) -> tuple[Tensor | None, None, None]:
-        if gradient is None:
-            return None, None, None
-        y, tau = ctx.saved_tensors
-        return softmax_backward(y, gradient).div_(tau), None, None
+def decoupled_st_gumbel(
+    logits: Logits,
+    tau: float | Tensor = 1.0,
+    hard: bool = True,
+    *,
+    backward_tau: float | Tensor = 0.5,
+    dim: int = -1,
+    mask: Tensor | None = None,
+    generator: torch.Generator | None = None,
+    noise: Noise | None = None,
+) -> Tensor:
+    """:class:`~zoo.relaxations.DecoupledSTGumbel`, always hard."""
+    _only_hard(hard, "decoupled_st_gumbel")
+    law = _law(logits, mask, dim, gumbel.DecoupledSTGumbel)
+    backward = fit_tau(backward_tau, law)
+    return law.place(gumbel.decoupled_st_gumbel(law, fit_tau(tau, law), backward, choose_noise(generator, noise)))
 
 
-def softmax_(x: Tensor, tau: Tensor | float = 1.0) -> Tensor:
-    """``softmax(x / tau)`` in place of ``x``, without gradient.
-
-    PyTorch's kernel is for long rows: on a CPU ten categories take it four times as long as these single steps.
-    """
-    if not _steps_are_cheap(x):
-        return torch.softmax(x.div_(tau), -1, out=x)
-    x.sub_(x.amax(-1, keepdim=True)).div_(tau).exp_()
-    return x.div_(x.sum(-1, keepdim=True))
-
-
-def softmax_backward(y: Tensor, gradient: Tensor) -> Tensor:
-    """``gradient`` times the Jacobian ``diag(y) - y y'`` of a softmax at its value ``y``."""
-    if not _steps_are_cheap(y):
-        return torch._softmax_backward_data(gradient, y, -1, y.dtype)
-    product = y * gradient
-    return product.addcmul_(y, product.sum(-1, keepdim=True), value=-1)
+def straight_through(
+    logits: Logits,
+    tau: float | Tensor = 1.0,
+    hard: bool = True,
+    *,
+    dim: int = -1,
+    mask: Tensor | None = None,
+    generator: torch.Generator | None = None,
+    noise: Noise | None = None,
+) -> Tensor:
+    """:class:`~zoo.relaxations.StraightThrough`, always hard."""
+    _only_hard(hard, "straight_through")
+    law = _law(logits, mask, dim, through.StraightThrough)
+    return law.place(through.sample_straight_through(law, fit_tau(tau, law), choose_noise(generator, noise)))
 
 
-def _scratch(logits: Tensor) -> Tensor:
-    return logits.detach().clone(memory_format=torch.contiguous_format)
+def gapped_st(
+    logits: Logits,
+    tau: float | Tensor = 0.7,
+    hard: bool = True,
+    *,
+    gap: float = 1.0,
+    dim: int = -1,
+    mask: Tensor | None = None,
+    generator: torch.Generator | None = None,
+    noise: Noise | None = None,
+) -> Tensor:
+    """:class:`~zoo.relaxations.GappedST`, always hard."""
+    _only_hard(hard, "gapped_st")
+    law = _law(logits, mask, dim, through.GappedST)
+    return law.place(through.gapped_st(law, fit_tau(tau, law), choose_noise(generator, noise), gap))
 
 
-def _steps_are_cheap(x: Tensor) -> bool:
-    """Whether many small in-place steps beat few large kernels: not where each is a launch and a pass over memory."""
-    return x.is_cpu or torch.compiler.is_compiling()
+def reinmax(
+    logits: Logits,
+    tau: float | Tensor = 1.0,
+    hard: bool = True,
+    *,
+    dim: int = -1,
+    mask: Tensor | None = None,
+    generator: torch.Generator | None = None,
+    noise: Noise | None = None,
+) -> Tensor:
+    """:class:`~zoo.relaxations.ReinMax`, always hard; ``tau`` has no gradient."""
+    _only_hard(hard, "reinmax")
+    law = _law(logits, mask, dim, through.ReinMax)
+    return law.place(through.reinmax(law, _constant(tau, law), choose_noise(generator, noise)))
 
 
-def straight_through(hard: Tensor, surrogate: Tensor) -> Tensor:
-    """``hard`` in value, to the bit; ``surrogate`` in gradient, at no cost in time or memory."""
-    return _StraightThrough.apply(hard, surrogate)
+def gumbel_rao(
+    logits: Logits,
+    tau: float | Tensor = 0.5,
+    hard: bool = True,
+    *,
+    samples: int = 10,
+    dim: int = -1,
+    mask: Tensor | None = None,
+    generator: torch.Generator | None = None,
+    noise: Noise | None = None,
+) -> Tensor:
+    """:class:`~zoo.relaxations.GumbelRao`, always hard."""
+    _only_hard(hard, "gumbel_rao")
+    law = _law(logits, mask, dim, rao.GumbelRao)
+    return law.place(rao.gumbel_rao(law, fit_tau(tau, law), choose_noise(generator, noise), samples))
 
 
-class _StraightThrough(torch.autograd.Function):
-    @staticmethod
-    @with_signature
-    def forward(hard: Tensor, surrogate: Tensor) -> Tensor:
-        return hard.detach()
+def reinmax_rao(
+    logits: Logits,
+    tau: float | Tensor = 1.0,
+    hard: bool = True,
+    *,
+    samples: int = 10,
+    dim: int = -1,
+    mask: Tensor | None = None,
+    generator: torch.Generator | None = None,
+    noise: Noise | None = None,
+) -> Tensor:
+    """:class:`~zoo.relaxations.ReinMaxRao`, always hard; ``tau`` has no gradient."""
+    _only_hard(hard, "reinmax_rao")
+    law = _law(logits, mask, dim, rao.ReinMaxRao)
+    return law.place(rao.reinmax_rao(law, _constant(tau, law), choose_noise(generator, noise), samples))
 
-    @staticmethod
-    def setup_context(ctx, inputs: tuple[Tensor, Tensor], output: Tensor) -> None:
-        pass
 
-    @staticmethod
-    def backward(ctx, gradient: Tensor) -> tuple[None, Tensor]:
-        return None, gradient
+def reinmax_cv(
+    logits: Logits,
+    tau: float | Tensor = 1.0,
+    hard: bool = True,
+    *,
+    eta: float = 0.5,
+    samples: int = 10,
+    dim: int = -1,
+    mask: Tensor | None = None,
+    generator: torch.Generator | None = None,
+    noise: Noise | None = None,
+) -> Tensor:
+    """:class:`~zoo.relaxations.ReinMaxCV`, always hard; ``tau`` has no gradient."""
+    _only_hard(hard, "reinmax_cv")
+    law = _law(logits, mask, dim, rao.ReinMaxCV)
+    return law.place(rao.reinmax_cv(law, _constant(tau, law), choose_noise(generator, noise), samples, eta))
+
+
+def igr(
+    logits: Logits,
+    tau: float | Tensor = 0.5,
+    hard: bool = False,
+    *,
+    sigma: float = 1.0,
+    dim: int = -1,
+    mask: Tensor | None = None,
+    generator: torch.Generator | None = None,
+    noise: Noise | None = None,
+) -> Tensor:
+    """:class:`~zoo.relaxations.IGR`, always soft."""
+    _only_soft(hard, "igr")
+    law = _law(logits, mask, dim, gaussian.IGR)
+    return law.place(gaussian.igr(law, fit_tau(tau, law), choose_noise(generator, noise), sigma))
+
+
+def imle(
+    logits: Logits,
+    tau: float | Tensor = 1.0,
+    hard: bool = True,
+    *,
+    strength: float = 1.0,
+    dim: int = -1,
+    mask: Tensor | None = None,
+    generator: torch.Generator | None = None,
+    noise: Noise | None = None,
+) -> Tensor:
+    """:class:`~zoo.relaxations.IMLE`, always hard; ``tau`` has no gradient."""
+    _only_hard(hard, "imle")
+    law = _law(logits, mask, dim, maps.IMLE)
+    return law.place(maps.imle(law, _constant(tau, law), choose_noise(generator, noise), strength))
+
+
+def perturbed_optimizer(
+    logits: Logits,
+    *,
+    sigma: float = 1.0,
+    samples: int = 10,
+    dim: int = -1,
+    mask: Tensor | None = None,
+    generator: torch.Generator | None = None,
+    noise: Noise | None = None,
+) -> Tensor:
+    """:class:`~zoo.relaxations.PerturbedOptimizer`: it has no temperature."""
+    law = _law(logits, mask, dim, maps.PerturbedOptimizer)
+    return law.place(maps.perturbed_optimizer(law, choose_noise(generator, noise), sigma, samples))
+
+
+def simple(
+    logits: Logits,
+    *,
+    dim: int = -1,
+    mask: Tensor | None = None,
+    generator: torch.Generator | None = None,
+    noise: Noise | None = None,
+) -> Tensor:
+    """:class:`~zoo.relaxations.Simple`: it has no temperature and is always hard."""
+    law = _law(logits, mask, dim, marginals.Simple)
+    return law.place(marginals.simple(law, choose_noise(generator, noise)))
+
+
+def _law(logits: Logits, mask: Tensor | None, dim: int, cls: type[Relaxation]) -> Any:
+    """``logits`` as a distribution that ``cls`` serves."""
+    law = categorical(logits, mask, dim)
+    require(law, *cls.needs, by=cls.__name__)
+    return law
+
+
+def _constant(tau: float | Tensor, law: Distribution) -> float | Tensor:
+    if isinstance(tau, Tensor) and tau.requires_grad:
+        raise ZooError("this estimator has no gradient for its tau: give a number or a constant tensor")
+    return fit_tau(tau, law)
+
+
+def _only_hard(hard: bool, name: str) -> None:
+    if not hard:
+        raise ValueError(f"{name} is always hard: hard=False is not valid")
+
+
+def _only_soft(hard: bool, name: str) -> None:
+    if hard:
+        raise ValueError(f"{name} is always soft: hard=True is not valid")

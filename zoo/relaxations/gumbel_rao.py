@@ -1,13 +1,18 @@
 """Gumbel noise given its winner, and the estimators that average over it."""
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
-from zoo.relaxations.base import Relaxation
-from zoo.relaxations.functional import sample_gumbel, sample_one_hot, straight_through
+from zoo.relaxations import eager
+from zoo.relaxations.base import InEval, Pathwise, Tempered
+from zoo.relaxations.distributions import OneOfK
+from zoo.relaxations.noise import Noise
+from zoo.relaxations.straight_through import one_of_k
 
 
-class GumbelRao(Relaxation):
+class GumbelRao(Pathwise, Tempered):
     """An exact sample ``D`` forward; backward the mean Gumbel-softmax over k noises that have ``D`` as their winner.
 
     The Rao-Blackwellised straight-through Gumbel-softmax: the same bias, less variance, at the price of k softmaxes
@@ -24,16 +29,17 @@ class GumbelRao(Relaxation):
     Source: Paulus et al. 2021, arXiv 2010.04838, eq. 12.
     """
 
-    def __init__(self, *, tau: float = 0.5, samples: int = 10) -> None:
-        super().__init__(tau=tau)
+    needs = (OneOfK,)
+
+    def __init__(self, *, tau: float = 0.5, samples: int = 10, in_eval: InEval | None = None) -> None:
+        super().__init__(tau=tau, in_eval=in_eval)
         self.samples = check_samples(samples)
 
-    def relax(self, logits: Tensor) -> Tensor:
-        hard = sample_one_hot(logits)
-        return straight_through(hard, mean_gumbel_softmax(logits, hard, self.tau, self.samples))
+    def pathwise(self, distribution: Any, noise: Noise) -> Tensor:
+        return gumbel_rao(distribution, self.temperature_for(distribution), noise, self.samples)
 
 
-class ReinMaxRao(Relaxation):
+class ReinMaxRao(Pathwise, Tempered):
     """ReinMax with its Jacobian at ``p1`` replaced by the Gumbel-Rao estimate there.
 
     With ``p1 = (D + p) / 2`` the Jacobian of the draw is ``2 J_GR(log p1) - J(p) / 2``, where ``J_GR`` averages the
@@ -50,18 +56,18 @@ class ReinMaxRao(Relaxation):
     Source: Wang & Bui 2026, arXiv 2603.08257, eq. 17 (with the second term at the logits, as in the authors' code).
     """
 
-    def __init__(self, *, tau: float = 1.0, samples: int = 10) -> None:
-        super().__init__(tau=tau)
+    needs = (OneOfK,)
+    learns_tau = False
+
+    def __init__(self, *, tau: float = 1.0, samples: int = 10, in_eval: InEval | None = None) -> None:
+        super().__init__(tau=tau, in_eval=in_eval)
         self.samples = check_samples(samples)
 
-    def relax(self, logits: Tensor) -> Tensor:
-        hard = sample_one_hot(logits)
-        p = logits.softmax(-1)
-        at_p1 = mean_gumbel_softmax(halfway(hard, logits), hard, self.tau, self.samples)
-        return straight_through(hard, 2 * at_p1 - p / 2)
+    def pathwise(self, distribution: Any, noise: Noise) -> Tensor:
+        return reinmax_rao(distribution, self.temperature_for(distribution), noise, self.samples)
 
 
-class ReinMaxCV(Relaxation):
+class ReinMaxCV(Pathwise, Tempered):
     """ReinMax minus ``eta`` times a Gumbel-softmax Jacobian at ``p1``, plus ``eta`` times its Gumbel-Rao estimate.
 
     The Gumbel-softmax term has the noise that drew ``D``, the Gumbel-Rao term noise that has ``D`` as its winner at
@@ -79,19 +85,45 @@ class ReinMaxCV(Relaxation):
     Source: Wang & Bui 2026, arXiv 2603.08257, eq. 18 (with ReinMax's factor 2, as in the authors' code).
     """
 
-    def __init__(self, *, tau: float = 1.0, eta: float = 0.5, samples: int = 10) -> None:
-        super().__init__(tau=tau)
+    needs = (OneOfK,)
+    learns_tau = False
+
+    def __init__(
+        self, *, tau: float = 1.0, eta: float = 0.5, samples: int = 10, in_eval: InEval | None = None
+    ) -> None:
+        super().__init__(tau=tau, in_eval=in_eval)
         self.eta = eta
         self.samples = check_samples(samples)
 
-    def relax(self, logits: Tensor) -> Tensor:
-        hard = sample_one_hot(logits)
-        log_p1 = halfway(hard, logits)
-        noise = conditional_gumbel(logits.detach(), hard, 1)[0] - finite(logits.detach())
-        gumbel_softmax = ((log_p1 + noise) / self.tau).softmax(-1)
-        gumbel_rao = mean_gumbel_softmax(log_p1, hard, self.tau, self.samples)
-        reinmax = 2 * log_p1.softmax(-1) - logits.softmax(-1) / 2
-        return straight_through(hard, reinmax + self.eta * (gumbel_rao - gumbel_softmax))
+    def pathwise(self, distribution: Any, noise: Noise) -> Tensor:
+        return reinmax_cv(distribution, self.temperature_for(distribution), noise, self.samples, self.eta)
+
+
+def gumbel_rao(distribution: OneOfK, tau: Tensor | float, noise: Noise, samples: int) -> Tensor:
+    choice, tau = one_of_k(distribution, tau)
+    hard = choice._sample(noise)
+    surrogate = mean_gumbel_softmax(choice.logits, hard, tau, samples, noise, choice.batch_dim)
+    return distribution.from_one_hot(eager.straight_through(hard, surrogate))
+
+
+def reinmax_rao(distribution: OneOfK, tau: Tensor | float, noise: Noise, samples: int) -> Tensor:
+    choice, tau = one_of_k(distribution, tau)
+    hard = choice._sample(noise)
+    at_p1 = mean_gumbel_softmax(halfway(hard, choice.logits), hard, tau, samples, noise, choice.batch_dim)
+    return distribution.from_one_hot(eager.straight_through(hard, 2 * at_p1 - choice.logits.softmax(-1) / 2))
+
+
+def reinmax_cv(distribution: OneOfK, tau: Tensor | float, noise: Noise, samples: int, eta: float) -> Tensor:
+    choice, tau = one_of_k(distribution, tau)
+    logits, batch_dim = choice.logits, choice.batch_dim
+    hard = choice._sample(noise)
+    log_p1 = halfway(hard, logits)
+    fixed = logits.detach()
+    drawn = conditional_gumbel(fixed, hard, 1, noise, batch_dim)[0] - eager.finite(fixed)
+    gumbel_softmax = ((log_p1 + drawn) / tau).softmax(-1)
+    rao = mean_gumbel_softmax(log_p1, hard, tau, samples, noise, batch_dim)
+    reinmax = 2 * log_p1.softmax(-1) - logits.softmax(-1) / 2
+    return distribution.from_one_hot(eager.straight_through(hard, reinmax + eta * (rao - gumbel_softmax)))
 
 
 def check_samples(samples: int) -> int:
@@ -100,19 +132,14 @@ def check_samples(samples: int) -> int:
     return samples
 
 
-def finite(logits: Tensor) -> Tensor:
-    """``logits`` with 0 for ``-inf``: what is subtracted must not be infinite."""
-    return logits.masked_fill(logits == -torch.inf, 0.0)
-
-
 def halfway(hard: Tensor, logits: Tensor) -> Tensor:
     """``log((D + p) / 2)`` in value, with the gradient of ``logits``: where ReinMax takes its second slope."""
     fixed = logits.detach()
     log_p1 = ((hard + fixed.softmax(-1)) / 2).log()
-    return log_p1 + (finite(logits) - finite(fixed))
+    return log_p1 + (eager.finite(logits) - eager.finite(fixed))
 
 
-def conditional_gumbel(logits: Tensor, winner: Tensor, samples: int) -> Tensor:
+def conditional_gumbel(logits: Tensor, winner: Tensor, samples: int, noise: Noise, batch_dim: int = 0) -> Tensor:
     """Draws of ``logits + g``, ``(samples, ..., categories)``, given that one-hot ``winner`` is their arg max.
 
     The maximum is Gumbel with location ``log Z``, whoever wins; below it the others are independent, truncated
@@ -120,14 +147,16 @@ def conditional_gumbel(logits: Tensor, winner: Tensor, samples: int) -> Tensor:
 
     Source: Maddison & Tarlow 2017, "Gumbel machinery"; Paulus et al. 2021, arXiv 2010.04838, section 3.1.
     """
-    free = logits + sample_gumbel(logits.expand(samples, *logits.shape), batch_dim=1)
-    top = logits.logsumexp(-1, keepdim=True) + sample_gumbel(free[..., :1], batch_dim=1)
-    return torch.where(winner.bool(), top, -torch.logaddexp(-free, -top))
+    free = logits + noise.gumbel(logits.expand(samples, *logits.shape), batch_dim + 1)
+    top = logits.logsumexp(-1, keepdim=True) + noise.gumbel(free[..., :1], batch_dim + 1)
+    return torch.where(winner != 0, top, -torch.logaddexp(-free, -top))
 
 
-def mean_gumbel_softmax(logits: Tensor, winner: Tensor, tau: Tensor, samples: int) -> Tensor:
+def mean_gumbel_softmax(
+    logits: Tensor, winner: Tensor, tau: Tensor | float, samples: int, noise: Noise, batch_dim: int = 0
+) -> Tensor:
     """The mean over ``samples`` conditional noises of ``softmax((logits + g) / tau)``, differentiable in ``logits``."""
     with torch.no_grad():
-        perturbed = conditional_gumbel(logits, winner, samples)
-    gradient_path = finite(logits) - finite(logits.detach())  # zero in value
+        perturbed = conditional_gumbel(logits.detach(), winner, samples, noise, batch_dim)
+    gradient_path = eager.finite(logits) - eager.finite(logits.detach())  # zero in value
     return ((perturbed + gradient_path) / tau).softmax(-1).mean(0)

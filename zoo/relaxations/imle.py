@@ -1,21 +1,24 @@
-"""Implicit maximum-likelihood estimation: the difference of two perturbed arg maxes."""
+"""Implicit maximum-likelihood estimation, and other ways through a perturbed arg max that need nothing but the arg max."""
 
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from zoo.relaxations.base import Relaxation
-from zoo.relaxations.functional import one_hot_like, sample_gumbel
+from zoo.errors import ZooError
+from zoo.relaxations import eager
+from zoo.relaxations.base import InEval, Pathwise, Tempered
+from zoo.relaxations.distributions import Distribution, Linear, Perturbed
+from zoo.relaxations.noise import Noise
 
 
-class IMLE(Relaxation):
-    """One-hot ``argmax(logits + tau g)`` forward; backward what changes if the noisy logits follow the cost downhill.
+class IMLE(Pathwise, Tempered):
+    """The hard value of ``u = logits + tau g`` forward; backward what changes if ``u`` follows the cost downhill.
 
-    The gradient is ``(argmax(u) - argmax(u - lambda df/dz)) / lambda`` with ``u = logits + tau g``: zero for most
-    draws, large for some. Biased; it needs nothing but an arg max, so it reaches where a softmax does not. One program
-    run. ``lambda`` is set for each choice so that its logits move by at most ``strength``: it does not depend on the
-    scale of the cost (or on the size of the batch, where the loss is a mean).
+    The gradient is ``(z(u) - z(u - lambda df/dz)) / lambda`` with ``z`` the arg max: zero for most draws, large for some.
+    Biased; it needs nothing but an arg max, so it reaches where a softmax does not. One program run. ``lambda`` is set for
+    each choice so that its logits move by at most ``strength``: it does not depend on the scale of the cost (or on the
+    size of the batch, where the loss is a mean). It has no forward-mode derivative: it takes the cost's.
 
     Args:
         tau: scale of the noise. At 1 the draw follows ``softmax(logits)``; otherwise ``softmax(logits / tau)``.
@@ -24,33 +27,176 @@ class IMLE(Relaxation):
     Raises:
         ValueError: if ``strength`` is not positive.
 
-    Sources: Niepert et al. 2021, arXiv 2106.01798, algorithm 1; for one choice their Sum-of-Gamma noise is Gumbel.
-    Minervini et al. 2023, arXiv 2209.04862, for a ``lambda`` that follows the gradient.
+    Sources: Niepert et al. 2021, arXiv 2106.01798, algorithm 1, with Gumbel noise for their Sum-of-Gamma, which it is
+    for one choice. Minervini et al. 2023, arXiv 2209.04862, for a ``lambda`` that follows the gradient.
     """
 
-    follows_softmax = False
+    needs = (Linear,)
+    learns_tau = False
 
-    def __init__(self, *, tau: float = 1.0, strength: float = 1.0) -> None:
-        super().__init__(tau=tau)
+    def __init__(self, *, tau: float = 1.0, strength: float = 1.0, in_eval: InEval | None = None) -> None:
+        super().__init__(tau=tau, in_eval=in_eval)
         if not strength > 0:
             raise ValueError(f"strength must be positive, got {strength}")
         self.strength = strength
 
-    def relax(self, logits: Tensor) -> Tensor:
-        return _FiniteDifference.apply(logits, logits.detach() + self.tau * sample_gumbel(logits), self.strength)
+    def pathwise(self, distribution: Any, noise: Noise) -> Tensor:
+        return imle(distribution, self.temperature_for(distribution), noise, self.strength)
+
+    def law(self, distribution: Distribution) -> Distribution:
+        return distribution.tempered(self.temperature_for(distribution))
+
+
+class AIMLE(Pathwise, Tempered):
+    """Adaptive I-MLE: its ``strength`` grows until as many choices change as are to, and the difference is central.
+
+    The gradient is ``(z(u + lambda df/dz) - z(u - lambda df/dz)) / (2 lambda)``, with its sign turned; ``lambda`` is
+    ``strength`` over the largest ``|df/dz|`` of the choice. After each backward pass ``strength`` moves by ``step``, up if
+    fewer than ``target`` of the choices have had a gradient lately, else down. It adapts in eager mode; inside
+    ``torch.compile`` and ``torch.func`` it stays as it is. Biased. One program run.
+
+    Args:
+        tau: scale of the noise, as of :class:`IMLE`.
+        target: share of choices with a gradient, in (0, 1).
+        step: of ``strength``, >= 0.
+        decay: of the running share, in [0, 1).
+
+    Raises:
+        ValueError: if a number is out of range.
+
+    Source: Minervini et al. 2023, arXiv 2209.04862, section 3 and algorithm 1, where the share is that of nonzero
+    entries.
+    """
+
+    needs = (Linear,)
+    learns_tau = False
+
+    strength: Tensor
+    share: Tensor
+
+    def __init__(
+        self,
+        *,
+        tau: float = 1.0,
+        target: float = 0.5,
+        step: float = 1e-2,
+        decay: float = 0.9,
+        in_eval: InEval | None = None,
+    ) -> None:
+        super().__init__(tau=tau, in_eval=in_eval)
+        if not (0 < target < 1 and step >= 0 and 0 <= decay < 1):
+            raise ValueError(f"need target in (0, 1), step >= 0 and decay in [0, 1), got {target}, {step}, {decay}")
+        self.target, self.step, self.decay = target, step, decay
+        self.register_buffer("strength", torch.tensor(1.0))
+        self.register_buffer("share", torch.tensor(target))
+
+    def pathwise(self, distribution: Any, noise: Noise) -> Tensor:
+        scores = distribution.perturb(noise, scale=self.temperature_for(distribution))
+        observe = None if eager.plain() else self._adapt
+        return finite_difference(distribution, scores, self.strength.clone(), central=True, observe=observe)
+
+    def law(self, distribution: Distribution) -> Distribution:
+        return distribution.tempered(self.temperature_for(distribution))
+
+    @torch.no_grad()
+    def _adapt(self, changed: Tensor) -> None:
+        """Follow ``changed``, whether each choice of a backward pass had a gradient."""
+        self.share.lerp_(self.noise.mean(changed.float().mean()), 1 - self.decay)
+        self.strength.add_(self.step * (self.target - self.share).sign()).clamp_min_(self.step or 1e-8)
+
+
+class PerturbedOptimizer(Pathwise):
+    """The mean of k perturbed arg maxes forward, the derivative of their expectation backward, from the same noise.
+
+    With ``z`` the arg max and Gaussian noise ``e`` the draw is the mean of ``z(logits + sigma e_m)``, and the Jacobian,
+    that of its expectation, the mean of ``z(logits + sigma e_m) e_m' / sigma``. Soft: unbiased for the cost of the mean
+    value where it is linear, not an estimator of the discrete expectation. One program run.
+
+    Args:
+        sigma: scale of the noise, > 0.
+        samples: k.
+
+    Raises:
+        ValueError: if ``sigma`` is not positive or ``samples`` less than 1.
+
+    Source: Berthet et al. 2020, arXiv 2002.08676, proposition 3.1; the mean is subtracted from ``z`` in the Jacobian,
+    which lowers its variance.
+    """
+
+    hard = False
+    needs = (Perturbed,)
+
+    def __init__(self, *, sigma: float = 1.0, samples: int = 10, in_eval: InEval | None = None) -> None:
+        super().__init__(in_eval=in_eval)
+        if not sigma > 0 or samples < 1:
+            raise ValueError(f"need sigma > 0 and samples >= 1, got {sigma}, {samples}")
+        self.sigma, self.samples = sigma, samples
+
+    def pathwise(self, distribution: Any, noise: Noise) -> Tensor:
+        return perturbed_optimizer(distribution, noise, self.sigma, self.samples)
+
+    def law(self, distribution: Distribution) -> Distribution:
+        raise ZooError("PerturbedOptimizer draws from a law that has no closed form")
+
+    def sample_in_eval(self, distribution: Any, noise: Noise) -> Tensor:
+        return distribution.harden(distribution.logits + self.sigma * noise.normal(distribution.logits))
+
+    def soft(self, distribution: Distribution) -> Tensor:
+        return self.pathwise(self.served(distribution), self.noise)
+
+
+def perturbed_optimizer(distribution: Any, noise: Noise, sigma: float, samples: int) -> Tensor:
+    many = distribution.expand((samples,))
+    drawn = noise.normal(many.logits, many.batch_dim)
+    values = many.harden(many.logits + sigma * drawn)
+    mean = values.mean(0)
+    # The Jacobian applied: a function linear in the logits, zero in value, with the derivative of the expectation.
+    moved = eager.finite(distribution.logits) - eager.finite(distribution.logits.detach())
+    slope = (drawn * moved).flatten(moved.dim() - distribution.choice_dims + 1).sum(-1) if distribution.choice_dims else drawn * moved
+    slope = slope.reshape(*slope.shape, *[1] * (values.dim() - slope.dim()))
+    correction = samples / (samples - 1) if samples > 1 else 1.0
+    centred = values - mean if samples > 1 else values
+    return mean + correction * (centred * slope).mean(0) / sigma
+
+
+def imle(distribution: Any, tau: Tensor | float, noise: Noise, strength: float) -> Tensor:
+    scores = distribution.perturb(noise, scale=tau)
+    return finite_difference(distribution, scores, torch.as_tensor(strength).to(scores), central=False)
+
+
+def finite_difference(
+    distribution: Any, scores: Tensor, strength: Tensor, *, central: bool, observe: Any = None
+) -> Tensor:
+    """The hard value of ``scores``, whose gradient is the difference of two hard values."""
+    return _FiniteDifference.apply(scores, strength, distribution.harden, distribution.choice_dims, central, observe)
 
 
 class _FiniteDifference(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, logits: Tensor, perturbed: Tensor, strength: float) -> Tensor:
-        hard = one_hot_like(perturbed.argmax(-1), perturbed)
-        ctx.save_for_backward(perturbed, hard)
-        ctx.strength = strength
-        return hard
+    generate_vmap_rule = True
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
-        perturbed, hard = ctx.saved_tensors
-        largest = gradient.abs().amax(-1, keepdim=True).clamp_min(torch.finfo(gradient.dtype).tiny)
-        target = one_hot_like((perturbed - ctx.strength * (gradient / largest)).argmax(-1), hard)
-        return (hard - target) * (largest / ctx.strength), None, None
+    def forward(
+        scores: Tensor, strength: Tensor, harden: Any, choice_dims: int, central: bool, observe: Any
+    ) -> Tensor:
+        return harden(scores)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+        scores, strength, ctx.harden, ctx.choice_dims, ctx.central, ctx.observe = inputs
+        ctx.save_for_backward(scores, strength)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        scores, strength = ctx.saved_tensors
+        largest = gradient.abs()
+        if ctx.choice_dims:
+            largest = largest.amax(tuple(range(-ctx.choice_dims, 0)), keepdim=True)
+        largest = largest.clamp_min(torch.finfo(gradient.dtype).tiny)
+        move = strength * (gradient / largest)
+        with torch.no_grad():
+            ahead = ctx.harden(scores + move if ctx.central else scores)
+            change = ahead - ctx.harden(scores - move)
+        if ctx.observe is not None:
+            ctx.observe((change != 0).flatten(max(change.dim() - ctx.choice_dims, 0)).any(-1) if ctx.choice_dims else change != 0)
+        return change * (largest / ((2 if ctx.central else 1) * strength)), None, None, None, None, None
+

@@ -1,70 +1,70 @@
 """Score-function estimators: unbiased for any program, differentiable in the draw or not."""
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
-from zoo.relaxations.base import Program, Relaxation, ScoredProgram, check_cost, mean_of_replicas
-from zoo.relaxations.functional import sample_one_hot
-from zoo.relaxations.splitting import mean_of_whole_batch
+from zoo.relaxations import eager
+from zoo.relaxations.base import (
+    Draw,
+    InEval,
+    Program,
+    Relaxation,
+    ScoredProgram,
+    TakesBaseline,
+    average,
+    run,
+    sum_like,
+)
+from zoo.relaxations.distributions import Scored
+from zoo.relaxations.following import Following
+from zoo.relaxations.noise import Noise
 
 
-class ScoreFunction(Relaxation):
-    """Base of the estimators that weigh ``grad log p(draw)`` by the program's cost."""
+class ScoreFunction(TakesBaseline):
+    """Base of the estimators that weigh ``grad log p(draw)`` by the program's cost.
 
-    pathwise = False
+    The program must not let one row of the batch see another's draw, as batch normalisation behind a draw does: the
+    gradient of a draw would need the costs of all rows. Where that is seen, it is refused.
+    """
+
     unbiased = True
+    needs = (Scored,)
 
-    def __init__(self) -> None:
-        super().__init__(tau=1.0)
+    def run(self, program: Program, noise: Noise, *, watched: bool = True) -> tuple[Tensor, Tensor, Any]:
+        """Run ``program`` on hard samples.
 
-    def relax(self, logits: Tensor) -> Tensor:
-        no_single_draw(self, logits)
-        return sample_one_hot(logits)
-
-    def run(self, program: Program) -> tuple[Tensor, Tensor]:
-        """Run ``program`` on hard samples; its cost and the log-probability of all draws, each ``(batch,)`` or
-        ``(batch, replicas)``."""
+        Returns:
+            its cost and the log-probability of all draws, each ``(batch,)`` or ``(batch, replicas)``, and its auxiliary
+            values.
+        """
         if isinstance(program, ScoredProgram):
             cost, log_prob = program.sample()
             if cost.shape != log_prob.shape:
                 raise ValueError(
                     f"a ScoredProgram sampled costs {tuple(cost.shape)} but log-probabilities {tuple(log_prob.shape)}"
                 )
-            return cost, log_prob
+            return cost, log_prob, None
         log_probs: list[Tensor] = []
 
-        def draw(logits: Tensor, mask: Tensor | None = None) -> Tensor:
-            value = self.sample(logits, mask)
-            log_probs.append(self.log_prob(logits, value, mask))
+        def record(x: Any, mask: Tensor | None = None) -> Tensor:
+            distribution = self.served(x, mask)
+            value = distribution.sample(noise=noise)
+            log_probs.append(distribution.log_prob(value))
             return value
 
-        cost = program(draw)
-        if cost.dim() != 2:
-            check_cost(cost)
-        return cost, sum((sum_like(log_prob, cost) for log_prob in log_probs), torch.zeros_like(cost))
+        cost, auxiliary = follow(program, record, self) if watched else run(program, record)
+        total = sum((sum_like(log_prob, cost) for log_prob in log_probs), torch.zeros_like(cost))
+        return cost, total, auxiliary
 
 
-def sum_like(log_prob: Tensor, cost: Tensor) -> Tensor:
-    """``log_prob`` summed over all dimensions that ``cost`` does not have.
-
-    Raises:
-        ValueError: if it lacks one that ``cost`` has.
-    """
-    if log_prob.shape[: cost.dim()] != cost.shape:
-        raise ValueError(
-            f"the cost is {tuple(cost.shape)} but a draw is {tuple(log_prob.shape)}: where a program returns costs "
-            "(batch, replicas), all its draws must begin with these dimensions"
-        )
-    return log_prob.reshape(*cost.shape, -1).sum(-1)
-
-
-def no_single_draw(relaxation: Relaxation, logits: Tensor) -> None:
-    """Refuse to be used as a layer where the gradient would be lost without a word."""
-    if logits.requires_grad and torch.is_grad_enabled():
-        raise ValueError(
-            f"{type(relaxation).__name__} sends no gradient through a single draw: write the cost as a program and "
-            "call relaxation.expectation(lambda draw: cost(draw(logits)))"
-        )
+def follow(program: Program, draw: Draw, by: Relaxation) -> tuple[Tensor, Any]:
+    """:func:`run`, and refuse a program whose rows depend on each other through its draws."""
+    if torch.compiler.is_compiling():
+        return run(program, draw)
+    with Following(by) as following:
+        return run(program, following.drawing(draw))
 
 
 def surrogate(cost: Tensor, baseline: Tensor, log_prob: Tensor) -> Tensor:
@@ -72,10 +72,19 @@ def surrogate(cost: Tensor, baseline: Tensor, log_prob: Tensor) -> Tensor:
     return cost + (cost - baseline).detach() * (log_prob - log_prob.detach())
 
 
+def fit_baseline(baseline: Tensor, cost: Tensor) -> Tensor:
+    """The user's ``baseline``, ``(batch,)`` or of the shape of the costs, to go with ``cost``."""
+    if baseline.shape not in (cost.shape, cost.shape[:1]):
+        raise ValueError(f"a baseline must be (batch,) or of the shape of the costs {tuple(cost.shape)}, got {tuple(baseline.shape)}")
+    return baseline if baseline.shape == cost.shape else baseline.unsqueeze(1)
+
+
 class Reinforce(ScoreFunction):
     """``(cost - b) grad log p(draw)`` with a running mean of the cost as the baseline ``b``.
 
     Unbiased, since the baseline comes from earlier batches, those of all processes; high variance. One program run.
+    ``expectation(program, baseline=...)`` takes the user's own in its place, such as a value network's. A cost that is
+    not finite is left out of the running mean, and inside ``torch.func`` the mean stays as it is.
 
     Args:
         decay: of the running mean, in [0, 1).
@@ -89,23 +98,19 @@ class Reinforce(ScoreFunction):
     baseline: Tensor
     weight: Tensor
 
-    def __init__(self, *, decay: float = 0.99) -> None:
-        super().__init__()
-        if not 0 <= decay < 1:
-            raise ValueError(f"decay must be in [0, 1), got {decay}")
-        self.decay = decay
+    def __init__(self, *, decay: float = 0.99, in_eval: InEval | None = None) -> None:
+        super().__init__(in_eval=in_eval)
+        self.decay = check_decay(decay)
         self.register_buffer("baseline", torch.zeros(()))
         self.register_buffer("weight", torch.zeros(()))  # of the observed part: corrects the start at zero
 
-    def expectation(self, program: Program) -> Tensor:
-        if not self.training:
-            return super().expectation(program)
-        cost, log_prob = self.run(program)
+    def estimate(self, program: Program, noise: Noise, *, baseline: Tensor | None = None) -> tuple[Tensor, Any]:
+        cost, log_prob, auxiliary = self.run(program, noise)
+        if baseline is not None:
+            return surrogate(cost, fit_baseline(baseline, cost), log_prob), auxiliary
         loss = surrogate(cost, self.baseline / self.weight.clamp_min(1e-8), log_prob)
-        with torch.no_grad():
-            self.baseline.lerp_(mean_of_whole_batch(cost.float().mean()), 1 - self.decay)
-            self.weight.lerp_(torch.ones_like(self.weight), 1 - self.decay)
-        return mean_of_replicas(loss)
+        follow_mean([self.baseline, self.weight], [cost.mean(), torch.ones_like(self.weight)], self.decay, noise)
+        return loss, auxiliary
 
 
 class RLOO(ScoreFunction):
@@ -113,7 +118,7 @@ class RLOO(ScoreFunction):
 
     Unbiased; the variance falls faster than 1/k. k program runs. Where the program returns costs of replicas, the
     others among all samples of all replicas are the baseline: with many starts of a tour the shared baseline of Kwon
-    et al. 2020, arXiv 2010.16011, equation 3.
+    et al. 2020, arXiv 2010.16011, equation 3. The user's own ``baseline=`` takes the place of the others'.
 
     Args:
         samples: k, at least 2.
@@ -124,17 +129,35 @@ class RLOO(ScoreFunction):
     Source: Kool et al. 2019, "Buy 4 REINFORCE samples, get a baseline for free!", eq. 8.
     """
 
-    def __init__(self, *, samples: int = 4) -> None:
-        super().__init__()
+    def __init__(self, *, samples: int = 4, in_eval: InEval | None = None) -> None:
+        super().__init__(in_eval=in_eval)
         if samples < 2:
             raise ValueError(f"samples must be at least 2 (each needs another as its baseline), got {samples}")
         self.samples = samples
 
-    def expectation(self, program: Program) -> Tensor:
-        if not self.training:
-            return super().expectation(program)
-        runs = [self.run(program) for _ in range(self.samples)]
-        cost, log_prob = (torch.stack(part) for part in zip(*runs))  # (samples, batch) or (samples, batch, replicas)
-        total, count = (cost.sum(0), len(cost)) if cost.dim() == 2 else (cost.sum((0, 2)), len(cost) * cost.shape[2])
-        others = (total.view(-1, *[1] * (cost.dim() - 2)) - cost) / (count - 1)
-        return mean_of_replicas(surrogate(cost, others, log_prob).mean(0))
+    def estimate(self, program: Program, noise: Noise, *, baseline: Tensor | None = None) -> tuple[Tensor, Any]:
+        runs = [self.run(program, noise, watched=i == 0) for i in range(self.samples)]
+        cost, log_prob = (torch.stack([each[i] for each in runs]) for i in (0, 1))  # (samples, batch[, replicas])
+        if baseline is None:
+            total, count = (cost.sum(0), len(cost)) if cost.dim() == 2 else (cost.sum((0, 2)), len(cost) * cost.shape[2])
+            others = (total.view(-1, *[1] * (cost.dim() - 2)) - cost) / (count - 1)
+        else:
+            others = fit_baseline(baseline, cost[0])
+        return surrogate(cost, others, log_prob).mean(0), average([each[2] for each in runs])
+
+
+def check_decay(decay: float) -> float:
+    if not 0 <= decay < 1:
+        raise ValueError(f"decay must be in [0, 1), got {decay}")
+    return decay
+
+
+@torch.no_grad()
+def follow_mean(means: list[Tensor], values: list[Tensor], decay: float, noise: Noise) -> None:
+    """Let running ``means`` follow ``values``, unless one of those is not finite, or a transform is at work."""
+    if eager.plain() and not torch.compiler.is_compiling():
+        return
+    observed = [noise.mean(value.to(mean.dtype)) for mean, value in zip(means, values)]
+    fine = torch.stack([value.isfinite().all() for value in observed]).all()
+    for mean, value in zip(means, observed):
+        mean.copy_(torch.where(fine, mean.lerp(value, 1 - decay), mean))
