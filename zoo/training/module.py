@@ -10,7 +10,9 @@ from torchmetrics import Metric
 from zoo.config import Configurable, to_config
 from zoo.errors import ZooError
 from zoo.hub import from_pretrained
-from zoo.relaxations import Relaxation
+from zoo.relaxations import Noise, Program, Relaxation
+from zoo.relaxations.distributions.categorical import categorical
+from zoo.relaxations.noise import DEFAULT
 from zoo.training.optim import AdamW
 
 if TYPE_CHECKING:
@@ -28,6 +30,7 @@ class ZooModule(Configurable, LightningModule):
     """
 
     optimizer: AdamW
+    relaxation: Relaxation
     monitor: str
     progress: tuple[str, ...] = ("loss",)
     """Which of the values that a training step returns the progress bar shows."""
@@ -35,6 +38,23 @@ class ZooModule(Configurable, LightningModule):
     """Values of training that the picture of the curves shows beside those that validation has too."""
     steps_per_batch: int = 1
     """Steps of the optimiser in one training batch; more than 1 where the module makes them itself."""
+    noise_source: Noise = DEFAULT
+    """The source of what the module draws itself; :class:`SeedEachBatch` sets it, and that of the relaxations."""
+
+    @classmethod
+    def without_effect(cls, arguments: dict[str, Any]) -> str:
+        """Why the relaxation draws nothing under these ``arguments`` of the constructor; empty if it does draw.
+
+        Args:
+            arguments: plain configuration, as it is checked before anything is built.
+        """
+        return "" if "relaxation" in arguments else f"{cls.__name__} draws nothing"
+
+    def expected_cost(self, program: Program) -> Any:
+        """``E[program(draw)]``: by the relaxation in training; in ``eval()`` on exact samples, whatever it is."""
+        if self.training:
+            return self.relaxation.expectation(program)
+        return program(lambda x, mask=None: categorical(x, mask).sample(noise=self.noise_source))
 
     @property
     def total_steps(self) -> float:

@@ -28,8 +28,7 @@ from zoo.models.actor_critic.metrics import EpisodeReturns
 from zoo.models.actor_critic.nets import Critic, Policy, RunningNorm
 from zoo.models.actor_critic.replay import Transitions
 from zoo.models.actor_critic.trial import Trial
-from zoo.relaxations import Exact, Relaxation
-from zoo.relaxations.base import mask_logits
+from zoo.relaxations import Categorical, Exact, Relaxation
 from zoo.training import AdamW, ZooModule
 
 log = logging.getLogger(__name__)
@@ -124,7 +123,7 @@ class ActorCritic(ZooModule):
         logits = self.policy(observation)
         with frozen(self.critic):  # its gradient at the action is wanted, not at its weights
             cost = self.relaxation.expectation(lambda draw: -self.value(observation, draw(logits, self.mask)))
-        entropy = self.relaxation.entropy(logits, self.mask).sum(-1)
+        entropy = Categorical(logits, self.mask).entropy().sum(-1)
         return {"actor_loss": cost - self.log_alpha.exp().detach() * entropy, "entropy": entropy}
 
     def critic_terms(self, observation: Tensor, action: Tensor, target: Tensor) -> dict[str, Tensor]:
@@ -144,14 +143,15 @@ class ActorCritic(ZooModule):
         The expectation is a sum over all actions; only where they are too many, a mean over samples. Of an n-step
         return it is the last term: the entropy on the way there is left out.
         """
-        logits = mask_logits(self.policy(observation), self.mask)
+        law = Categorical(self.policy(observation), self.mask)
+        logits = law.logits
         if self.every_action is not None:
             actions, p = self.every_action, self.probabilities(logits)
         else:
-            actions = self.relaxation.sample(logits.unsqueeze(1).expand(-1, SAMPLED, -1, -1))
+            actions = Categorical(logits.unsqueeze(1).expand(-1, SAMPLED, -1, -1)).sample(noise=self.noise_source)
             p = torch.full(actions.shape[:2], 1 / SAMPLED, device=logits.device)
         q = self.target_critic(observation, actions).amin(0)
-        entropy = self.relaxation.entropy(logits).sum(-1)
+        entropy = law.entropy().sum(-1)
         return (p * q).sum(1) + self.log_alpha.exp() * entropy
 
     def value(self, observation: Tensor, action: Tensor) -> Tensor:
@@ -291,8 +291,8 @@ class ActorCritic(ZooModule):
     @torch.no_grad()
     def act(self, observation: Tensor, *, mode: bool = False) -> Tensor:
         """Actions, int64 ``(batch, choices)``: drawn from the policy, or the most probable ones with ``mode``."""
-        choose = self.relaxation.mode if mode else self.relaxation.sample
-        return choose(self(observation), self.mask).argmax(-1)
+        policy = Categorical(self(observation), self.mask)
+        return (policy.mode() if mode else policy.sample(noise=self.noise_source)).argmax(-1)
 
     def films(self, batch: Trial) -> "dict[str, Sequence[np.ndarray]]":
         """One episode of the mode policy."""
@@ -316,8 +316,8 @@ class ActorCritic(ZooModule):
             return {}
         with frozen(self.critic), torch.enable_grad():
             logits = self.policy(observation).detach().requires_grad_()
-            p = mask_logits(logits, self.mask).softmax(-1)
-            expected = (self.probabilities(mask_logits(logits, self.mask)) * self._values(observation)).sum(1)
+            p = Categorical(logits, self.mask).logits.softmax(-1)
+            expected = (self.probabilities(Categorical(logits, self.mask).logits) * self._values(observation)).sum(1)
             gap = (self.value(observation, p) - expected).abs().mean().detach()
 
             def gradient(relaxation: Relaxation) -> Tensor:

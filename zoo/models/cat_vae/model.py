@@ -13,9 +13,7 @@ from torch import Tensor, nn
 
 from zoo.data.seeding import PREDICT, generator
 from zoo.models.cat_vae.metrics import CodeStatistics
-from zoo.relaxations import Relaxation
-from zoo.relaxations.base import log_prob, sum_per_example
-from zoo.relaxations.splitting import rows_of_whole_batch
+from zoo.relaxations import Categorical, Relaxation
 from zoo.training import AdamW, ZooModule
 
 if TYPE_CHECKING:
@@ -77,8 +75,8 @@ class CatVAE(ZooModule):
     # The objective ------------------------------------------------------------------------------------------------
 
     def terms(self, x: Tensor, logits: Tensor) -> dict[str, Tensor]:
-        """The negative ELBO and its two parts, in nats, each ``(batch,)``."""
-        reconstruction = self.relaxation.expectation(lambda draw: self.distortion(x, self.decoder(draw(logits))))
+        """The negative ELBO and its two parts, in nats, each ``(batch,)``; in ``eval()`` of an exact sample."""
+        reconstruction = self.expected_cost(lambda draw: self.distortion(x, self.decoder(draw(logits))))
         kl = self.kl(logits)
         return {"neg_elbo": reconstruction + kl, "reconstruction": reconstruction, "kl": kl}
 
@@ -92,11 +90,11 @@ class CatVAE(ZooModule):
         Le et al. 2018, arXiv 1805.10469.)
         """
         repeated = logits.unsqueeze(1).expand(-1, self.rws_samples, -1, -1)
-        code = self.relaxation.sample(repeated)
+        code = Categorical(repeated).sample(noise=self.noise_source)
         log_weights = self.log_weights(x, repeated.detach(), code)
         weights = log_weights.detach().softmax(1)
         nll = math.log(self.rws_samples) - log_weights.logsumexp(1)
-        wake = -(weights * log_prob(logits.unsqueeze(1), code).sum(-1)).sum(1)
+        wake = -(weights * Categorical(logits.unsqueeze(1)).log_prob(code).sum(-1)).sum(1)
         return {"loss": nll + wake, "nll": nll, "neg_elbo": -log_weights.mean(1)}
 
     def posterior_logits(self, x: Tensor) -> Tensor:
@@ -111,12 +109,11 @@ class CatVAE(ZooModule):
 
     def distortion(self, x: Tensor, pixel_logits: Tensor) -> Tensor:
         """``-log p(x | z)`` of Bernoulli pixels, in nats, ``(batch,)``; cross-entropy if ``x`` has grey levels."""
-        return sum_per_example(F.binary_cross_entropy_with_logits(pixel_logits.float(), x, reduction="none"))
+        return F.binary_cross_entropy_with_logits(pixel_logits.float(), x, reduction="none").flatten(1).sum(1)
 
     def kl(self, logits: Tensor) -> Tensor:
         """``KL(q(z | x) || p(z))`` summed over latents, in nats, ``(batch,)``."""
-        log_q = logits.log_softmax(-1)
-        return sum_per_example(log_q.exp() * (log_q - self.prior_logits.log_softmax(-1)))
+        return Categorical(logits).kl(Categorical(self.prior_logits)).sum(-1)
 
     def log_weights(self, x: Tensor, logits: Tensor, code: Tensor) -> Tensor:
         """``log p(x | z) p(z) / q(z | x)``, ``(batch, samples)``, of codes ``(batch, samples, latents, classes)``."""
@@ -124,7 +121,7 @@ class CatVAE(ZooModule):
         pixel_logits = self.decoder(code.flatten(0, 1))
         repeated = x.unsqueeze(1).expand(-1, samples, -1, -1, -1).flatten(0, 1)
         log_likelihood = -self.distortion(repeated, pixel_logits).view(batch, samples)
-        log_ratio = log_prob(self.prior_logits, code) - log_prob(logits, code)
+        log_ratio = Categorical(self.prior_logits).log_prob(code) - Categorical(logits).log_prob(code)
         return log_likelihood + log_ratio.sum(-1)
 
     # Lightning's steps --------------------------------------------------------------------------------------------
@@ -174,7 +171,7 @@ class CatVAE(ZooModule):
 
     def forward(self, x: Tensor) -> Tensor:
         """Images to the pixel means of their reconstruction through the most probable code."""
-        return self.decoder(self.relaxation.mode(self.posterior_logits(x))).sigmoid()
+        return self.decoder(Categorical(self.posterior_logits(x)).mode()).sigmoid()
 
     @torch.no_grad()
     def encode(self, x: Tensor) -> Tensor:
@@ -202,7 +199,7 @@ class CatVAE(ZooModule):
     @torch.no_grad()
     def sample(self, n: int) -> Tensor:
         """Pixel means of ``n`` codes drawn from the prior, ``(n, channels, height, width)``."""
-        code = self.relaxation.sample(self.prior_logits.expand(n, -1, -1))
+        code = Categorical(self.prior_logits).sample((n,))
         return self.decoder(code).sigmoid()
 
     @torch.no_grad()
@@ -217,11 +214,11 @@ class CatVAE(ZooModule):
             rows: codes decoded at a time, which bounds the memory.
         """
         logits = self.posterior_logits(x) / tau
-        chunk = max(1, rows // rows_of_whole_batch(len(x)))  # the same draws, however the batch is split
+        chunk = max(1, rows // (len(x) * self.noise_source.parts))  # the same draws, however the batch is split
         parts = []
         for start in range(0, k, chunk):
             repeated = logits.unsqueeze(1).expand(-1, min(chunk, k - start), -1, -1)
-            parts.append(self.log_weights(x, repeated, self.relaxation.sample(repeated)).logsumexp(1))
+            parts.append(self.log_weights(x, repeated, Categorical(repeated).sample(noise=self.noise_source)).logsumexp(1))
         return torch.stack(parts, 1).logsumexp(1) - math.log(k)
 
     def pictures(self, batch: Any) -> "dict[str, Figure]":

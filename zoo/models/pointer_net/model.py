@@ -19,9 +19,7 @@ from zoo.models.pointer_net.metrics import OptimalityGap
 from zoo.models.pointer_net.nets import Memory, PointerDecoder, State
 from zoo.models.pointer_net.tasks import Task
 from zoo.models.pointer_net.tasks.base import Objective
-from zoo.relaxations import Draw, Relaxation, ScoredProgram
-from zoo.relaxations.base import fill_masked
-from zoo.relaxations.functional import sample_index, softmax_
+from zoo.relaxations import Categorical, Draw, Pathwise, Relaxation, ScoredProgram
 from zoo.training import AdamW, ZooModule
 
 if TYPE_CHECKING:
@@ -87,7 +85,7 @@ class PointerNet(ZooModule):
             )
         if max_grad_norm is not None and not max_grad_norm > 0:
             raise ValueError(f"max_grad_norm must be positive or null, got {max_grad_norm}")
-        if (objective or task.objective) == "expectation" and relaxation.pathwise and not task.differentiable:
+        if (objective or task.objective) == "expectation" and isinstance(relaxation, Pathwise) and not task.differentiable:
             raise ZooError(
                 f"the cost of {type(task).__name__} has no gradient for a pathwise relaxation such as "
                 f"{type(relaxation).__name__}: use relaxation=rloo or reinforce, or objective=self_label"
@@ -163,7 +161,7 @@ class PointerNet(ZooModule):
         if not given:
             masks = torch.cat([self.task.mask(x, taken[:, :, 0], None).unsqueeze(2), masks], 2)
         context = self.task.context(x, taken[:, :, given:])
-        return fill_masked(self.decoder.score(memory, order, masks, given, context), masks)
+        return masked(self.decoder.score(memory, order, masks, given, context), masks)
 
     def log_prob(self, x: Tensor, memory: Memory, order: Tensor) -> Tensor:
         """Log-probability of all choices in solutions ``order``, a given first element apart, ``(batch, starts)``."""
@@ -188,7 +186,7 @@ class PointerNet(ZooModule):
 
         def sampled() -> tuple[Tensor, Tensor]:
             with torch.no_grad():
-                order, cost = self.solve(x, memory, sample, starts)
+                order, cost = self.solve(x, memory, self.sample, starts)
             log_prob = self.log_prob(x, memory, order)
             return (cost, log_prob) if starts > 1 else (cost.squeeze(1), log_prob.squeeze(1))
 
@@ -199,7 +197,7 @@ class PointerNet(ZooModule):
         """Cross-entropy on the best of the sampled solutions: sampled without gradient, then scored as a whole."""
         memory = self.encode(x)
         with torch.no_grad():
-            order, cost = self.solve(x, memory, sample, self.train_starts(x))
+            order, cost = self.solve(x, memory, self.sample, self.train_starts(x))
             label, _ = best_of(order, cost)
             if self.polish:
                 label = self.task.improve(x, label, self.polish)
@@ -328,10 +326,14 @@ class PointerNet(ZooModule):
         """
         memory = self.encode(x)
         parts = [
-            best_of(*self.solve(x, memory, sample, min(at_once, samples - begin)))
+            best_of(*self.solve(x, memory, self.sample, min(at_once, samples - begin)))
             for begin in range(0, samples, at_once)
         ]
         return best_of(*(torch.stack(part, 1) for part in zip(*parts)))
+
+    def sample(self, logits: Tensor, mask: Tensor) -> Tensor:
+        """Indices ``(batch, starts)`` drawn from the allowed elements."""
+        return Categorical(masked(logits, mask)).sample_index(noise=self.noise_source)
 
     @torch.no_grad()
     def beam(self, x: Tensor, width: int) -> tuple[Tensor, Tensor]:
@@ -356,7 +358,7 @@ class PointerNet(ZooModule):
                 first, last = (order[..., 0], order[..., -1]) if step else (None, None)
                 mask = self.task.mask(x, taken, last)
                 logits, state = self.decoder.step(memory, mask, first, last, self.task.context(x, taken), state)
-                longer = log_p.unsqueeze(-1) + fill_masked(logits, mask).log_softmax(-1)
+                longer = log_p.unsqueeze(-1) + masked(logits, mask).log_softmax(-1)
                 longer = longer.nan_to_num(nan=-torch.inf)  # of a beam that is not in use
                 log_p, flat = longer.flatten(1).topk(width)
                 parent, chosen = flat // n, flat % n
@@ -422,11 +424,11 @@ def refuse_dead_ends(stuck: Tensor) -> None:
         )
 
 
-def sample(logits: Tensor, mask: Tensor) -> Tensor:
-    """Indices ``(batch, starts)`` drawn from the allowed elements."""
-    return sample_index(softmax_(fill_masked(logits, mask))).squeeze(-1)
+def masked(logits: Tensor, mask: Tensor) -> Tensor:
+    """``logits`` in float32, ``-inf`` where ``mask`` is false; a row may be left with nothing."""
+    return logits.float().masked_fill(~mask, -torch.inf)
 
 
 def most_probable(logits: Tensor, mask: Tensor) -> Tensor:
     """The allowed elements with the largest logits, ``(batch, starts)``."""
-    return fill_masked(logits, mask).argmax(-1)
+    return masked(logits, mask).argmax(-1)

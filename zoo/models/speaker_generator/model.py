@@ -25,9 +25,7 @@ from zoo.models.speaker_generator.likelihood import gaussian_kl, gaussian_nll, l
 from zoo.models.speaker_generator.metrics import SpeakerStatistics, total_variation
 from zoo.models.speaker_generator.nets import Voice
 from zoo.models.speaker_generator.pictures import draw, play
-from zoo.relaxations import Draw, Relaxation
-from zoo.relaxations.base import sum_per_example
-from zoo.relaxations.splitting import randn_like
+from zoo.relaxations import Categorical, Draw, Relaxation
 from zoo.training import AdamW, ZooModule
 
 if TYPE_CHECKING:
@@ -166,7 +164,7 @@ class SpeakerGenerator(ZooModule):
         logits = self.speaker_logits(x)
         known = observe(logits, x.label)
         mean, log_variance = self.residual_encoder(self.features(x)).float().chunk(2, -1)
-        residual = use_residual * (mean + randn_like(mean) * (0.5 * log_variance).exp())
+        residual = use_residual * (mean + self.noise_source.normal(mean) * (0.5 * log_variance).exp())
 
         def given_speaker(draw: Draw) -> Tensor:
             speaker = draw(known)
@@ -174,7 +172,7 @@ class SpeakerGenerator(ZooModule):
             residual_kl = gaussian_kl(mean, log_variance, *self.residual_prior(x.content, speaker))
             return weight * distortion + use_residual * residual_kl
 
-        cost = self.relaxation.expectation(given_speaker)
+        cost = self.expected_cost(given_speaker)
         log_q = known.log_softmax(-1)
         speaker_kl = (log_q.exp() * (log_q - self.log_prior(x.content))).sum(-1)
         return {"neg_elbo": cost + speaker_kl, "given_speaker": cost, "speaker_kl": speaker_kl, "logits": logits}
@@ -188,7 +186,7 @@ class SpeakerGenerator(ZooModule):
         pitch = gaussian_nll(x.pitch, voice.pitch, self.pitch_noise) * x.voiced
         voiced = F.binary_cross_entropy_with_logits(voice.voiced, x.voiced, reduction="none")
         length = gaussian_nll(x.log_frames, voice.log_frames, self.length_noise)
-        return sum_per_example(mel) + sum_per_example(pitch) + sum_per_example(voiced) + length
+        return sum(value.flatten(1).sum(1) for value in (mel, pitch, voiced)) + length
 
     def speaker_logits(self, x: Speech) -> Tensor:
         """Logits of q(s | x), ``(batch, speakers)``, from what differs from the mean of the word."""
@@ -284,7 +282,7 @@ class SpeakerGenerator(ZooModule):
         terms = self.terms(x)
         self.statistics.update(terms.pop("logits").argmax(-1), x.speaker)
         terms["mcd"] = audio.mel_cepstral_distortion(x.mel, self(x).mel)
-        speaker = self.relaxation.mode(self.speaker_logits(x))
+        speaker = Categorical(self.speaker_logits(x)).mode()
         mean, log_variance = self.residual_encoder(self.features(x)).chunk(2, -1)
         terms["residual_kl"] = gaussian_kl(mean, log_variance, *self.residual_prior(x.content, speaker))
         return {name: value.mean() for name, value in terms.items()}
@@ -325,7 +323,7 @@ class SpeakerGenerator(ZooModule):
 
     def forward(self, x: Speech) -> Words:
         """Recordings after a pass through their most probable speaker and the mean of their residual."""
-        speaker = self.relaxation.mode(self.speaker_logits(x))
+        speaker = Categorical(self.speaker_logits(x)).mode()
         residual = self.residual_encoder(self.features(x)).chunk(2, -1)[0]
         return self.render(self.decoder(x.content, speaker, residual))
 
@@ -364,7 +362,7 @@ class SpeakerGenerator(ZooModule):
     @torch.no_grad()
     def sample_speaker(self, content: Tensor) -> Tensor:
         """Codes drawn from the learned prior for words ``(batch,)``, int64 ``(batch,)``."""
-        return self.relaxation.sample(self.log_prior(content.to(self.device))).argmax(-1)
+        return Categorical(self.log_prior(content.to(self.device))).sample().argmax(-1)
 
     @staticmethod
     def render(voice: Voice) -> Words:

@@ -8,7 +8,7 @@ from lightning import Callback, LightningModule, Trainer
 from torch import Tensor
 
 from zoo.errors import ZooError
-from zoo.relaxations import Relaxation
+from zoo.relaxations import Tempered
 from zoo.training.checkpointing import ResumeCheckpoints
 
 
@@ -28,7 +28,7 @@ class LogMetrics(Callback):
         self._losses: dict[str, Tensor] = {}  # by where they are of: the last one that was finite, and all since
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        self._relaxations = {name: m for name, m in pl_module.named_modules() if isinstance(m, Relaxation)}
+        self._relaxations = {name: m for name, m in pl_module.named_modules() if isinstance(m, Tempered)}
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: dict[str, Tensor], batch: Any, batch_idx: int
@@ -41,7 +41,9 @@ class LogMetrics(Callback):
         self._refuse_nan(trainer, "loss", values["train/loss"])
         values["lr"] = trainer.optimizers[0].param_groups[0]["lr"]
         for name, relaxation in self._relaxations.items():
-            values["tau" if len(self._relaxations) == 1 else f"tau/{name}"] = relaxation.tau.item()
+            values["tau" if len(self._relaxations) == 1 else f"tau/{name}"] = (
+                getattr(relaxation, relaxation.annealed).detach().mean().item()
+            )
         for logger in trainer.loggers:
             logger.log_metrics(values, step=trainer.global_step)
         for name in getattr(pl_module, "progress", ("loss",)):

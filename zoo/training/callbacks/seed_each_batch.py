@@ -5,7 +5,9 @@ from typing import Any
 from lightning import Callback, LightningModule, Trainer
 
 from zoo.data.seeding import STEP, TEST, TRAIN, VALIDATE, derive_seed, seed_default_generators
-from zoo.relaxations.splitting import split_noise
+from zoo.relaxations import Noise, PartOfBatch, Relaxation
+from zoo.relaxations.noise import DEFAULT
+from zoo.training.module import ZooModule
 
 STREAM = 0  # ends the key of the noise; another number would be other noise than that of all recorded results
 
@@ -15,7 +17,7 @@ class SeedEachBatch(Callback):
 
     The epoch and the batch index, not the global step: that one repeats under gradient accumulation. Of several
     processes, relaxations draw the noise of their part of the batch, so that it differs from rank to rank and does not
-    depend on their number (:mod:`zoo.relaxations.splitting`). The default generators, from which dropout draws, have
+    depend on their number (:class:`zoo.relaxations.PartOfBatch`). The default generators, from which dropout draws, have
     another seed on each rank.
 
     Args:
@@ -25,29 +27,39 @@ class SeedEachBatch(Callback):
     def __init__(self, seed: int) -> None:
         self.seed = seed
 
-    def _begin(self, trainer: Trainer, *key: int) -> None:
+    def _begin(self, trainer: Trainer, module: LightningModule, *key: int) -> None:
         rank, processes = trainer.global_rank, trainer.world_size
         seed_default_generators(self.seed, *key, STREAM if processes == 1 else STREAM + 1 + rank)
-        split_noise(rank, processes, derive_seed(self.seed, *key, STREAM))
+        if processes > 1:
+            use_noise(module, PartOfBatch(rank, processes, derive_seed(self.seed, *key, STREAM)))
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
-        self._begin(trainer, TRAIN, STEP, trainer.current_epoch, batch_idx)
+        self._begin(trainer, pl_module, TRAIN, STEP, trainer.current_epoch, batch_idx)
 
-    def on_train_batch_end(self, *_: Any) -> None:
-        split_noise()
+    def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *_: Any) -> None:
+        use_noise(pl_module, DEFAULT)
 
     def on_validation_batch_start(
         self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int, dataloader_idx: int = 0
     ) -> None:
-        self._begin(trainer, VALIDATE, STEP, batch_idx)
+        self._begin(trainer, pl_module, VALIDATE, STEP, batch_idx)
 
-    def on_validation_batch_end(self, *_: Any) -> None:
-        split_noise()
+    def on_validation_batch_end(self, trainer: Trainer, pl_module: LightningModule, *_: Any) -> None:
+        use_noise(pl_module, DEFAULT)
 
     def on_test_batch_start(
         self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int, dataloader_idx: int = 0
     ) -> None:
-        self._begin(trainer, TEST, STEP, batch_idx)
+        self._begin(trainer, pl_module, TEST, STEP, batch_idx)
 
-    def on_test_batch_end(self, *_: Any) -> None:
-        split_noise()
+    def on_test_batch_end(self, trainer: Trainer, pl_module: LightningModule, *_: Any) -> None:
+        use_noise(pl_module, DEFAULT)
+
+
+def use_noise(module: LightningModule, noise: Noise) -> None:
+    """Let ``module`` and its relaxations draw from ``noise``."""
+    for part in module.modules():
+        if isinstance(part, ZooModule):
+            part.noise_source = noise
+        elif isinstance(part, Relaxation):
+            part.noise = noise

@@ -8,14 +8,16 @@ from lightning import Callback, LightningModule, Trainer
 
 from zoo.config import Configurable
 from zoo.errors import ZooError
-from zoo.relaxations import Relaxation
+from zoo.relaxations import Relaxation, Tempered
 from zoo.training.module import ZooModule
 
 Schedule = Literal["constant", "linear", "exponential", "cosine", "step"]
 
 
 class TauAnnealing(Configurable, Callback):
-    """Sets ``tau`` of every relaxation in the model at the start of each batch.
+    """Sets the temperature of every relaxation in the model that has one at the start of each batch.
+
+    Where a relaxation has two, that of the backward pass (:attr:`zoo.relaxations.Tempered.annealed`).
 
     tau is a pure function of ``trainer.global_step``, so a resumed run has the right one with no state
     to save. With t the share of ``steps`` that is done, in [0, 1]:
@@ -38,7 +40,7 @@ class TauAnnealing(Configurable, Callback):
 
     Raises:
         ValueError: if a number is out of range or an option does not belong to the schedule.
-        ZooError: at the start of training, if no relaxation matches ``pattern``.
+        ZooError: at the start of training, if no relaxation matches ``pattern``, or there is no temperature to anneal.
     """
 
     def __init__(
@@ -81,15 +83,24 @@ class TauAnnealing(Configurable, Callback):
             return max(self.end, start * self.factor ** (step // self.every))
         return start
 
-    def selected(self, module: LightningModule) -> dict[str, Relaxation]:
-        """The relaxations of ``module`` that ``pattern`` selects, by name."""
+    @property
+    def changes(self) -> bool:
+        """Whether there is anything to set."""
+        return self.schedule != "constant" or self.start is not None
+
+    def selected(self, module: LightningModule) -> dict[str, Tempered]:
+        """The relaxations of ``module`` with a temperature that ``pattern`` selects, by name."""
         relaxations = {name: m for name, m in module.named_modules() if isinstance(m, Relaxation)}
-        chosen = {name: m for name, m in relaxations.items() if fnmatchcase(name, self.pattern)}
-        if not chosen:
+        named = {name: m for name, m in relaxations.items() if fnmatchcase(name, self.pattern)}
+        chosen = {name: m for name, m in named.items() if isinstance(m, Tempered)}
+        if not named and self.pattern != "*":
             raise ZooError(
                 f"annealing.pattern={self.pattern!r} selects no relaxation; the model has: "
                 f"{', '.join(relaxations) or 'none'}"
             )
+        if not chosen and self.changes:
+            kinds = ", ".join(type(m).__name__ for m in named.values()) or "no relaxation"
+            raise ZooError(f"there is no temperature to anneal: the model has {kinds}. Leave annealing= out.")
         return chosen
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -99,5 +110,6 @@ class TauAnnealing(Configurable, Callback):
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
         # Here and not at the start of an epoch, which is not reached when a run is resumed in mid-epoch.
-        for relaxation in self._relaxations.values():
-            relaxation.tau.fill_(self.tau(trainer.global_step, self._total_steps, relaxation.initial_tau))
+        for relaxation in self._relaxations.values() if self.changes else ():
+            own = relaxation.arguments[relaxation.annealed]
+            setattr(relaxation, relaxation.annealed, self.tau(trainer.global_step, self._total_steps, own))
