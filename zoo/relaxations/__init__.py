@@ -15,7 +15,15 @@ Plain functions are in :mod:`zoo.relaxations.functional`.
 from zoo.relaxations.antithetic import ARM, DisARM
 from zoo.relaxations.base import Draw, Pathwise, Program, Relaxation, ScoredProgram, Tempered
 from zoo.relaxations.control_variates import Rebar, Relax
-from zoo.relaxations.distributions import Bernoulli, Categorical, Distribution
+from zoo.relaxations.distributions import (
+    Bernoulli,
+    Categorical,
+    ConditionalBernoulli,
+    Distribution,
+    Matching,
+    Ranking,
+    Subset,
+)
 from zoo.relaxations.exact import Exact
 from zoo.relaxations.gumbel import (
     DecoupledSTGumbel,
@@ -72,5 +80,9 @@ RELAXATIONS: dict[str, type[Relaxation]] = {
 DISTRIBUTIONS: dict[str, type[Distribution]] = {
     "categorical": Categorical,
     "bernoulli": Bernoulli,
+    "subset": Subset,
+    "conditional_bernoulli": ConditionalBernoulli,
+    "ranking": Ranking,
+    "matching": Matching,
 }
 """Every distribution by its name."""

@@ -9,7 +9,7 @@ from torch import Tensor
 from zoo.errors import ZooError
 from zoo.relaxations.base import InEval, Program, Relaxation, average, run, sum_like
 from zoo.relaxations.distributions import Enumerable
-from zoo.relaxations.distributions.base import LIMIT
+from zoo.relaxations.distributions.base import LIMIT, rounded
 from zoo.relaxations.noise import Noise
 
 
@@ -85,7 +85,7 @@ class Exact(Relaxation):
                 options.extend([1] * count)
             if math.prod(options) > self.limit:
                 raise ZooError(
-                    f"Exact would enumerate at least {math.prod(options):.2g} combinations, over the limit of "
+                    f"Exact would enumerate at least {rounded(math.prod(options))} combinations, over the limit of "
                     f"{self.limit}: use fewer choices or categories, or an estimator that samples (such as rloo)"
                 )
             digits.extend([0] * (start + count - len(digits)))

@@ -13,17 +13,24 @@ from zoo.relaxations.distributions.base import (
 )
 from zoo.relaxations.distributions.categorical import Categorical
 from zoo.relaxations.distributions.gates import Bernoulli
+from zoo.relaxations.distributions.matchings import Matching
+from zoo.relaxations.distributions.rankings import Ranking
+from zoo.relaxations.distributions.subsets import ConditionalBernoulli, Subset
 
 __all__ = [
     "Bernoulli",
     "Categorical",
+    "ConditionalBernoulli",
     "Distribution",
     "Enumerable",
     "Gibbs",
     "Linear",
+    "Matching",
     "OneOfK",
     "Perturbed",
+    "Ranking",
     "Recoupled",
     "Relaxable",
     "Scored",
+    "Subset",
 ]

@@ -57,19 +57,26 @@ class Categorical(Recoupled, Linear, OneOfK, Gibbs):
         hard, _, _ = self.sample_with_index(noise)
         return hard
 
+    @torch.no_grad()
+    def sample_index(self, *, generator: torch.Generator | None = None, noise: Noise | None = None) -> Tensor:
+        """:meth:`sample` as indices, int64 ``(batch, ...)``; any index where no choice is allowed."""
+        return self._index(choose_noise(generator, noise))[1].squeeze(-1)
+
     def sample_with_index(self, noise: Noise) -> tuple[Tensor, Tensor, Tensor | None]:
         """An exact sample, its index ``(batch, ..., 1)``, and, where they were computed, the probabilities.
 
         By inverting the cumulative distribution: one random number a choice, where Gumbel noise takes one a category.
         """
+        top, index, p = self._index(noise)
+        return one_hot(index, self.logits.detach(), one_or_nan(top)), index, p
+
+    def _index(self, noise: Noise) -> tuple[Tensor, Tensor, Tensor | None]:
+        """What is finite where a choice is, an index drawn, and, where they were computed, the probabilities."""
         logits = self.logits.detach()
         if not eager.pays(logits):
-            scores = logits + noise.gumbel(logits, self.batch_dim)
-            top, index = scores.max(-1, keepdim=True)
-            return one_hot(index, logits, one_or_nan(top)), index, None
+            return *(logits + noise.gumbel(logits, self.batch_dim)).max(-1, keepdim=True), None
         p = eager.softmax_(logits.clone(memory_format=torch.contiguous_format))
-        index = invert(p, noise, self.batch_dim)
-        return one_hot(index, logits, one_or_nan(p[..., :1])), index, p
+        return p[..., :1], invert(p, noise, self.batch_dim), p
 
     def _mode(self) -> Tensor:
         return self.harden(self.logits.detach())
