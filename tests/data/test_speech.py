@@ -11,8 +11,6 @@ import torch
 from tests.speech import write_digits
 from zoo.data import FSDD, Espeak, espeak, fsdd
 from zoo.errors import ZooError
-from zoo.models.speech_judge import VocodedSpeech
-from zoo.models.speech_judge.data import Heard, HeardBatches
 
 SPEAKERS = ["low", "high"]
 
@@ -179,23 +177,3 @@ def test_without_the_extra_it_says_what_to_install(tmp_path, monkeypatch):
     data = Espeak(root=str(tmp_path))
     with pytest.raises(ZooError, match=r"pip install 'discrete-latent-zoo\[speech\]'"):
         data.setup()
-
-
-def test_mixed_voices_are_between_two(root):
-    data = VocodedSpeech(speech=FSDD(root=str(root), speakers=SPEAKERS))
-    data.setup("test")
-    x = data.splits["test"]
-    assert x.hybrid.sum() == 100 and x.vocoded.sum() == 200 and not (x.hybrid & ~x.vocoded).any()
-    real, same, other = x.mel[~x.vocoded], x.mel[x.vocoded & ~x.hybrid], x.mel[x.hybrid]
-    near, far = ((y - real).square().mean((1, 2)) for y in (same, other))
-    assert near.mean() < far.mean()
-    with pytest.raises(ValueError, match="mix=null"):
-        VocodedSpeech(speech=FSDD(root=str(root), speakers=SPEAKERS, mix=[0.7, 0.3]))
-
-
-def test_processes_share_the_batches_of_a_judge():
-    heard = Heard(*torch.arange(100).expand(5, -1))
-    options = {"batch_size": 20, "seed": 0, "shuffle": True, "position": lambda: (0, 0)}
-    whole = [x.mel for x in HeardBatches(heard, **options)]
-    shares = [[x.mel for x in HeardBatches(heard, **options, rank=rank, world_size=4)] for rank in range(4)]
-    assert len(whole) == 5 and all(torch.equal(torch.cat(parts), x) for x, *parts in zip(whole, *shares, strict=True))

@@ -3,13 +3,16 @@
 import shlex
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from zoo import hub
 from zoo.cli import options
 from zoo.cli.eval import configure, evaluate
 from zoo.config import composition, from_config
 from zoo.errors import ZooError
-from zoo.training.runs import RunFolder, pictures, set_up_logging, sounds
+
+if TYPE_CHECKING:
+    from zoo.training.runs import RunFolder
 
 HELP = """Make a pretrained model of a run: python scripts/publish.py RUN_FOLDER NAME [option=value ...]
 
@@ -26,17 +29,21 @@ def main() -> None:
     if {"-h", "--help"} & set(arguments) or len(arguments) < 2:
         print(options.usage(HELP))
         return
+    from zoo.training.runs import RunFolder, set_up_logging
+
     set_up_logging(None)
     run, name, *rest = arguments
     print(publish(RunFolder(run), name, rest))
 
 
-def publish(run: RunFolder, name: str, overrides: list[str]) -> Path:
+def publish(run: "RunFolder", name: str, overrides: list[str]) -> Path:
     """Score the best weights of ``run`` and write them to ``checkpoints/<name>``.
 
     Raises:
         ZooError: if ``name`` is not ``arch.tag`` with the arch of the run, or ``run`` is no run folder.
     """
+    from zoo.training.runs import pictures, sounds
+
     if not run.config.is_file():
         raise ZooError(f"{run.path} is no run folder: it has no config.yaml")
     saved = hub.read(run.path)
