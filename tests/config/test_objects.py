@@ -1,10 +1,17 @@
 """Objects from configuration and back."""
 
+import contextlib
+import pkgutil
 from collections.abc import Sequence
+from importlib import import_module
 
 import pytest
 
-from zoo.config import Configurable, check_config, from_config, to_config, with_defaults
+import zoo
+from tests.hub.test_earlier_versions import paths
+from zoo import models
+from zoo.config import Configurable, check_config, from_config, locate, to_config, with_defaults
+from zoo.config.moved import present
 from zoo.errors import ZooError
 from zoo.models.cat_vae import MLPEncoder
 from zoo.relaxations import RELAXATIONS, RLOO, ReinMax
@@ -79,6 +86,27 @@ def test_a_configuration_of_unknown_origin_builds_only_parts_of_the_zoo(target):
         check_config({"_target_": target}, only_zoo=True)
     with pytest.raises(ZooError, match="refusing"):
         check_config(ENCODER | {"hidden": {"_target_": target}}, only_zoo=True)
+
+
+def test_what_a_configuration_of_unknown_origin_may_build_is_parts_of_models_and_data():
+    """The same as in 0.2, which had a list of packages."""
+    permitted = set()
+    for package in (zoo, models):
+        for module in pkgutil.iter_modules(package.__path__, f"{package.__name__}."):
+            for name in dir(import_module(module.name)):
+                with contextlib.suppress(ZooError):
+                    locate(f"{module.name}.{name}", "model", only_zoo=True)
+                    permitted.add(f"{module.name}.{name}")
+    expected = {present(path) for path in paths()}
+    never = {"callbacks", "distributed", "loggers"}
+    expected = {path for path in expected if path.split(".")[2] not in never} - {
+        "zoo.data.Speech",
+        "zoo.models.actor_critic.RunningNorm",
+        "zoo.relaxations.ScoredProgram",
+    }
+    relaxations = {path for path in permitted if path.startswith("zoo.relaxations.")}
+    assert relaxations >= {path for path in expected if path.startswith("zoo.relaxations.")}
+    assert permitted - relaxations == {path for path in expected if not path.startswith("zoo.relaxations.")}
 
 
 def test_what_cannot_be_written_down_is_an_error():

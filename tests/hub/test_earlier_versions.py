@@ -81,7 +81,7 @@ def test_a_stored_run_loads(name):
     assert hub.read(folder).arch == name and not model.training
 
 
-@pytest.mark.parametrize("name", ["actor_critic", "pointer_net"])
+@pytest.mark.parametrize("name", ["actor_critic", "pointer_net", "polynomial"])
 def test_a_stored_run_is_evaluated(name, tmp_path):
     folder, output = STORED / "runs" / name, tmp_path / "scores.json"
     quiet = ("trainer.enable_progress_bar=false", "trainer.accelerator=cpu")

@@ -71,7 +71,7 @@ def public_path(cls: type) -> str:
     """``zoo.models.cat_vae.CatVAE`` for a class that a package around it exports, else its full path."""
     parts = cls.__module__.split(".")
     packages = [".".join(parts[:length]) for length in range(2, len(parts))]
-    exporting = (package for package in packages if getattr(sys.modules[package], cls.__name__, None) is cls)
+    exporting = (package for package in packages if getattr(sys.modules.get(package), cls.__name__, None) is cls)
     return f"{next(exporting, cls.__module__)}.{cls.__qualname__}"
 
 
@@ -187,13 +187,14 @@ def locate(path: Any, where: str, *, only_zoo: bool = False) -> Any:
         raise refused
     try:
         package = importlib.import_module(module)
-        if only_zoo and name not in getattr(package, "__all__", ()):
-            raise refused
-        cls = getattr(package, name)
+        cls = getattr(package, name, None) if only_zoo else getattr(package, name)
     except (ImportError, AttributeError, ValueError) as error:
-        if error is refused:
-            raise
         raise ZooError(f"{where}._target_={path!r} cannot be imported: {error}") from error
-    if only_zoo and not (isinstance(cls, type) and issubclass(cls, Configurable)):
+    if only_zoo and not (name in getattr(package, "__all__", ()) and is_part(cls)):
         raise refused
     return cls
+
+
+def is_part(cls: Any) -> bool:
+    """Whether ``cls`` is a class that remembers its arguments, so that a saved configuration may name it."""
+    return isinstance(cls, type) and issubclass(cls, Configurable) and cls is not Configurable
