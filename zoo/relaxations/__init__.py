@@ -12,6 +12,9 @@ models, Lightning or Hydra; it needs PyTorch alone::
 Plain functions are in :mod:`zoo.relaxations.functional`.
 """
 
+from collections.abc import Callable
+from typing import Any, TypeVar
+
 from zoo.relaxations.antithetic import ARM, DisARM
 from zoo.relaxations.base import Draw, Pathwise, Program, Relaxation, ScoredProgram, Tempered
 from zoo.relaxations.control_variates import Rebar, Relax
@@ -43,6 +46,8 @@ from zoo.relaxations.simple import Simple
 from zoo.relaxations.softmax import Softmax, STArgmax
 from zoo.relaxations.sparse import Entmax15, Sparsemax
 from zoo.relaxations.straight_through import GappedST, ReinMax, StraightThrough
+
+Registered = TypeVar("Registered", bound=type)
 
 RELAXATIONS: dict[str, type[Relaxation]] = {
     "softmax": Softmax,
@@ -86,3 +91,50 @@ DISTRIBUTIONS: dict[str, type[Distribution]] = {
     "matching": Matching,
 }
 """Every distribution by its name."""
+
+
+def register(name: str) -> Callable[[Registered], Registered]:
+    """A class decorator: the relaxation or distribution joins the registry, every table and every test of it.
+
+    ::
+
+        @register("laplace_softmax")
+        class LaplaceSoftmax(Pathwise, Tempered): ...
+
+    Raises:
+        ValueError: if the name is taken.
+        TypeError: if the class is neither a relaxation nor a distribution.
+    """
+
+    def join(cls: Registered) -> Registered:
+        registry: dict[str, Any]
+        if issubclass(cls, Relaxation):
+            registry = RELAXATIONS
+        elif issubclass(cls, Distribution):
+            registry = DISTRIBUTIONS
+        else:
+            raise TypeError(f"{cls.__name__} is neither a Relaxation nor a Distribution")
+        if registry.get(name, cls) is not cls:
+            raise ValueError(f"the name {name!r} is taken, by {registry[name].__qualname__}")
+        registry[name] = cls
+        return cls
+
+    return join
+
+
+__all__ = [
+    "DISTRIBUTIONS",
+    "RELAXATIONS",
+    "CommonNumbers",
+    "Distribution",
+    "Draw",
+    "Noise",
+    "PartOfBatch",
+    "Pathwise",
+    "Program",
+    "Relaxation",
+    "ScoredProgram",
+    "Tempered",
+    "register",
+    *sorted(c.__name__ for c in (RELAXATIONS | DISTRIBUTIONS).values()),  # type: ignore[operator]
+]

@@ -84,6 +84,11 @@ class Distribution(ABC):
         """Whether ``mask`` leaves each choice enough."""
         return mask.any(-1)
 
+    @classmethod
+    def example(cls) -> Self:
+        """A small distribution with a batch of one, on which tables and tests try every relaxation."""
+        return cls(torch.tensor([[0.5, -0.3, 0.9, -0.8]]))
+
     # What one writes ----------------------------------------------------------------------------------------------
 
     @abstractmethod
@@ -101,7 +106,6 @@ class Distribution(ABC):
         """Of the choices: ``(batch, ...)``."""
         return self.logits.shape[: self.logits.dim() - self.choice_dims]
 
-    @torch.no_grad()
     def sample(
         self,
         sample_shape: tuple[int, ...] = (),
@@ -111,12 +115,13 @@ class Distribution(ABC):
     ) -> Tensor:
         """Exact, hard values, ``(*sample_shape, batch, ..., *value)``, without gradient."""
         law = self.expand(sample_shape) if sample_shape else self
-        return law.place(law._sample(choose_noise(generator, noise)))
+        with torch.no_grad():  # not as a decorator, which compilers do not follow on an object of the same graph
+            return law.place(law._sample(choose_noise(generator, noise)))
 
-    @torch.no_grad()
     def mode(self) -> Tensor:
         """The most probable value, ``(batch, ..., *value)``, without gradient."""
-        return self.place(self._mode())
+        with torch.no_grad():
+            return self.place(self._mode())
 
     def log_prob(self, value: Tensor) -> Tensor:
         """Log-probability of ``value``, ``(batch, ...)``, float32 or float64; differentiable in the logits.

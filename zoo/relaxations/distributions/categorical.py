@@ -57,10 +57,10 @@ class Categorical(Recoupled, Linear, OneOfK, Gibbs):
         hard, _, _ = self.sample_with_index(noise)
         return hard
 
-    @torch.no_grad()
     def sample_index(self, *, generator: torch.Generator | None = None, noise: Noise | None = None) -> Tensor:
         """:meth:`sample` as indices, int64 ``(batch, ...)``; any index where no choice is allowed."""
-        return self._index(choose_noise(generator, noise))[1].squeeze(-1)
+        with torch.no_grad():
+            return self._index(choose_noise(generator, noise))[1].squeeze(-1)
 
     def sample_with_index(self, noise: Noise) -> tuple[Tensor, Tensor, Tensor | None]:
         """An exact sample, its index ``(batch, ..., 1)``, and, where they were computed, the probabilities.

@@ -1,12 +1,22 @@
 """Gates: independent choices between closed and open."""
 
 import math
+from typing import Self
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from zoo.relaxations.distributions.base import Distribution, Gibbs, Linear, OneOfK, Recoupled, choose_noise, one_or_nan, require_kind
+from zoo.relaxations.distributions.base import (
+    Distribution,
+    Gibbs,
+    Linear,
+    OneOfK,
+    Recoupled,
+    choose_noise,
+    one_or_nan,
+    require_kind,
+)
 from zoo.relaxations.distributions.categorical import Categorical
 from zoo.relaxations.noise import Noise
 
@@ -29,6 +39,15 @@ class Bernoulli(Recoupled, Linear, OneOfK, Gibbs):
 
     choice_dims = 0
     value_dims = 0
+
+    @classmethod
+    def example(cls) -> Self:
+        return cls(torch.tensor([[0.5, -0.3, 0.9]]))
+
+    def __init__(self, logits: Tensor, mask: Tensor | None = None, *, dim: int = -1) -> None:
+        super().__init__(logits, mask, dim=dim)
+        # A sigmoid would make a valid value of +inf. (What is always open has log-odds as large as one likes.)
+        self.logits = self.logits.masked_fill(self.logits == math.inf, math.nan)
 
     def _enough(self, mask: Tensor) -> Tensor:
         return mask.new_ones(())
@@ -80,7 +99,7 @@ class Bernoulli(Recoupled, Linear, OneOfK, Gibbs):
 
     def harden(self, scores: Tensor) -> Tensor:
         scores = scores.detach()
-        return (scores > 0).to(scores.dtype) * one_or_nan(scores.sigmoid())
+        return (scores > 0).to(scores.dtype) * one_or_nan(scores.clamp_min(0.0))
 
     def rsample(
         self,
@@ -106,7 +125,9 @@ class Bernoulli(Recoupled, Linear, OneOfK, Gibbs):
         value = self.unplace(value)
         odds = (value if log else torch.logit(value)).masked_fill(never, 0.0)
         scaled = tau * odds - logits
-        density = torch.as_tensor(tau, dtype=logits.dtype, device=logits.device).log() - scaled - 2 * F.softplus(-scaled)
+        density = (
+            torch.as_tensor(tau, dtype=logits.dtype, device=logits.device).log() - scaled - 2 * F.softplus(-scaled)
+        )
         if not log:
             density = density - F.logsigmoid(odds) - F.logsigmoid(-odds)
         return density.masked_fill(never, 0.0)

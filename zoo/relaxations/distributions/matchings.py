@@ -2,7 +2,7 @@
 
 import math
 import warnings
-from typing import Any
+from typing import Any, Self
 
 import torch
 from torch import Tensor
@@ -49,6 +49,10 @@ class Matching(Linear):
     choice_dims = 2
     value_dims = 2
     _too_few = "the mask allows no matching: every row needs a column of its own"
+
+    @classmethod
+    def example(cls) -> Self:
+        return cls(torch.tensor([[[0.5, -0.3, 0.4], [0.1, 0.6, -0.5], [-0.2, 0.3, 0.7]]]))
 
     def __init__(self, logits: Tensor, mask: Tensor | None = None, *, dim: int = -1, iterations: int = 20) -> None:
         if dim != -1:

@@ -1,7 +1,7 @@
 """Orders of items."""
 
 import math
-from typing import Literal
+from typing import Literal, Self
 
 import torch
 from torch import Tensor
@@ -53,6 +53,10 @@ class Ranking(Recoupled, Enumerable):
     """
 
     value_dims = 2
+
+    @classmethod
+    def example(cls) -> Self:
+        return cls(torch.tensor([[0.5, -0.3, 0.9]]))
 
     def __init__(
         self,
@@ -155,9 +159,11 @@ def log_remaining(placed: Tensor, rest: Tensor | None = None) -> Tensor:
     """
     k = placed.shape[-1]
     drawn = torch.ones(k, k, dtype=torch.bool, device=placed.device).tril(-1)  # an earlier one is no longer there
-    # Not logcumsumexp, whose second derivative is NaN where a gradient is zero.
-    total = placed.unsqueeze(-2).masked_fill(drawn, LOW).logsumexp(-1)
-    return total if rest is None else torch.logaddexp(total, rest)
+    # Neither logcumsumexp nor logaddexp: their second derivatives are NaN where a gradient is zero, or a term is far less.
+    left = placed.unsqueeze(-2).masked_fill(drawn, LOW)
+    if rest is not None:
+        left = torch.cat([left, rest.unsqueeze(-2).expand(*left.shape[:-1], 1)], -1)
+    return left.logsumexp(-1)
 
 
 def split_first(logits: Tensor, scores: Tensor, k: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
@@ -204,8 +210,8 @@ def recouple_first(logits: Tensor, scores: Tensor, k: int) -> Tensor:
         return torch.zeros_like(z).scatter(-1, index, moved)
     impossible = z == -math.inf
     logits = logits.masked_fill(impossible, 0.0)
-    share = log_of_difference(z.masked_fill(impossible, LOW), top[..., -1:])
-    behind = -torch.logaddexp(share + logits.detach() - logits, log_time[..., -1:])
+    share = log_of_difference(z.masked_fill(impossible, 0.0), top[..., -1:]) + logits.detach() - logits
+    behind = -torch.stack(torch.broadcast_tensors(share, log_time[..., -1:])).logsumexp(0)
     return behind.masked_fill(impossible, -math.inf).scatter(-1, index, moved)
 
 
@@ -220,9 +226,8 @@ def zero_or_nan(x: Tensor) -> Tensor:
 
 
 def check_value(value: Tensor, law: Distribution, inside: tuple[int, ...]) -> None:
-    """Raise ``ValueError`` unless ``value`` is of choices like those of ``law``, each of the shape ``inside``."""
-    wanted = (*law.shape, *inside)
-    got = tuple(value.shape)
-    fits = len(got) >= len(wanted) and got[-len(inside) :] == tuple(inside)
+    """Raise ``ValueError`` unless ``value`` broadcasts to choices like those of ``law``, each of the shape ``inside``."""
+    wanted, got = (*law.shape, *inside), tuple(value.shape)
+    fits = got[-len(inside) :] == tuple(inside)
     if not fits or any(a != b and 1 not in (a, b) for a, b in zip(got[::-1], wanted[::-1])):
         raise ValueError(f"a value of {law} must be (..., {str(wanted)[1:-1].rstrip(',')}), got shape {got}")

@@ -1,7 +1,7 @@
 """Subsets of a given size: drawn one after another, or as gates of which just so many are open."""
 
 import math
-from typing import Any
+from typing import Any, Self
 
 import torch
 import torch.nn.functional as F
@@ -33,6 +33,10 @@ from zoo.relaxations.noise import Noise
 
 class _KOfN(Relaxable, Enumerable, Gibbs):
     """What the two laws over subsets of k share: their values, and how scores become one."""
+
+    @classmethod
+    def example(cls) -> Self:
+        return cls(torch.tensor([[0.5, -0.3, 0.9, -0.8]]), 2)
 
     def __init__(self, logits: Tensor, k: int, mask: Tensor | None = None, *, dim: int = -1) -> None:
         self.k = k
@@ -292,7 +296,13 @@ def centred(logits: Tensor) -> Tensor:
 
 def correlate(kernel: Tensor, x: Tensor) -> Tensor:
     """``y_i = log sum_j exp(kernel_j + x_{i+j})`` wherever the kernel fits."""
-    return (x.unfold(-1, kernel.shape[-1], 1) + kernel.unsqueeze(-2)).logsumexp(-1)
+    size = kernel.shape[-1]
+    if eager.plain():  # vmap has no rule for the derivative of unfold
+        number = torch.arange(x.shape[-1], device=x.device)
+        windows = x[..., number[: x.shape[-1] - size + 1].unsqueeze(-1) + number[:size]]
+    else:
+        windows = x.unfold(-1, size, 1)
+    return (windows + kernel.unsqueeze(-2)).logsumexp(-1)
 
 
 def log_not(log_p: Tensor) -> Tensor:
