@@ -12,7 +12,7 @@ that share cores or memory bandwidth slow each other down in both, so that is no
 With ``--cpu-time`` a second is one of the slowest process's CPU, for a machine that others use, too: what processes
 spend on communication counts, not how long they wait for each other.
 
-With ``--noise``: what it costs each process to draw the noise of the whole batch (:mod:`zoo.relaxations.splitting`).
+With ``--noise``: what it costs each process to draw the noise of the whole batch (:class:`zoo.relaxations.PartOfBatch`).
 
 On an accelerator it also measures cat_vae in one process: eager, compiled, and compiled with CUDA graphs, against the
 plain loop. That part has not been run yet: no accelerator was at hand.
@@ -36,7 +36,7 @@ from torch.nn.parallel import DistributedDataParallel
 from zoo.config import from_config
 from zoo.config.composition import compose, plain
 from zoo.data import sources
-from zoo.relaxations.splitting import split_noise
+from zoo.relaxations import Categorical, Noise, PartOfBatch
 from zoo.training.runs import set_up_logging
 
 ROUNDS = 5
@@ -200,22 +200,22 @@ def measure(
 
 def noise_price(config: dict, share: int = 100) -> None:
     """What it costs a process that has ``share`` images to draw the noise of all processes' images."""
-    from zoo.relaxations.functional import sample_gumbel, sample_index
-
     torch.set_num_threads(1)
     device = torch.device("cpu")
     step = plain_step(config, share, device)
     alone = measure(step, 50, device)
     logits = torch.randn(share, config["model"]["latents"], config["model"]["categories"])
-    draws = {"gumbel_softmax": partial(sample_gumbel, logits), "reinmax": partial(sample_index, logits.softmax(-1))}
+    draws: dict[str, Callable[[Noise], object]] = {
+        "gumbel_softmax": lambda noise: noise.gumbel(logits),
+        "reinmax": lambda noise: Categorical(logits).sample(noise=noise),
+    }
     print(f"A step of cat_vae with {share} images takes {1000 * alone:.1f} ms on one thread. A draw adds to it:\n")
     print("| processes | " + " | ".join(f"`{name}`" for name in draws) + " |\n| ---: | ---: | ---: |")
-    base = {name: measure(draw, 300, device) for name, draw in draws.items()}
+    base = {name: measure(partial(draw, Noise()), 300, device) for name, draw in draws.items()}
     for processes in (2, 8, 64):
-        split_noise(0, processes)
-        more = [(measure(draw, 300, device) - base[name]) / alone for name, draw in draws.items()]
+        noise = PartOfBatch(0, processes, seed=0)
+        more = [(measure(partial(draw, noise), 300, device) - base[name]) / alone for name, draw in draws.items()]
         print(f"| {processes} | " + " | ".join(f"{share:.1%}" for share in more) + " |")
-    split_noise()
 
 
 # One accelerator; not measured yet ------------------------------------------------------------------------------------

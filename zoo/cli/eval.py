@@ -10,7 +10,7 @@ from omegaconf import OmegaConf
 
 from zoo import hub
 from zoo.cli import options
-from zoo.config import composition, with_defaults
+from zoo.config import check_config, composition, with_defaults
 from zoo.errors import ZooError
 
 log = logging.getLogger(__name__)
@@ -95,4 +95,7 @@ def configure(saved: hub.Saved, overrides: dict[str, Any]) -> dict[str, Any]:
         if key not in groups:
             composition.check_key(config, key)
             OmegaConf.update(config, key, value)
-    return composition.plain(config)
+    values = composition.plain(config)
+    check_config(values["model"], where="model", only_zoo=True)
+    composition.check_effects(values["model"], list(overrides))
+    return values

@@ -42,7 +42,7 @@ def main() -> None:
         raise ZooError("hydra/launcher= starts the jobs of a sweep: add -m, also for a single one")
     # All jobs are checked before the first one starts.
     for job in composition.jobs(overrides):
-        composition.check(composition.compose(job))
+        composition.check(composition.compose(job), job)
     hydra.main(version_base="1.3", config_path=str(composition.CONFIGS), config_name="train")(run_job)()
 
 

@@ -6,6 +6,7 @@ you mean", and every value is checked against the signature of the class it goes
 
 import os
 import time
+from collections.abc import Sequence
 from typing import Any
 
 import hydra
@@ -16,6 +17,7 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from zoo.config.moved import up_to_date
 from zoo.config.objects import check_config, locate
 from zoo.config.resources import resource
 from zoo.errors import ZooError, did_you_mean
@@ -155,8 +157,12 @@ def plain(config: DictConfig) -> dict[str, Any]:
         raise ZooError(" ".join(str(error).split())) from error
 
 
-def check(config: DictConfig) -> None:
-    """Check every value against the signature of its class.
+def check(config: DictConfig, overrides: Sequence[str] = ()) -> None:
+    """Check every value against the signature of its class, and that what was asked for has an effect.
+
+    Args:
+        config: as :func:`compose` gives it.
+        overrides: that it was composed of.
 
     Raises:
         ZooError: naming the option that is wrong.
@@ -174,3 +180,32 @@ def check(config: DictConfig) -> None:
     for name, least in {"seed": 0, "epochs": 1, "pictures_every_n_epochs": 1, "checkpoint_every_n_steps": 1}.items():
         if type(values[name]) is not int or values[name] < least:
             raise ZooError(f"{name}={values[name]!r} is not valid: it must be a whole number, {least} or more.")
+    check_effects(values["model"], [o.key_or_group for o in parse(list(overrides))], values.get("annealing"))
+
+
+def check_effects(model: dict[str, Any], asked: Sequence[str], annealing: dict[str, Any] | None = None) -> None:
+    """Refuse what would have no effect.
+
+    Args:
+        model: configuration of a model.
+        asked: names of the options that were given.
+        annealing: configuration of the annealing.
+
+    Raises:
+        ZooError: for an option of the relaxation, or an annealing, where the model draws nothing through one; for an
+            annealing where the relaxation has no temperature.
+    """
+    cls = locate(model["_target_"], "model")
+    if not hasattr(cls, "without_effect"):  # of another project
+        return
+    named = [key for key in asked if key.split(".")[0] == "relaxation" or key.startswith("model.relaxation")]
+    anneals = annealing is not None and (annealing.get("schedule") != "constant" or annealing.get("start") is not None)
+    if anneals:
+        named.append("annealing")
+    if named and (why := cls.without_effect(up_to_date(model))):
+        raise ZooError(f"{named[0]}= would have no effect: {why}. Leave it out.")
+    kinds = cls.relaxations(model)
+    if anneals and not any(hasattr(kind, "temperatures") for kind in kinds):
+        raise ZooError(
+            f"annealing= would have no effect: {', '.join(kind.__name__ for kind in kinds)} has no temperature. Leave it out."
+        )

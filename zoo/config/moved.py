@@ -1,4 +1,6 @@
-"""The one table of moved names: class paths that earlier versions wrote, and where the classes are now."""
+"""What earlier versions wrote, in terms of this one: the one table of moved names, and what a default meant then."""
+
+from typing import Any
 
 MOVED = {
     f"{before}.{name}": f"{now}.{name}"
@@ -33,3 +35,22 @@ MOVED = {
 def present(path: object) -> str:
     """The present path of the class that ``path`` names, also where it is from an earlier version."""
     return MOVED.get(str(path), str(path))
+
+
+SELF_LABELLED = ("zoo.tasks.TSP", "zoo.tasks.ConvexHull", "zoo.tasks.Knapsack")
+"""What ``objective=null`` of 0.2 trained by self-labelling, and the present version by the relaxation."""
+
+
+def is_earlier(config: dict[str, Any]) -> bool:
+    """Whether an earlier version wrote this configuration of an object: the path of its class is from then."""
+    return str(config.get("_target_")) in MOVED
+
+
+def up_to_date(config: dict[str, Any]) -> dict[str, Any]:
+    """The configuration of one object with the present path of its class, and with the meaning that it had."""
+    if "_target_" not in config:
+        return config
+    task = config.get("task")
+    if "objective" in config and isinstance(task, dict) and task.get("_target_") in SELF_LABELLED:
+        config = config | {"objective": config["objective"] or "self_label"}
+    return config | {"_target_": present(config["_target_"])}

@@ -12,7 +12,7 @@ import sys
 from functools import wraps
 from typing import Any, get_type_hints
 
-from zoo.config.moved import present
+from zoo.config.moved import present, up_to_date
 from zoo.errors import ZooError, did_you_mean
 
 Config = dict[str, Any]
@@ -98,6 +98,7 @@ def _build(config: Any, where: str, objects: Config | None = None) -> Any:
         return [_build(item, f"{where}[{i}]") for i, item in enumerate(config)]
     if not isinstance(config, dict):
         return config
+    config = up_to_date(config)
     values = {key: _build(value, f"{where}.{key}") for key, value in config.items() if key != "_target_"}
     if "_target_" not in config:
         return values

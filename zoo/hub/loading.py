@@ -62,13 +62,22 @@ class Saved:
         try:
             with MemoryLimit(sum(value.numel() for value in self.state.values())):
                 model = from_config(config or self.model, where="model", only_zoo=True)
-            model.load_state_dict(self.state)
+            model.load_state_dict(self.state | self.signature())
         except ZooError:
             raise
         except Exception as error:  # whatever a damaged configuration makes of a constructor
             reason = " ".join(str(error).split())[:1000]
             raise ZooError(f"{self.origin} does not fit its configuration: {reason}") from error
         return model.to(map_location).eval()
+
+    def signature(self) -> "dict[str, Tensor]":
+        """Which relaxation the weights of version 0.2 go with, where they do not say it: the configuration does."""
+        from zoo.config import from_config
+
+        written, relaxation = "relaxation._extra_state", self.model.get("relaxation")
+        if written in self.state or not relaxation or not any(name.startswith("relaxation.") for name in self.state):
+            return {}
+        return {written: from_config(relaxation, where="model.relaxation", only_zoo=True).get_extra_state()}
 
 
 def read(name: str | Path) -> Saved:

@@ -7,7 +7,7 @@ from lightning import LightningModule
 from torch import Tensor
 from torchmetrics import Metric
 
-from zoo.config import Configurable, to_config
+from zoo.config import Config, Configurable, locate, to_config
 from zoo.errors import ZooError
 from zoo.hub import from_pretrained
 from zoo.relaxations import Noise, Program, Relaxation
@@ -42,13 +42,28 @@ class ZooModule(Configurable, LightningModule):
     """The source of what the module draws itself; :class:`SeedEachBatch` sets it, and that of the relaxations."""
 
     @classmethod
-    def without_effect(cls, arguments: dict[str, Any]) -> str:
-        """Why the relaxation draws nothing under these ``arguments`` of the constructor; empty if it does draw.
+    def without_effect(cls, arguments: Config) -> str:
+        """Why nothing is drawn through a relaxation in training with these arguments; empty if something is.
 
         Args:
-            arguments: plain configuration, as it is checked before anything is built.
+            arguments: configuration of the model, as it is checked before anything is built.
         """
-        return "" if "relaxation" in arguments else f"{cls.__name__} draws nothing"
+        return "" if cls.relaxations(arguments) else f"{cls.__name__} makes no choice"
+
+    @classmethod
+    def relaxations(cls, arguments: Config) -> list[type[Relaxation]]:
+        """The kinds of relaxation in ``arguments``, however deep."""
+        found = []
+        parts: list[Any] = list(arguments.values())
+        for part in parts:
+            if isinstance(part, dict):
+                kind = locate(part["_target_"], "model") if "_target_" in part else None
+                if isinstance(kind, type) and issubclass(kind, Relaxation):
+                    found.append(kind)
+                parts.extend(part.values())
+            elif isinstance(part, list):
+                parts.extend(part)
+        return found
 
     def expected_cost(self, program: Program) -> Any:
         """``E[program(draw)]``: by the relaxation in training; in ``eval()`` on exact samples, whatever it is."""

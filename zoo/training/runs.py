@@ -15,6 +15,7 @@
 
 import json
 import logging
+import shlex
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -23,9 +24,9 @@ from typing import IO, Any
 import yaml
 
 from zoo.config import with_defaults
-from zoo.config.moved import present
+from zoo.config.moved import is_earlier, up_to_date
 from zoo.errors import ZooError
-from zoo.hub.files import BEST, RUN_CONFIG, read_parts
+from zoo.hub.files import BEST, RUN_CONFIG, atomic, read_parts
 
 MAY_CHANGE = (
     "run",
@@ -85,19 +86,30 @@ class RunFolder:
         """
         if not self.config.exists():
             self.command.write_text(f"{command}\n", encoding="utf-8")
-            self.config.write_text(yaml.safe_dump(config, sort_keys=False), encoding="utf-8")
+            with atomic(self.config) as temporary:
+                temporary.write_text(yaml.safe_dump(config, sort_keys=False), encoding="utf-8")
             return
-        changed = [
-            line
-            for part, line in differences(self.read_config(), config)
-            if part not in MAY_CHANGE and part.split(".")[0] not in MAY_CHANGE
-        ]
+        changed = [line for part, line in differences(self.read_config(), config) if not may_change(part)]
         if changed:
             raise ZooError(
                 f"{self.path} holds a run with other settings:\n"
                 + "".join(f"  - {line}\n" for line in changed)
                 + "Give the same options to resume it, or another folder with run=."
             )
+
+    def settled(self, config: dict[str, Any], command: str) -> dict[str, Any]:
+        """``config``; of a run that an earlier version began with the same options, what they meant then.
+
+        Only what may change is as it is now: the defaults of the options have been others.
+        """
+        if not self.config.exists() or not is_earlier((before := self.read_config())["model"]):
+            return config
+        if not self.command.is_file() or options(self.command.read_text(encoding="utf-8")) != options(command):
+            return config
+        settled = before | {part: value for part, value in config.items() if may_change(part)}
+        if "root" in config["data"]:
+            settled["data"] = before.get("data", {}) | {"root": config["data"]["root"]}
+        return settled
 
     def read_config(self) -> dict[str, Any]:
         """The configuration that the run was started with."""
@@ -108,21 +120,26 @@ class RunFolder:
         return read_parts(self.results, json.loads, "metrics")
 
 
+def may_change(part: str) -> bool:
+    """Whether the continuation of a run may differ from its beginning in ``part``, a dotted name."""
+    return part in MAY_CHANGE or part.split(".")[0] in MAY_CHANGE
+
+
+def options(command: str) -> list[str]:
+    """The options of a command line that must be the same to go on."""
+    return sorted(word for word in shlex.split(command)[2:] if not may_change(word.split("=")[0].lstrip("+~")))
+
+
 def differences(before: Any, after: Any, where: str = "") -> Iterator[tuple[str, str]]:
     """Where two configurations differ: (dotted name, a line for people)."""
     if isinstance(before, dict) and isinstance(after, dict):
-        before, after = _with_present_names(before), _with_present_names(after)
+        before, after = up_to_date(before), up_to_date(after)
         if str(before.get("_target_")).startswith("zoo.") and before["_target_"] == after.get("_target_"):
             before, after = with_defaults(before), with_defaults(after)  # one may be older than an option
         for key in dict.fromkeys([*before, *after]):
             yield from differences(before.get(key), after.get(key), f"{where}.{key}" if where else str(key))
     elif before != after:
         yield where, f"{where} was {before!r}, now {after!r}"
-
-
-def _with_present_names(config: dict[str, Any]) -> dict[str, Any]:
-    """``config`` of one object, with the path where its class is now."""
-    return config | {"_target_": present(config["_target_"])} if "_target_" in config else config
 
 
 def set_up_logging(file: Path | None, *, level: int = logging.INFO) -> None:

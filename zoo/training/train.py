@@ -40,9 +40,11 @@ def train(config: dict[str, Any], folder: Path, *, command: str) -> float:
 
     if rank_zero_only.rank:  # a process started by a distributed strategy: the first one keeps the folder
         set_up_logging(None, level=logging.WARNING)
-        return _train(config, RunFolder(folder))
+        run = RunFolder(folder)
+        return _train(run.settled(config, command), run)
     with RunFolder(folder) as run:
         set_up_logging(run.log)
+        config = run.settled(config, command)
         run.claim(config, command)
         limits = {name: config["trainer"][name] for name in ("max_epochs", "max_steps", "max_time")}
         if run.results.exists() and run.read_results().get("limits") == limits:

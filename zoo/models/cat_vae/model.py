@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from zoo.config import Config
 from zoo.data.seeding import PREDICT, generator
 from zoo.models.cat_vae.metrics import CodeStatistics
 from zoo.relaxations import Categorical, Relaxation
@@ -71,6 +72,12 @@ class CatVAE(ZooModule):
         self.monitor = "val/nll" if rws_from < 1 else "val/neg_elbo"
         self.prior_logits = nn.Parameter(torch.zeros(latents, categories), requires_grad=prior == "learned")
         self.code_statistics = CodeStatistics(latents, categories)
+
+    @classmethod
+    def without_effect(cls, arguments: Config) -> str:
+        if arguments.get("rws_from") == 0:
+            return "with model.rws_from=0 the code is drawn exactly from the first step on"
+        return super().without_effect(arguments)
 
     # The objective ------------------------------------------------------------------------------------------------
 

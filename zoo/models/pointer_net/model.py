@@ -13,6 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from zoo.config import Config, locate
 from zoo.data.seeding import PREDICT, generator
 from zoo.errors import ZooError
 from zoo.models.pointer_net.metrics import OptimalityGap
@@ -101,6 +102,13 @@ class PointerNet(ZooModule):
         self.gaps = nn.ModuleDict()  # of further ways to decode, by name
         self.instance_gaps: list[Tensor] = []  # of the last evaluation, for its histogram
         decoder.nothing.requires_grad_(not task.cyclic)  # there the first element is given, and this has no part in it
+
+    @classmethod
+    def without_effect(cls, arguments: Config) -> str:
+        objective = arguments.get("objective") or locate(arguments["task"]["_target_"], "model.task").objective
+        if objective != "expectation":
+            return f"model.objective={objective} trains without it, model.objective=expectation with it"
+        return super().without_effect(arguments)
 
     # Building solutions -------------------------------------------------------------------------------------------
 

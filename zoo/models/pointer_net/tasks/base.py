@@ -41,7 +41,7 @@ class Task(Configurable):
     """Whether :meth:`cost_of_choices` has a gradient, so that pathwise relaxations can be trained."""
     smallest = 1
     """The fewest elements of an instance."""
-    objective: Objective = "self_label"
+    objective: Objective = "expectation"
     train_starts = 20
     """On what, and from how many starts, a model is trained where nothing else is said."""
 

@@ -15,7 +15,6 @@ class Sorting(Task):
     """
 
     features = 1
-    objective = "expectation"
     train_starts = 1
 
     def generate(self, count: int, size: int, g: torch.Generator) -> Tensor:
