@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from types import NoneType
 from typing import Annotated, Any, get_args, get_origin, get_type_hints
 
-from zoo.cli.options import HELP, as_started
+from zoo.cli.options import HELP, as_started, tell
 from zoo.errors import ZooError, did_you_mean
 
 NULL = "null"
@@ -76,7 +76,7 @@ def command(
     def main(words: list[str]) -> None:
         needed = any(option.required for option in options_of(function))
         if set(HELP) & set(words) or (needed and not words):
-            print(as_started("\n\n".join([text.strip(), describe(function), notes()]).rstrip()))
+            tell(as_started("\n\n".join([text.strip(), describe(function), notes()]).rstrip()))
             return
         overrides, given = parse(function, words, takes=takes)
         first = [given.pop(option.name, option.default) for option in options_of(function) if option.bare]
@@ -142,23 +142,28 @@ def describe(function: Callable[..., Any]) -> str:
     rows = [(f"{option.name}={shown(option.default)}", option.about) for option in options_of(function)]
     rows += [("name=value", text) for name, text in explanations(function).items() if name == "overrides"]
     width = max((len(left) for left, _ in rows if len(left) <= 30), default=0)
-    return "\n".join(f"{left:<{width}}  {about}".rstrip() for left, about in rows)
+    lines = [
+        f"{left:<{width}}  {about}" if len(left) <= 30 else f"{left}\n{'':<{width}}  {about}" for left, about in rows
+    ]
+    return "\n".join(line.rstrip() for line in lines)
 
 
 def explanations(function: Callable[..., Any]) -> dict[str, str]:
     """What the section ``Args`` of a docstring says of each parameter."""
     _, _, section = (inspect.getdoc(function) or "").partition("\nArgs:\n")
     found = re.findall(r"^    \*?(\w+): (.*(?:\n {8,}.*)*)", section.split("\n\n")[0], re.MULTILINE)
-    return {name: " ".join(text.split()) for name, text in found}
+    return {name: " ".join(text.split()).removesuffix(".") for name, text in found}
 
 
 def shown(value: Any) -> str:
-    """``value`` as one writes it on the command line."""
+    """``value`` as one writes it on the command line, of a long list the beginning."""
     if value is None or value is inspect.Parameter.empty:
         return ""
     if isinstance(value, bool):
         return str(value).lower()
-    return ",".join(map(shown, value)) if isinstance(value, (list, tuple)) else str(value)
+    if isinstance(value, (list, tuple)):
+        return ",".join([*map(shown, value[:8]), *(["..."] if len(value) > 8 else [])])
+    return str(value)
 
 
 def is_list(hint: Any) -> bool:
@@ -172,4 +177,3 @@ def listed(text: str) -> list[str]:
     """``a,b`` or ``[a,b]``."""
     inside = text[1:-1] if text.startswith("[") and text.endswith("]") else text
     return [part.strip() for part in inside.split(",") if part.strip()]
-

@@ -5,7 +5,7 @@ import sys
 from importlib import import_module
 from pathlib import Path
 
-from zoo.cli.options import COMMANDS, HELP, as_started, fail_politely
+from zoo.cli.options import COMMANDS, HELP, as_started, fail_politely, tell
 from zoo.errors import ZooError, did_you_mean
 
 
@@ -18,7 +18,7 @@ def main(*door: str) -> None:
     """
     words = [*door, *sys.argv[1:]]
     if not words or words[0] in HELP:
-        print(overview())
+        tell(overview())
     elif words[0] == "--version":
         print(sys.modules["zoo"].__version__)
     elif words[0] not in COMMANDS:

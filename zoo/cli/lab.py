@@ -5,14 +5,14 @@ from pathlib import Path
 
 from zoo.cli.arguments import command
 from zoo.cli.commands import summary
-from zoo.cli.options import HELP, as_started
+from zoo.cli.options import HELP, as_started, tell
 from zoo.config.resources import PACKAGE
 from zoo.errors import ZooError, did_you_mean
 
 
 def main(words: list[str]) -> None:
     if not words or words[0] in HELP:
-        print(overview())
+        tell(overview())
         return
     name, *rest = words
     if name not in experiments():

@@ -1,8 +1,8 @@
 """List the models: what can be trained, and what is pretrained.
 
-    zoo list                      all of them
-    zoo list 'cat_vae*'           those whose name matches a pattern
-    zoo list pretrained=true      the names of pretrained models alone
+zoo list                      all of them
+zoo list 'cat_vae*'           those whose name matches a pattern
+zoo list pretrained=true      the names of pretrained models alone
 """
 
 import json
@@ -10,7 +10,7 @@ from fnmatch import fnmatch
 
 from zoo import hub
 from zoo.cli.arguments import command
-from zoo.cli.options import as_started
+from zoo.cli.options import as_started, tell
 from zoo.errors import ZooError, did_you_mean
 
 
@@ -30,7 +30,7 @@ def show(pattern: str = "*", *, pretrained: bool = False) -> None:
         known = [*hub.models(), *hub.list_models(pretrained=True)]
         raise ZooError(f"no model matches {pattern!r}.{did_you_mean(pattern, known)} Known: {', '.join(known)}.")
     if pretrained:
-        print("\n".join(weights))
+        tell("\n".join(weights))
         return
     parts = []
     if models:
@@ -38,7 +38,7 @@ def show(pattern: str = "*", *, pretrained: bool = False) -> None:
     if weights:
         scores = {name: score(name) for name in weights}
         parts.append([as_started("Pretrained, as python scripts/eval.py NAME"), *rows(scores)])
-    print("\n\n".join("\n".join(part) for part in parts))
+    tell("\n\n".join("\n".join(part) for part in parts))
 
 
 def rows(about: dict[str, str]) -> list[str]:

@@ -32,6 +32,14 @@ def place(script: str) -> str:
     return script if script in COMMANDS else f"lab {script}"
 
 
+def tell(text: str) -> None:
+    """Print ``text``, as much of it as the reader wants: ``head`` closes its end of a pipe."""
+    try:
+        print(text, flush=True)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
 def pretrained(pattern: str = "*") -> str:
     """The shipped models whose names match ``pattern``, for people."""
     return f"Pretrained models: {', '.join(hub.list_models(pattern, pretrained=True)) or 'none'}"

@@ -1,7 +1,7 @@
 """Make a pretrained model of a run.
 
     python scripts/publish.py run=runs/mine name=cat_vae.mine                          or runs/mine cat_vae.mine alone
-    python scripts/publish.py run=runs/mine name=cat_vae.mine model.iwae_samples=1000  with settings of scripts/eval.py
+    python scripts/publish.py run=runs/mine name=cat_vae.mine model.iwae_samples=1000  with settings that eval takes
 
 It is a folder in checkpoints/. The best weights of the run are scored on the test set, and the scores go into the model
 card.

@@ -4,7 +4,7 @@ import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from zoo.cli.options import HELP, as_started, external_launcher, fail_politely
+from zoo.cli.options import HELP, as_started, external_launcher, fail_politely, tell
 from zoo.errors import ZooError, did_you_mean
 
 if TYPE_CHECKING:
@@ -25,10 +25,10 @@ Choose a file of each group by its name. Any value in it can be overridden, as i
 
 def main(words: list[str]) -> None:
     if not words or set(HELP) & set(words):
-        print(as_started(f"{TEXT}\n{describe_choices()}"))
+        tell(as_started(f"{TEXT}\n{describe_choices()}"))
         return
-    from hydra._internal.utils import _run_hydra, get_args_parser
     from hydra import version
+    from hydra._internal.utils import _run_hydra, get_args_parser
 
     from zoo.config import composition
 
@@ -100,4 +100,6 @@ def run_job(config: "DictConfig") -> float:
         folder = folder.relative_to(Path.cwd())
     config.run = str(folder)
     overrides = [override for override in job.overrides.task if not override.startswith("run=")]
-    return train(composition.plain(config), folder, command=as_started(shlex.join(["python", "scripts/train.py", *overrides])))
+    return train(
+        composition.plain(config), folder, command=as_started(shlex.join(["python", "scripts/train.py", *overrides]))
+    )
