@@ -142,9 +142,8 @@ def describe(function: Callable[..., Any]) -> str:
     rows = [(f"{option.name}={shown(option.default)}", option.about) for option in options_of(function)]
     rows += [("name=value", text) for name, text in explanations(function).items() if name == "overrides"]
     width = max((len(left) for left, _ in rows if len(left) <= 30), default=0)
-    lines = [
-        f"{left:<{width}}  {about}" if len(left) <= 30 else f"{left}\n{'':<{width}}  {about}" for left, about in rows
-    ]
+    beside = [(left, "") if len(left) <= width else ("", f"{left}\n") for left, _ in rows]
+    lines = [f"{above}{left:<{width}}  {about}" for (left, above), (_, about) in zip(beside, rows)]
     return "\n".join(line.rstrip() for line in lines)
 
 

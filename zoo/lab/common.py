@@ -36,15 +36,14 @@ def check_names(option: str, given: Iterable[str], known: Iterable[str]) -> None
             raise ZooError(f"there is no {name!r} for {option}=.{did_you_mean(name, known)} Known: {', '.join(known)}.")
 
 
-def command(name: str, *words: str, **options: object) -> str:
+def command(name: str, *first: str, overrides: Sequence[str] = (), **options: object) -> str:
     """What is written beside the results of an experiment: ``python scripts/<name>.py`` with these options.
 
     Those that are None or false are left out.
     """
     given = {option: value for option, value in options.items() if value is not None and value is not False}
-    return shlex.join(
-        ["python", f"scripts/{name}.py", *(f"{option}={spelled(value)}" for option, value in given.items()), *words]
-    )
+    written = [f"{option}={spelled(value)}" for option, value in given.items()]
+    return shlex.join(["python", f"scripts/{name}.py", *first, *written, *overrides])
 
 
 def spelled(value: object) -> str:

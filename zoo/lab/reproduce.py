@@ -75,7 +75,7 @@ def experiment(
     known = POLYNOMIAL if result == "polynomial" else MNIST_VAE
     check_names("methods", methods, known)
     chosen = {name: options for name, options in known.items() if not methods or name in methods}
-    made_by = command("reproduce", result, *overrides, epochs=epochs, seeds=seeds, methods=methods or None)
+    made_by = command("reproduce", result, epochs=epochs, seeds=seeds, methods=methods or None, overrides=overrides)
     if result == "polynomial":
         some = [f"epochs={epochs}"] if epochs else []
         text = polynomial(runs, out, seeds, chosen, [*overrides, *some], made_by)
