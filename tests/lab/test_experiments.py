@@ -153,6 +153,6 @@ def test_a_wrong_name_is_found_before_anything_is_trained(tmp_path):
 
 
 def test_the_command_beside_a_table():
-    assert common.command(
-        "x", "first", seeds=2, names=("p", "q"), quick=True, none=None, off=False, overrides=["a=[1]"]
-    ) == ("python scripts/x.py first seeds=2 names=p,q quick=true 'a=[1]'")
+    options = {"seeds": 2, "names": ("p", "q"), "quick": True, "none": None, "off": False}
+    made_by = common.command("x", "first", overrides=["a=[1]"], **options)
+    assert made_by == "python scripts/x.py first seeds=2 names=p,q quick=true 'a=[1]'"

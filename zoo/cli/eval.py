@@ -1,10 +1,12 @@
 """Score a checkpoint on the test set.
 
-python scripts/eval.py checkpoint=cat_vae.mnist                            a pretrained model; or cat_vae.mnist alone
-python scripts/eval.py checkpoint=runs/mine                                the best weights of a run
-python scripts/eval.py checkpoint=cat_vae.mnist model.iwae_samples=5000    with another setting
-python scripts/eval.py checkpoint=cat_vae.mnist data=fashion_mnist         on other data
-python scripts/eval.py checkpoint=cat_vae.mnist output=scores.json         also to a file
+    python scripts/eval.py checkpoint=cat_vae.mnist                            a pretrained model; its name alone does
+    python scripts/eval.py checkpoint=runs/mine                                the best weights of a run
+    python scripts/eval.py checkpoint=cat_vae.mnist model.iwae_samples=5000    with another setting
+    python scripts/eval.py checkpoint=cat_vae.mnist data=fashion_mnist         on other data
+    python scripts/eval.py checkpoint=cat_vae.mnist output=scores.json         also to a file
+
+On the data it was trained with, where data= does not say otherwise.
 """
 
 import json

@@ -1,8 +1,10 @@
 """List the models: what can be trained, and what is pretrained.
 
-zoo list                      all of them
-zoo list 'cat_vae*'           those whose name matches a pattern
-zoo list pretrained=true      the names of pretrained models alone
+    zoo list                      all of them
+    zoo list 'cat_vae*'           those whose name matches a pattern
+    zoo list pretrained=true      the names of pretrained models alone
+
+Nothing of a model is imported for it.
 """
 
 import json

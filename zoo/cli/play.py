@@ -1,8 +1,10 @@
 """Play episodes with an agent, on fresh environments, and record the first one.
 
-python scripts/play.py checkpoint=actor_critic.cartpole                 a GIF, and the returns
-python scripts/play.py checkpoint=runs/mine policy=sampled episodes=10  actions drawn from the policy
-python scripts/play.py checkpoint=actor_critic.cartpole show=true       in a window
+    python scripts/play.py checkpoint=actor_critic.cartpole                 a GIF, and the returns
+    python scripts/play.py checkpoint=runs/mine policy=sampled episodes=10  actions drawn from the policy
+    python scripts/play.py checkpoint=actor_critic.cartpole show=true       in a window
+
+Episodes begin with seeds of their own, the same for every agent.
 """
 
 import logging

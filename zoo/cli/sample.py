@@ -1,7 +1,9 @@
 """Draw samples from a generative model and save them as a picture.
 
-python scripts/sample.py checkpoint=cat_vae.mnist
-python scripts/sample.py checkpoint=runs/mine n=100 seed=1 output=mine.png
+    python scripts/sample.py checkpoint=cat_vae.mnist
+    python scripts/sample.py checkpoint=runs/mine n=100 seed=1 output=mine.png
+
+The picture shows pixel means.
 """
 
 from pathlib import Path

@@ -1,8 +1,10 @@
 """Speak digits, and save them as a wav file.
 
-python scripts/speak.py checkpoint=speaker_generator.fsdd text="4 0 7"                 a drawn speaker
-python scripts/speak.py checkpoint=speaker_generator.fsdd text="4 0 7" speaker=theo    one of the speakers
-python scripts/speak.py checkpoint=runs/mine text="four zero seven" speaker=2          one of the codes
+    python scripts/speak.py checkpoint=speaker_generator.fsdd text="4 0 7"                 a drawn speaker
+    python scripts/speak.py checkpoint=speaker_generator.fsdd text="4 0 7" speaker=theo    one of the speakers
+    python scripts/speak.py checkpoint=runs/mine text="four zero seven" speaker=2          one of the codes
+
+Griffin-Lim makes sound of what the model says.
 """
 
 import logging
