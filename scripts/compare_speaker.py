@@ -1,6 +1,6 @@
 """The example that explains the subject: a mix of 70% one speaker and 30% another, without labels; and six speakers."""
 
-from zoo.lab.compare_speaker import main
+from zoo.cli import main
 
 if __name__ == "__main__":
-    main()
+    main("lab", "compare_speaker")

@@ -1,6 +1,6 @@
 """How Gumbel noise and tau in the actor's gradient change exploration: curves of the policy's entropy."""
 
-from zoo.lab.explore import main
+from zoo.cli import main
 
 if __name__ == "__main__":
-    main()
+    main("lab", "explore")

@@ -1,7 +1,6 @@
 """Make the stored optimal lengths of the standard TSP test instances, and audit them."""
 
-from zoo.cli.options import fail_politely
-from zoo.lab.optima import main
+from zoo.cli import main
 
 if __name__ == "__main__":
-    fail_politely(main)()
+    main("lab", "optima")

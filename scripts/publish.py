@@ -1,6 +1,6 @@
-"""Make a pretrained model of a run: ``python scripts/publish.py RUN_FOLDER NAME``."""
+"""Make a pretrained model of a run: ``python scripts/publish.py runs/mine cat_vae.mine``."""
 
-from zoo.cli.publish import main
+from zoo.cli import main
 
 if __name__ == "__main__":
-    main()
+    main("publish")

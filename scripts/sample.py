@@ -1,6 +1,6 @@
 """Draw from a generative model: ``python scripts/sample.py checkpoint=cat_vae.mnist``."""
 
-from zoo.cli.sample import main
+from zoo.cli import main
 
 if __name__ == "__main__":
-    main()
+    main("sample")

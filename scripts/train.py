@@ -1,6 +1,6 @@
 """Train a model: ``python scripts/train.py model=cat_vae``. Without arguments it shows what can be chosen."""
 
-from zoo.cli.train import main
+from zoo.cli import main
 
 if __name__ == "__main__":
-    main()
+    main("train")

@@ -12,10 +12,9 @@ from PIL import Image
 import tests.toys  # noqa: F401  (registers them)
 from tests.conftest import ROOT, run_script, start_and_kill
 from zoo import hub
+from zoo.cli import main
 from zoo.cli.eval import evaluate
-from zoo.cli.play import main as play_main
 from zoo.cli.publish import publish
-from zoo.cli.sample import main as sample_main
 from zoo.config.composition import check, compose, plain
 from zoo.errors import ZooError
 from zoo.relaxations import RELAXATIONS
@@ -188,21 +187,21 @@ def test_publish_and_play(run, tmp_path, monkeypatch, capsys):
     output = tmp_path / "film.gif"
     arguments = ["play.py", "checkpoint=actor_critic.tiny", "episodes=2", "policy=sampled", f"output={output}"]
     monkeypatch.setattr(sys, "argv", arguments)
-    play_main()
+    main("play")
     assert output.read_bytes().startswith(b"GIF") and "mean return" in capsys.readouterr().err
     for arguments, message in (
         (["episodes=0"], "episodes=0 is not valid"),
-        (["policy=best"], "mode or sampled"),
+        (["policy=best"], "'mode' or 'sampled'"),
         (["polcy=mode"], "no option 'polcy'"),
         ([f"output={folder}/README.md/x.gif"], "cannot write output="),
         (["checkpoint=cat_vae.mnist"], "no pretrained model"),
     ):
         monkeypatch.setattr(sys, "argv", ["play.py", "checkpoint=actor_critic.tiny", *arguments])
         with pytest.raises(SystemExit, match=message):
-            play_main()
+            main("play")
     monkeypatch.setattr(sys, "argv", ["sample.py", f"checkpoint={folder}"])
     with pytest.raises(SystemExit, match="generates nothing"):
-        sample_main()
+        main("sample")
 
 
 def test_two_processes_train_together(tmp_path):

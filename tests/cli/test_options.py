@@ -3,9 +3,10 @@
 import inspect
 
 import pytest
+from hydra._internal.utils import get_args_parser
 
 from tests.conftest import run_script
-from zoo.cli import options
+from zoo.cli import train
 from zoo.config import composition
 from zoo.errors import ZooError
 from zoo.models.pointer_net import TSP
@@ -83,8 +84,14 @@ SELF_LABEL = [TOURS, "model.objective=self_label"]
         ([TOURS, "data=sort", "model.objective=supervised", "relaxation=rloo"], "objective=supervised trains without"),
         (["experiment=pointer_net_tsp20", "relaxation=rloo"], "objective=self_label trains without it"),
         ([TOURS, "data.task._target_=zoo.tasks.TSP", "relaxation=rloo"], "objective=self_label trains without it"),
-        ([TOURS, "data.task._target_=tests.cli.test_options.Labelled", "~data.task.gradient", "relaxation=rloo"], "self"),
-        (["model=speech_judge", "relaxation=reinmax"], "^relaxation= would have no effect: SpeechJudge makes no choice"),
+        (
+            [TOURS, "data.task._target_=tests.cli.test_options.Labelled", "~data.task.gradient", "relaxation=rloo"],
+            "self",
+        ),
+        (
+            ["model=speech_judge", "relaxation=reinmax"],
+            "^relaxation= would have no effect: SpeechJudge makes no choice",
+        ),
         (["model=speech_judge", "annealing=linear"], "^annealing= would have no effect: SpeechJudge makes no choice"),
     ],
 )
@@ -146,4 +153,26 @@ def test_sweeps_are_taken_apart():
 
 
 def test_flags_are_left_to_hydra():
-    assert options.without_flags(["-m", "model=cat_vae", "--cfg", "job"]) == ["model=cat_vae"]
+    flags = train.read(get_args_parser(), ["model=cat_vae", "-m", "seed=1,2", "--cfg", "job", "~nets", "-cp", "x"])
+    assert flags.overrides == ["model=cat_vae", "seed=1,2", "~nets"]
+    assert (flags.multirun, flags.cfg, flags.config_path) == (True, "job", "x")
+
+
+def test_the_first_bare_word_is_the_model():
+    for words in (["cat_vae", "seed=1"], ["-m", "cat_vae", "seed=1"], ["--cfg", "job", "cat_vae", "seed=1"]):
+        assert train.read(get_args_parser(), words).overrides == ["model=cat_vae", "seed=1"]
+    assert train.read(get_args_parser(), ["seed=1", "cat_vae"]).overrides == ["seed=1", "cat_vae"]  # refused later
+
+
+@pytest.mark.parametrize(
+    "words, message",
+    [
+        (["cat_vae", "--multirn"], "no flag '--multirn'. Did you mean '--multirun'"),
+        (["cat_vae", "--seed=3"], "no flag '--seed=3'.*written name=value"),
+        (["cat_vae", "--cfg", "jb"], "invalid choice: 'jb'"),
+        (["cat_vae", "--config-dir"], "expected one argument"),
+    ],
+)
+def test_a_flag_that_is_not_valid_is_one_error(words, message):
+    with pytest.raises(ZooError, match=message):
+        train.read(get_args_parser(), words)

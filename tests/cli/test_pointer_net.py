@@ -8,9 +8,9 @@ import torch
 
 import zoo
 from zoo import hub
+from zoo.cli import main
 from zoo.cli.eval import evaluate
 from zoo.cli.publish import publish
-from zoo.cli.solve import main as solve_main
 from zoo.cli.solve import read_points, solve
 from zoo.config.composition import compose, plain
 from zoo.errors import ZooError
@@ -122,7 +122,7 @@ def test_a_tour_of_a_file(checkpoint, tmp_path, capsys, monkeypatch):
     file.write_text(TSPLIB)
     arguments = [f"checkpoint={checkpoint[0]}", f"points={file}", "polish=50", f"output={tmp_path / 'a' / 'tour.png'}"]
     monkeypatch.setattr("sys.argv", ["solve.py", *arguments])
-    solve_main()
+    main("solve")
     lines = capsys.readouterr().out.splitlines()
     assert sorted(lines[0].split(), key=int) == ["7", "8", "9", "10", "11"]
     assert float(lines[1].split()[-1]) == pytest.approx(41)  # around the rectangle
@@ -144,7 +144,7 @@ def test_points_in_one_place_or_line_have_tours(text, checkpoint, tmp_path):
     file = tmp_path / "points.csv"
     file.write_text(text)
     options = {"checkpoint": checkpoint[0], "symmetries": 8, "starts": 9, "polish": 0}
-    tour = solve(points=str(file), output=str(tmp_path / "tour.png"), **options)
+    tour = solve(points=file, output=tmp_path / "tour.png", **options)
     assert sorted(tour) == [str(i + 1) for i in range(len(text.split()))]
 
 
@@ -176,19 +176,19 @@ def test_files_that_are_no_points(name, text, message, tmp_path):
 def test_what_cannot_be_solved(checkpoint, tmp_path, monkeypatch):
     file = tmp_path / "points.csv"
     file.write_text("1,2\n3,4\n")
-    options = {"symmetries": 1, "starts": 1, "polish": 0, "output": str(tmp_path / "tour.png")}
+    options = {"symmetries": 1, "starts": 1, "polish": 0, "output": tmp_path / "tour.png"}
     with pytest.raises(ZooError, match="not a pointer network for tours"):
-        solve(checkpoint=checkpoint[1], points=str(file), **options)
+        solve(checkpoint=checkpoint[1], points=file, **options)
     with pytest.raises(ZooError, match="cannot read points"):
-        solve(checkpoint=checkpoint[0], points=str(tmp_path), **options)
+        solve(checkpoint=checkpoint[0], points=tmp_path, **options)
     (tmp_path / "binary.csv").write_bytes(b"\xff\xfe\x00")
     with pytest.raises(ZooError, match="cannot read points"):
         read_points(tmp_path / "binary.csv")
     for arguments, message in (
-        (["checkpoint=x"], "say which checkpoint and which file"),
+        (["checkpoint=x"], "say which points"),
         (["speed=2"], "there is no option 'speed'"),
         (["starts=0"], "starts=0 is not valid"),
     ):
         monkeypatch.setattr("sys.argv", ["solve.py", *arguments])
         with pytest.raises(SystemExit, match=message):
-            solve_main()
+            main("solve")

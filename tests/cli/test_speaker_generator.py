@@ -11,9 +11,9 @@ import wandb
 from tests.conftest import ROOT
 from tests.speech import write_digits
 from zoo import hub
+from zoo.cli import main
 from zoo.cli.eval import evaluate
 from zoo.cli.publish import publish
-from zoo.cli.speak import main as speak_main
 from zoo.config.composition import check, compose, plain
 from zoo.data import audio
 from zoo.errors import ZooError
@@ -156,26 +156,28 @@ def test_publish_and_speak(run, tmp_path, checkpoints, monkeypatch, capsys):
     output = tmp_path / "x.wav"
 
     def speak(*arguments):
-        monkeypatch.setattr(sys, "argv", ["speak.py", f"checkpoint={folder}", "--output", str(output), *arguments])
-        speak_main()
+        monkeypatch.setattr(sys, "argv", ["speak.py", f"checkpoint={folder}", f"output={output}", *arguments])
+        main("speak")
         return output.read_bytes(), capsys.readouterr().err
 
-    sampled, said = speak("--text", "4 0 7", "--speaker", "sample")
+    sampled, said = speak("text=4 0 7", "speaker=sample")
     assert re.search(r"code [01], (low|high): four zero seven", said) and "times real time" in said
-    assert speak("text=four 07")[0] == sampled and speak("--text=407", "--seed", "1")[0] != sampled
-    low, said = speak("--text", "407", "--speaker", "low")
-    assert ", low: four" in said and speak("--text", "407", "--speaker", "mean")[0] != low
+    assert speak("four 07")[0] == sampled and speak("text=407", "seed=1")[0] != sampled
+    low, said = speak("text=407", "speaker=low")
+    assert ", low: four" in said and speak("text=407", "speaker=mean")[0] != low
     assert len(audio.read_wav(output)[0]) > 3 * 1200
     for arguments, message in (
-        ([], "say what to speak"),
-        (["--text", "4 plus 7"], "cannot say 'plus'"),
-        (["--text", "4", "--speaker", "lwo"], "no speaker 'lwo'. Did you mean 'low'"),
-        (["--text", "4", "--speaker", "9"], "no speaker '9'"),
-        (["--txet", "4"], "no option 'txet'. Did you mean 'text'"),
-        (["--text"], "--text needs a value"),
-        (["--text", "4", "--seed", "-1"], "seed='-1' is not valid"),
-        (["--text", "4", "checkpoint=speech_judge.fsdd"], "does not speak"),
-        (["--text", "4", f"output={folder}/README.md/x.wav"], "cannot write output="),
+        ([], "say which text"),
+        (["text= "], "say what to speak"),
+        (["text=4 plus 7"], "cannot say 'plus'"),
+        (["text=4", "speaker=lwo"], "no speaker 'lwo'. Did you mean 'low'"),
+        (["text=4", "speaker=9"], "no speaker '9'"),
+        (["txet=4"], "no option 'txet'. Did you mean 'text'"),
+        (["text="], "text= needs a value"),
+        (["--text", "4"], "options are written name=value: text="),
+        (["text=4", "seed=-1"], "seed=-1 is not valid"),
+        (["text=4", "checkpoint=speech_judge.fsdd"], "does not speak"),
+        (["text=4", f"output={folder}/README.md/x.wav"], "cannot write output="),
     ):
         with pytest.raises(SystemExit, match=message):
             speak(*arguments)

@@ -11,9 +11,8 @@ import torch
 
 from tests.conftest import ROOT, SMALL, run_script, start_and_kill
 from zoo import hub
-from zoo.cli.eval import main as eval_main
+from zoo.cli import main
 from zoo.cli.publish import publish
-from zoo.cli.sample import main as sample_main
 from zoo.config.composition import check, compose, plain
 from zoo.errors import ZooError
 from zoo.relaxations import RELAXATIONS
@@ -202,7 +201,7 @@ def test_mistakes_of_eval(run, mnist_root, monkeypatch, options, message):
     monkeypatch.setattr(sys, "argv", ["eval.py", *(option.format(run=run.path) for option in options)])
     monkeypatch.setenv("ZOO_DATA_DIR", mnist_root)
     with pytest.raises(SystemExit, match=message):
-        eval_main()
+        main("eval")
 
 
 def test_publish_makes_a_pretrained_model(run, tmp_path, mnist_root, monkeypatch):
@@ -225,11 +224,11 @@ def test_publish_makes_a_pretrained_model(run, tmp_path, mnist_root, monkeypatch
 def test_sample_writes_a_picture(run, tmp_path, monkeypatch):
     output = tmp_path / "samples.png"
     monkeypatch.setattr(sys, "argv", ["sample.py", f"checkpoint={run.path}", "n=9", f"output={output}"])
-    sample_main()
+    main("sample")
     assert output.read_bytes().startswith(b"\x89PNG")
     sys.argv[2] = "n=none"
-    with pytest.raises(SystemExit, match="n='none' is not valid"):
-        sample_main()
+    with pytest.raises(SystemExit, match="n=none is not valid"):
+        main("sample")
 
 
 @pytest.mark.parametrize("script", ["train", "eval", "sample", "publish"])

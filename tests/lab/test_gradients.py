@@ -36,7 +36,7 @@ def folder(tmp_path_factory, mnist_root):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("ZOO_DATA_DIR", mnist_root)
         out = tmp_path_factory.mktemp("lab")
-        lab.main(["--quick", "--out", str(out)])
+        lab.experiment(quick=True, out=out)
     return out
 
 
@@ -50,6 +50,7 @@ def rows(folder):
 
 def test_every_estimator_is_in_the_table(folder, rows):
     text = (folder / "gradients.md").read_text()
+    assert "Written by `python scripts/gradients.py quick=true` in" in text
     for name in RELAXATIONS:
         here = [row for row in rows if row.estimator == name]
         assert {row.problem for row in here} == {"quadratic", "polynomial", "vae"}

@@ -6,7 +6,9 @@ from pathlib import Path
 import pytest
 
 from zoo.config.composition import check, compose
+from zoo.errors import ZooError
 from zoo.lab import reproduce
+from zoo.lab.common import QUIET
 from zoo.training.runs import RunFolder
 
 
@@ -15,8 +17,8 @@ def started(monkeypatch):
     """The configurations of the runs that were asked for, none of them trained."""
     configs = []
 
-    def run(folder: Path, overrides: list[str]) -> RunFolder:
-        config = compose([*overrides, *reproduce.QUIET, f"run={folder}"])
+    def trained(folder: Path, overrides: list[str]) -> RunFolder:
+        config = compose([*overrides, *QUIET, f"run={folder}"])
         check(config)
         configs.append(config)
         folder.mkdir(parents=True)
@@ -25,15 +27,16 @@ def started(monkeypatch):
         (folder / "results.json").write_text(json.dumps({"steps": 600, "metrics": {"test/neg_elbo": 101.5}}))
         return RunFolder(folder)
 
-    monkeypatch.setattr(reproduce, "run", run)
+    monkeypatch.setattr(reproduce, "trained", trained)
     return configs
 
 
 def test_polynomial(tmp_path, started):
-    reproduce.polynomial(tmp_path / "runs", tmp_path / "out", 1)
+    reproduce.experiment("polynomial", runs=tmp_path / "runs", out=tmp_path / "out")
     assert len(started) == 21 and {config.model.power for config in started} == {1.5, 2.0, 3.0}
     assert {(c.data.batch_size, c.data.steps, c.epochs, c.model.optimizer.lr) for c in started} == {(64, 200, 40, 1e-3)}
     text = (tmp_path / "out/polynomial.md").read_text()
+    assert "`python scripts/reproduce.py polynomial seeds=1`: 128" in text and "the end of 600 steps" in text
     assert all(f"| {name} |" in text for name in reproduce.POLYNOMIAL) and "| 375.0 |" in text
     assert (tmp_path / "out/polynomial.png").is_file()
 
@@ -44,7 +47,7 @@ def test_mean_and_standard_error(values, text):
 
 
 def test_mnist_vae(tmp_path, started):
-    reproduce.mnist_vae(tmp_path / "runs", tmp_path / "out", 2, 2)
+    reproduce.experiment("mnist_vae", epochs=2, seeds=2, runs=tmp_path / "runs", out=tmp_path / "out")
     assert [(c.model.categories, c.model.latents) for c in started] == 2 * ([(8, 4)] * 5 + [(8, 16)] * 5)
     assert [c.seed for c in started] == [0] * 10 + [1] * 10
     for config in started:
@@ -53,3 +56,13 @@ def test_mnist_vae(tmp_path, started):
     assert [c.relaxation.tau for c in started if "ReinMax" in c.relaxation._target_] == [1.3, 1.5] * 2
     row = "| ST | 100.50 (0.00) | 101.50 (0.00) | 100.50 (0.00) | 101.50 (0.00) |"
     assert row in (tmp_path / "out/mnist_vae.md").read_text()
+    assert "`python scripts/reproduce.py mnist_vae epochs=2 seeds=2`:" in (tmp_path / "out/mnist_vae.md").read_text()
+
+
+def test_some_methods_with_other_settings(tmp_path, started):
+    folders = {"runs": tmp_path / "runs", "out": tmp_path / "out"}
+    text = reproduce.experiment("polynomial", "data.steps=5", epochs=3, methods=["ST", "ReinMax"], **folders)
+    assert len(started) == 6 and {(config.data.steps, config.epochs) for config in started} == {(5, 3)}
+    assert "`python scripts/reproduce.py polynomial epochs=3 seeds=1 methods=ST,ReinMax data.steps=5`" in text
+    with pytest.raises(ZooError, match=r"no 'STG' for methods=. Did you mean 'ST"):
+        reproduce.experiment("polynomial", methods=["STG"], **folders)

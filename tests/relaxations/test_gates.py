@@ -5,11 +5,11 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
+from zoo.relaxations.gates import BinaryConcrete
 
 from tests.relaxations.checks import compile_and_change_tau, finite_gradient, repeats_with_its_seed
 from zoo.config import from_config, to_config
 from zoo.relaxations.functional import sample_gumbel
-from zoo.relaxations.gates import BinaryConcrete
 
 LOGITS = torch.tensor([-4.0, -1.0, 0.0, 0.3, 2.0, 6.0])
 

@@ -2,10 +2,10 @@
 
 import pytest
 import torch
+from zoo.relaxations.splitting import randn_like, rows_of_whole_batch, split_noise
 
 from zoo.relaxations import RELAXATIONS, STRUCTURED
 from zoo.relaxations.functional import sample_gumbel
-from zoo.relaxations.splitting import randn_like, rows_of_whole_batch, split_noise
 
 MAKE = {name: cls for name, cls in (RELAXATIONS | STRUCTURED).items() if name != "gumbel_topk"} | {
     "gumbel_topk": lambda: STRUCTURED["gumbel_topk"](k=2)

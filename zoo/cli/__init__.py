@@ -1,1 +1,5 @@
-"""The command line: each script of ``scripts/`` calls one ``main`` here."""
+"""One command line, ``zoo``: a module for each command. ``scripts/*.py`` are doors to the same."""
+
+from zoo.cli.commands import main
+
+__all__ = ["main"]

@@ -1,55 +1,52 @@
-"""Score a checkpoint on the test set."""
+"""Score a checkpoint on the test set.
 
-import json
-import logging
-import sys
-from pathlib import Path
-from typing import Any
-
-from omegaconf import OmegaConf
-
-from zoo import hub
-from zoo.cli import options
-from zoo.config import check_config, composition, with_defaults
-from zoo.errors import ZooError
-
-log = logging.getLogger(__name__)
-
-HELP = """Score a checkpoint on the test set.
-
-    python scripts/eval.py checkpoint=cat_vae.mnist                            a pretrained model
+    python scripts/eval.py checkpoint=cat_vae.mnist                            a pretrained model; its name alone does
     python scripts/eval.py checkpoint=runs/mine                                the best weights of a run
     python scripts/eval.py checkpoint=cat_vae.mnist model.iwae_samples=5000    with another setting
     python scripts/eval.py checkpoint=cat_vae.mnist data=fashion_mnist         on other data
     python scripts/eval.py checkpoint=cat_vae.mnist output=scores.json         also to a file
 
-Options: checkpoint=, output=, seed=, data=, trainer=, and any of data., model. and trainer.
-
-Pretrained models: {pretrained}
+On the data it was trained with, where data= does not say otherwise.
 """
 
+import json
+import logging
+from pathlib import Path
+from typing import Any
 
-@options.fail_politely
-def main() -> None:
-    arguments = sys.argv[1:]
-    if not arguments or {"-h", "--help"} & set(arguments):
-        print(options.usage(HELP).format(pretrained=", ".join(hub.list_models(pretrained=True)) or "none"))
-        return
+from zoo import hub
+from zoo.cli.arguments import command
+from zoo.cli.options import pretrained
+from zoo.errors import ZooError
+
+log = logging.getLogger(__name__)
+TAKES = ("model", "data", "trainer", "seed")
+
+
+def score(checkpoint: str, *overrides: str, output: Path | None = None) -> None:
+    """Print the test scores of a checkpoint.
+
+    Args:
+        checkpoint: a pretrained model, its folder, a run folder or a checkpoint file of one.
+        output: a JSON file for the scores.
+        overrides: data=, trainer=, seed=, and any option of model., data. and trainer.
+    """
+    from zoo.config import composition
     from zoo.training.runs import set_up_logging
 
     set_up_logging(None)
-    parsed = {override.key_or_group: override.value() for override in composition.parse(arguments)}
-    checkpoint, output = parsed.pop("checkpoint", None), parsed.pop("output", None)
-    if checkpoint is None:
-        raise ZooError("say which checkpoint: checkpoint=NAME or checkpoint=FOLDER")
-    scores = evaluate(hub.read(str(checkpoint)), parsed)
+    parsed = {override.key_or_group: override.value() for override in composition.parse(list(overrides))}
+    scores = evaluate(hub.read(checkpoint), parsed)
     for name, value in scores.items():
         log.info("%-24s %10.3f", name, value)
     if output:
         try:
-            Path(str(output)).write_text(json.dumps(scores, indent=2) + "\n", encoding="utf-8")
+            output.write_text(json.dumps(scores, indent=2) + "\n", encoding="utf-8")
         except OSError as error:
             raise ZooError(f"cannot write output={output}: {error}") from error
+
+
+main = command(score, text=str(__doc__), takes=lambda: TAKES, notes=pretrained)
 
 
 def evaluate(saved: hub.Saved, overrides: dict[str, Any]) -> dict[str, float]:
@@ -81,6 +78,10 @@ def evaluate(saved: hub.Saved, overrides: dict[str, Any]) -> dict[str, float]:
 
 def configure(saved: hub.Saved, overrides: dict[str, Any]) -> dict[str, Any]:
     """The configuration of an evaluation: what was saved, with ``overrides``."""
+    from omegaconf import OmegaConf
+
+    from zoo.config import check_config, composition, with_defaults
+
     groups = {key: value for key, value in overrides.items() if key in ("data", "trainer")}
     composed = composition.compose([f"model={saved.arch}", *(f"{key}={value}" for key, value in groups.items())])
     config = OmegaConf.create(

@@ -5,15 +5,44 @@ import os
 import re
 import sys
 from collections.abc import Callable
+from functools import wraps
+from pathlib import Path
 from typing import Any
 
-from zoo.config.composition import GROUPS, choices
+from zoo import hub
 from zoo.errors import ZooError
 
+COMMANDS = ("train", "eval", "sample", "play", "solve", "speak", "list", "publish", "lab")
+"""Each is a module here, with a ``main`` that takes what follows the name of the command."""
+HELP = ("-h", "--help")
 
-def usage(text: str) -> str:
-    """``text`` with the commands as this program was started: ``python scripts/train.py``, or ``zoo-train``."""
-    return text if sys.argv[0].endswith(".py") else re.sub(r"python scripts/(\w+)\.py", r"zoo-\1", text)
+
+def as_started(text: str) -> str:
+    """``text`` with its commands as this program was started: ``python scripts/train.py`` may be ``zoo train``."""
+    program = Path(sys.argv[0]).name
+    command = "python -m zoo" if program == "__main__.py" else "zoo"
+    if command == "zoo" and program.endswith(".py"):
+        return text
+    text = re.sub(r"\bzoo(?= (?:COMMAND|list|lab)\b)", command, text)
+    return re.sub(r"python scripts/(\w+)\.py", lambda match: f"{command} {place(match[1])}", text)
+
+
+def place(script: str) -> str:
+    """Where in ``zoo`` the script with this name leads to."""
+    return script if script in COMMANDS else f"lab {script}"
+
+
+def tell(text: str) -> None:
+    """Print ``text``, as much of it as the reader wants: ``head`` closes its end of a pipe."""
+    try:
+        print(text, flush=True)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def pretrained(pattern: str = "*") -> str:
+    """The shipped models whose names match ``pattern``, for people."""
+    return f"Pretrained models: {', '.join(hub.list_models(pattern, pretrained=True)) or 'none'}"
 
 
 def rank() -> int:
@@ -32,6 +61,7 @@ def external_launcher() -> str | None:
 def fail_politely(main: Callable[..., Any]) -> Callable[..., Any]:
     """``main`` with a :class:`ZooError` printed as one message; its exit status is the error's, 1."""
 
+    @wraps(main)
     def wrapped(*args: Any) -> Any:
         try:
             return main(*args)
@@ -47,19 +77,3 @@ def fail_politely(main: Callable[..., Any]) -> Callable[..., Any]:
             sys.exit(f"error: the disk is full: {error}")
 
     return wrapped
-
-
-def describe_choices() -> str:
-    """Every group with its files, for people."""
-    lines = []
-    for group in GROUPS:
-        lines.append(f"{group}=")
-        lines += [f"    {name:<20} {about}" for name, about in choices(group).items()]
-    return "\n".join(lines)
-
-
-def without_flags(arguments: list[str]) -> list[str]:
-    """The overrides among ``arguments``: all but Hydra's flags and their values."""
-    takes_value = ("-c", "--cfg", "-p", "--package", "-cd", "--config-dir")
-    before = ["", *arguments]
-    return [a for a, b in zip(arguments, before) if not a.startswith("-") and b not in takes_value]

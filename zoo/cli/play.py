@@ -1,61 +1,44 @@
-"""Show or record what an agent does."""
-
-import logging
-import sys
-from pathlib import Path
-from typing import Any
-
-from zoo import hub
-from zoo.cli import options
-from zoo.config import composition
-from zoo.errors import ZooError
-
-log = logging.getLogger(__name__)
-
-HELP = """Play episodes with an agent, on fresh environments, and record the first one.
+"""Play episodes with an agent, on fresh environments, and record the first one.
 
     python scripts/play.py checkpoint=actor_critic.cartpole                 a GIF, and the returns
     python scripts/play.py checkpoint=runs/mine policy=sampled episodes=10  actions drawn from the policy
     python scripts/play.py checkpoint=actor_critic.cartpole show=true       in a window
 
-Options: checkpoint=, episodes=, seed=, policy=mode or sampled, show=, output=episode.gif.
-
-Pretrained models: {pretrained}
+Episodes begin with seeds of their own, the same for every agent.
 """
 
+import logging
+from pathlib import Path
+from typing import Literal
 
-@options.fail_politely
-def main() -> None:
-    arguments = sys.argv[1:]
-    if not arguments or {"-h", "--help"} & set(arguments):
-        print(
-            options.usage(HELP).format(
-                pretrained=", ".join(hub.list_models("actor_critic.*", pretrained=True)) or "none"
-            )
-        )
-        return
-    from zoo.training.runs import set_up_logging
+from pydantic import NonNegativeInt, PositiveInt
 
-    set_up_logging(None)
-    values: dict[str, Any] = {"checkpoint": "", "episodes": 1, "seed": 0, "policy": "mode", "show": False}
-    values["output"] = "episode.gif"
-    for override in composition.parse(arguments):
-        key, value = override.key_or_group, override.value()
-        if key not in values:
-            raise ZooError(f"there is no option {key!r}. Options: {', '.join(values)}.")
-        values[key] = value
-    for key, least in {"episodes": 1, "seed": 0}.items():
-        if type(values[key]) is not int or values[key] < least:
-            raise ZooError(f"{key}={values[key]!r} is not valid: it must be a whole number, {least} or more.")
-    if values["policy"] not in ("mode", "sampled") or type(values["show"]) is not bool:
-        raise ZooError("policy is mode or sampled, show is true or false")
-    if not values["checkpoint"]:
-        raise ZooError("say which checkpoint: checkpoint=NAME or checkpoint=FOLDER")
-    play(**values)
+from zoo import hub
+from zoo.cli.arguments import command
+from zoo.cli.options import pretrained
+from zoo.errors import ZooError
+
+log = logging.getLogger(__name__)
 
 
-def play(*, checkpoint: str, episodes: int, seed: int, policy: str, show: bool, output: str) -> None:
-    """Play ``episodes``, tell their returns, and show or record the first.
+def play(
+    checkpoint: str,
+    *,
+    episodes: PositiveInt = 1,
+    seed: NonNegativeInt = 0,
+    policy: Literal["mode", "sampled"] = "mode",
+    show: bool = False,
+    output: Path = Path("episode.gif"),
+) -> None:
+    """Play episodes, tell their returns, and show or record the first.
+
+    Args:
+        checkpoint: an agent: a pretrained model, its folder or a run folder.
+        episodes: how many.
+        seed: of the environments and the draws.
+        policy: mode, the most probable action, or sampled.
+        show: in a window, in place of a file.
+        output: the GIF.
 
     Raises:
         ZooError: if ``checkpoint`` is no agent, or ``output`` cannot be written.
@@ -67,8 +50,10 @@ def play(*, checkpoint: str, episodes: int, seed: int, policy: str, show: bool, 
     from zoo.models.actor_critic.data import seed_of_reset
     from zoo.models.actor_critic.trial import Trial
     from zoo.training.plots import save_film
+    from zoo.training.runs import set_up_logging
 
-    saved = hub.read(str(checkpoint))
+    set_up_logging(None)
+    saved = hub.read(checkpoint)
     if "env" not in saved.data:
         raise ZooError(f"{checkpoint} does not say which environment it is for: give the folder of an agent or run")
     model = saved.build()
@@ -88,7 +73,10 @@ def play(*, checkpoint: str, episodes: int, seed: int, policy: str, show: bool, 
         seed_default_generators(seed, PREDICT)
         frames = trial.film(act, every=2)
         try:
-            save_film(frames, Path(str(output)), frames_per_second=25)
+            save_film(frames, output, frames_per_second=25)
         except (OSError, ValueError) as error:
             raise ZooError(f"cannot write output={output}: {error}") from error
         log.info("%s", output)
+
+
+main = command(play, text=str(__doc__), notes=lambda: pretrained("actor_critic.*"))

@@ -1,39 +1,40 @@
-"""Make a pretrained model of a run."""
+"""Make a pretrained model of a run.
+
+    python scripts/publish.py run=runs/mine name=cat_vae.mine                          or runs/mine cat_vae.mine alone
+    python scripts/publish.py run=runs/mine name=cat_vae.mine model.iwae_samples=1000  with settings that eval takes
+
+It is a folder in checkpoints/. The best weights of the run are scored on the test set, and the scores go into the model
+card.
+"""
 
 import shlex
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from zoo import hub
-from zoo.cli import options
-from zoo.cli.eval import configure, evaluate
-from zoo.config import composition, from_config
+from zoo.cli.arguments import command
+from zoo.cli.eval import TAKES, configure, evaluate
 from zoo.errors import ZooError
 
 if TYPE_CHECKING:
     from zoo.training.runs import RunFolder
 
-HELP = """Make a pretrained model of a run: python scripts/publish.py RUN_FOLDER NAME [option=value ...]
 
-    python scripts/publish.py runs/mine cat_vae.mine                          in checkpoints/cat_vae.mine
-    python scripts/publish.py runs/mine cat_vae.mine model.iwae_samples=1000  with settings of scripts/eval.py
+def make(run: Path, name: str, *overrides: str) -> None:
+    """Make a pretrained model, and print where it is.
 
-The best weights of the run are scored on the test set, and the scores go into the model card.
-"""
-
-
-@options.fail_politely
-def main() -> None:
-    arguments = sys.argv[1:]
-    if {"-h", "--help"} & set(arguments) or len(arguments) < 2:
-        print(options.usage(HELP))
-        return
+    Args:
+        run: the folder of a run.
+        name: arch.tag, such as cat_vae.mine.
+        overrides: data=, trainer=, seed=, and any option of model., data. and trainer. Those of model. are kept.
+    """
     from zoo.training.runs import RunFolder, set_up_logging
 
     set_up_logging(None)
-    run, name, *rest = arguments
-    print(publish(RunFolder(run), name, rest))
+    print(publish(RunFolder(run), name, list(overrides)))
+
+
+main = command(make, text=str(__doc__), takes=lambda: TAKES)
 
 
 def publish(run: "RunFolder", name: str, overrides: list[str]) -> Path:
@@ -42,6 +43,7 @@ def publish(run: "RunFolder", name: str, overrides: list[str]) -> Path:
     Raises:
         ZooError: if ``name`` is not ``arch.tag`` with the arch of the run, or ``run`` is no run folder.
     """
+    from zoo.config import composition, from_config
     from zoo.training.runs import pictures, sounds
 
     if not run.config.is_file():

@@ -1,50 +1,48 @@
-"""Draw from a generative model."""
+"""Draw samples from a generative model and save them as a picture.
 
-import sys
-from pathlib import Path
-from typing import Any
+    python scripts/sample.py checkpoint=cat_vae.mnist
+    python scripts/sample.py checkpoint=runs/mine n=100 seed=1 output=mine.png
 
-from zoo import hub
-from zoo.cli import options
-from zoo.config import composition
-from zoo.errors import ZooError
-
-HELP = """Draw samples from a generative model and save them as a picture.
-
-    python scripts/sample.py checkpoint=cat_vae.mnist [n=64] [seed=0] [output=samples.png]
-
-Pretrained models: {pretrained}
+The picture shows pixel means.
 """
 
+from pathlib import Path
 
-@options.fail_politely
-def main() -> None:
-    arguments = sys.argv[1:]
-    if not arguments or {"-h", "--help"} & set(arguments):
-        print(options.usage(HELP).format(pretrained=", ".join(hub.list_models(pretrained=True)) or "none"))
-        return
-    given = {override.key_or_group: override.value() for override in composition.parse(arguments)}
-    values: dict[str, Any] = {"checkpoint": "", "n": 64, "seed": 0, "output": "samples.png"}
-    for key, value in given.items():
-        if key not in values:
-            raise ZooError(f"there is no option {key!r}. Options: {', '.join(values)}.")
-        if isinstance(values[key], int) and (type(value) is not int or value < (key == "n")):
-            raise ZooError(f"{key}={value!r} is not valid: it must be a whole number, {int(key == 'n')} or more.")
-        values[key] = value
-    if not values["checkpoint"]:
-        raise ZooError("say which checkpoint: checkpoint=NAME or checkpoint=FOLDER")
+from pydantic import NonNegativeInt, PositiveInt
 
+from zoo import hub
+from zoo.cli.arguments import command
+from zoo.cli.options import pretrained
+from zoo.errors import ZooError
+
+
+def sample(
+    checkpoint: str, *, n: PositiveInt = 64, seed: NonNegativeInt = 0, output: Path = Path("samples.png")
+) -> None:
+    """Draw from a model, and save a picture.
+
+    Args:
+        checkpoint: a pretrained model, its folder, a run folder or a checkpoint file of one.
+        n: how many samples.
+        seed: of the draws.
+        output: the picture.
+
+    Raises:
+        ZooError: if the model generates nothing, or ``output`` cannot be written.
+    """
     from zoo.data.seeding import PREDICT, seed_default_generators
     from zoo.training.plots import image_grid
 
-    model = hub.from_pretrained(str(values["checkpoint"]))
+    model = hub.from_pretrained(checkpoint)
     if not hasattr(model, "sample"):
-        raise ZooError(f"{values['checkpoint']} is a {type(model).__name__}, which generates nothing to sample")
-    seed_default_generators(values["seed"], PREDICT)
-    path = Path(str(values["output"]))
+        raise ZooError(f"{checkpoint} is a {type(model).__name__}, which generates nothing to sample")
+    seed_default_generators(seed, PREDICT)
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        image_grid(model.sample(values["n"]), f"Samples of {values['checkpoint']}: pixel means").savefig(path, dpi=120)
+        output.parent.mkdir(parents=True, exist_ok=True)
+        image_grid(model.sample(n), f"Samples of {checkpoint}: pixel means").savefig(output, dpi=120)
     except (OSError, ValueError) as error:
-        raise ZooError(f"cannot write output={path}: {error}") from error
-    print(path)
+        raise ZooError(f"cannot write output={output}: {error}") from error
+    print(output)
+
+
+main = command(sample, text=str(__doc__), notes=pretrained)

@@ -1,63 +1,46 @@
-"""Find a short tour through the points of a file."""
+"""Find a short closed tour through the points of a file, with a trained pointer network.
+
+    python scripts/solve.py checkpoint=pointer_net.tsp20 points=FILE
+    python scripts/solve.py checkpoint=pointer_net.tsp20 points=FILE polish=200 output=mine.png
+
+FILE is a CSV file with two columns of coordinates, or a TSPLIB file (.tsp) with two-dimensional coordinates. Points are
+numbered from 1 in the order of the file, in TSPLIB files as they are there.
+"""
 
 import csv
 import math
-import sys
 from pathlib import Path
-from typing import Any
+from typing import Annotated
 
 import numpy as np
+from pydantic import Field, NonNegativeInt, PositiveInt
 
 from zoo import hub
-from zoo.cli import options
-from zoo.config import composition
+from zoo.cli.arguments import command
+from zoo.cli.options import pretrained
 from zoo.errors import ZooError
-
-HELP = """Find a short closed tour through the points of a file, with a trained pointer network.
-
-    python scripts/solve.py checkpoint=pointer_net.tsp20 points=FILE [symmetries=8] [starts=100] [polish=0]
-                            [output=tour.png]
-
-FILE is a CSV file with two columns of coordinates, or a TSPLIB file (.tsp) with two-dimensional coordinates.
-symmetries: reflections and rotations that are solved beside the instance, 1 to 8. starts: tours of each, at most.
-polish: rounds of local search on the best tour. output: the picture, beside it a local search's and two heuristics'.
-Points are numbered from 1 in the order of the file, in TSPLIB files as they are there.
-
-Pretrained models: {pretrained}
-"""
 
 PLANAR = ("EUC_2D", "CEIL_2D", "MAN_2D", "MAX_2D", "ATT")  # whose coordinates are points of a plane
 
 
-@options.fail_politely
-def main() -> None:
-    arguments = sys.argv[1:]
-    if not arguments or {"-h", "--help"} & set(arguments):
-        print(HELP.format(pretrained=", ".join(hub.list_models("pointer_net.*", pretrained=True)) or "none"))
-        return
-    values: dict[str, Any] = {
-        "checkpoint": "",
-        "points": "",
-        "symmetries": 8,
-        "starts": 100,
-        "polish": 0,
-        "output": "tour.png",
-    }
-    for override in composition.parse(arguments):
-        key, value = override.key_or_group, override.value()
-        if key not in values:
-            raise ZooError(f"there is no option {key!r}. Options: {', '.join(values)}.")
-        values[key] = value
-    for key, least in {"symmetries": 1, "starts": 1, "polish": 0}.items():
-        if type(values[key]) is not int or values[key] < least:
-            raise ZooError(f"{key}={values[key]!r} is not valid: it must be a whole number, {least} or more.")
-    if not values["checkpoint"] or not values["points"]:
-        raise ZooError("say which checkpoint and which file: checkpoint=NAME points=FILE")
-    solve(**values)
-
-
-def solve(*, checkpoint: str, points: str, symmetries: int, starts: int, polish: int, output: str) -> list[str]:
+def solve(
+    checkpoint: str,
+    points: Path,
+    *,
+    symmetries: Annotated[int, Field(ge=1, le=8)] = 8,
+    starts: PositiveInt = 100,
+    polish: NonNegativeInt = 0,
+    output: Path = Path("tour.png"),
+) -> list[str]:
     """Print a tour and its length, and draw it.
+
+    Args:
+        checkpoint: a pointer network for tours: a pretrained model, its folder or a run folder.
+        points: a CSV or TSPLIB file.
+        symmetries: reflections and rotations that are solved beside the instance, 1 to 8.
+        starts: tours of each, at most.
+        polish: rounds of local search on the best tour.
+        output: the picture; beside the tour a local search's and two heuristics'.
 
     Returns:
         the names of the points in the order of the tour.
@@ -65,7 +48,7 @@ def solve(*, checkpoint: str, points: str, symmetries: int, starts: int, polish:
     Raises:
         ZooError: if the file cannot be read, its points have no tour, or the checkpoint is of another task.
     """
-    names, coordinates = read_points(Path(str(points)))
+    names, coordinates = read_points(points)
 
     import torch
 
@@ -74,7 +57,7 @@ def solve(*, checkpoint: str, points: str, symmetries: int, starts: int, polish:
     from zoo.models.pointer_net.solvers import length
     from zoo.models.pointer_net.tasks.heuristics import farthest_insertion, nearest_neighbour
 
-    model = hub.from_pretrained(str(checkpoint))
+    model = hub.from_pretrained(checkpoint)
     if not isinstance(model, PointerNet) or not isinstance(model.task, TSP):
         raise ZooError(f"{checkpoint} is not a pointer network for tours")
     extent = np.ptp(coordinates, axis=0).max()
@@ -96,14 +79,13 @@ def solve(*, checkpoint: str, points: str, symmetries: int, starts: int, polish:
     print(" ".join(tour))
     for name, value in lengths.items():
         print(f"{name:<24}{value:12.6g}")
-    path = Path(str(output))
     titles = [f"{name}: {value:.6g}" for name, value in lengths.items()]
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        tours([x[0]] * 4, [t[0] for t in found.values()], titles, columns=2).savefig(path, dpi=120)
+        output.parent.mkdir(parents=True, exist_ok=True)
+        tours([x[0]] * 4, [t[0] for t in found.values()], titles, columns=2).savefig(output, dpi=120)
     except (OSError, ValueError) as error:
-        raise ZooError(f"cannot write output={path}: {error}") from error
-    print(path)
+        raise ZooError(f"cannot write output={output}: {error}") from error
+    print(output)
     return tour
 
 
@@ -193,3 +175,6 @@ def is_number(field: str) -> bool:
     except ValueError:
         return False
     return True
+
+
+main = command(solve, text=str(__doc__), notes=lambda: pretrained("pointer_net.*"))

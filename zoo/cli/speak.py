@@ -1,95 +1,59 @@
-"""Speak with a speaker generator."""
+"""Speak digits, and save them as a wav file.
+
+    python scripts/speak.py checkpoint=speaker_generator.fsdd text="4 0 7"                 a drawn speaker
+    python scripts/speak.py checkpoint=speaker_generator.fsdd text="4 0 7" speaker=theo    one of the speakers
+    python scripts/speak.py checkpoint=runs/mine text="four zero seven" speaker=2          one of the codes
+
+Griffin-Lim makes sound of what the model says.
+"""
 
 import logging
-import sys
 import time
 from pathlib import Path
 from typing import Any
 
+from pydantic import NonNegativeInt
+
 from zoo import hub
-from zoo.cli import options
+from zoo.cli.arguments import command
+from zoo.cli.options import pretrained
 from zoo.errors import ZooError, did_you_mean
 
 log = logging.getLogger(__name__)
-
-HELP = """Speak digits, and save them as a wav file.
-
-    python scripts/speak.py checkpoint=speaker_generator.fsdd --text "4 0 7"                    a drawn speaker
-    python scripts/speak.py checkpoint=speaker_generator.fsdd --text "4 0 7" --speaker theo     one of the speakers
-    python scripts/speak.py checkpoint=runs/mine --text "four zero seven" --speaker 2           one of the codes
-
-Options: checkpoint=, and --text, --speaker (sample, a name, a code, or mean for the mean vector in place of a choice),
---seed, --output. Each may also be written as text="4 0 7".
-
-Pretrained models: {pretrained}
-"""
 WORDS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 
 
-@options.fail_politely
-def main() -> None:
-    arguments = sys.argv[1:]
-    if not arguments or {"-h", "--help"} & set(arguments):
-        print(HELP.format(pretrained=", ".join(hub.list_models("speaker_generator.*", pretrained=True)) or "none"))
-        return
-    from zoo.training.runs import set_up_logging
+def speak(
+    checkpoint: str,
+    text: str,
+    *,
+    speaker: str = "sample",
+    seed: NonNegativeInt = 0,
+    output: Path = Path("speech.wav"),
+) -> None:
+    """Write digits, spoken by one speaker, to a file, and say who it is and how long it took.
 
-    set_up_logging(None)
-    values = read_arguments(arguments)
-    if not values["checkpoint"]:
-        raise ZooError("say which checkpoint: checkpoint=NAME or checkpoint=FOLDER")
-    digits = read_digits(values["text"])
-    if not values["seed"].isdecimal():
-        raise ZooError(f"seed={values['seed']!r} is not valid: it must be a whole number, 0 or more.")
-    speak(values["checkpoint"], digits, values["speaker"], int(values["seed"]), Path(values["output"]))
-
-
-def read_arguments(arguments: list[str]) -> dict[str, str]:
-    """``key=value``, ``--key value`` and ``--key=value``."""
-    values = {"checkpoint": "", "text": "", "speaker": "sample", "seed": "0", "output": "speech.wav"}
-    rest = list(arguments)
-    while rest:
-        key, equals, value = rest.pop(0).removeprefix("--").partition("=")
-        if key not in values:
-            raise ZooError(
-                f"there is no option {key!r}.{did_you_mean(key, list(values))} Options: {', '.join(values)}."
-            )
-        if not equals:
-            if not rest:
-                raise ZooError(f"--{key} needs a value")
-            value = rest.pop(0)
-        values[key] = value
-    return values
-
-
-def read_digits(text: str) -> list[int]:
-    """``4 0 7``, ``407`` or ``four zero seven``.
+    Args:
+        checkpoint: a speaker generator: a pretrained model, its folder or a run folder.
+        text: digits, as "4 0 7", 407 or "four zero seven".
+        speaker: sample, a name, a code, or mean for the mean vector in place of a choice.
+        seed: of the draws.
+        output: the wav file.
 
     Raises:
-        ZooError: for anything else, or nothing.
+        ZooError: if the model does not speak, the text is no digits, or there is no such speaker.
     """
-    digits: list[int] = []
-    for word in text.lower().replace(",", " ").split():
-        if word in WORDS:
-            digits.append(WORDS.index(word))
-        elif word.isascii() and word.isdecimal():
-            digits += [int(digit) for digit in word]
-        else:
-            raise ZooError(f"cannot say {word!r}: the text must be digits, such as --text '4 0 7' or 'four zero seven'")
-    if not digits:
-        raise ZooError("say what to speak: --text '4 0 7'")
-    return digits
+    digits = read_digits(text)
 
-
-def speak(checkpoint: str, digits: list[int], speaker: str, seed: int, output: Path) -> None:
-    """Write ``digits``, spoken by one ``speaker``, to ``output``, and say who it is and how long it took."""
     import torch
 
     from zoo.data.audio import SAMPLE_RATE, write_wav
     from zoo.data.seeding import PREDICT, seed_default_generators
     from zoo.models.speaker_generator import SpeakerGenerator
     from zoo.models.speaker_generator.pictures import in_a_row
+    from zoo.training.runs import set_up_logging
 
+    set_up_logging(None)
     saved = hub.read(checkpoint)
     model = saved.build()
     if not isinstance(model, SpeakerGenerator):
@@ -120,6 +84,25 @@ def speak(checkpoint: str, digits: list[int], speaker: str, seed: int, output: P
     log.info("%s", output)
 
 
+def read_digits(text: str) -> list[int]:
+    """``4 0 7``, ``407`` or ``four zero seven``.
+
+    Raises:
+        ZooError: for anything else, or nothing.
+    """
+    digits: list[int] = []
+    for word in text.lower().replace(",", " ").split():
+        if word in WORDS:
+            digits.append(WORDS.index(word))
+        elif word.isascii() and word.isdecimal():
+            digits += [int(digit) for digit in word]
+        else:
+            raise ZooError(f"cannot say {word!r}: the text must be digits, such as text='4 0 7' or 'four zero seven'")
+    if not digits:
+        raise ZooError("say what to speak: text='4 0 7'")
+    return digits
+
+
 def voices(data: dict[str, Any], matching: list[int]) -> list[str]:
     """The name of the speaker that each code is matched with, as far as it is known."""
     speakers = data.get("speakers", [])
@@ -141,3 +124,6 @@ def find_voice(speaker: str, names: list[str]) -> int:
         f"there is no speaker {speaker!r}.{did_you_mean(speaker, known)} Say sample, mean, "
         f"a code from 0 to {len(names) - 1}, or one of: {', '.join(known) or 'no names'}."
     )
+
+
+main = command(speak, text=str(__doc__), notes=lambda: pretrained("speaker_generator.*"))

@@ -1,54 +1,97 @@
 """Train a model, or resume a run, and test the result."""
 
 import shlex
-import sys
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-import hydra
-from hydra.core.hydra_config import HydraConfig
-from omegaconf import DictConfig
+from zoo.cli.options import HELP, as_started, external_launcher, fail_politely, tell
+from zoo.errors import ZooError, did_you_mean
 
-from zoo.cli import options
-from zoo.config import composition
-from zoo.errors import ZooError
+if TYPE_CHECKING:
+    from omegaconf import DictConfig
 
-HELP = """Train a model of the zoo.
+TEXT = """Train a model, or resume a run, and test the result.
 
-    python scripts/train.py model=cat_vae                             with the default settings
+    python scripts/train.py model=cat_vae                             with the default settings; or cat_vae alone
     python scripts/train.py model=cat_vae relaxation=rloo             with another gradient estimator
     python scripts/train.py model=cat_vae model.latents=20 seed=1     with other values
-    python scripts/train.py model=cat_vae run=runs/mine               in a folder of your choice; the same
-                                                                      command again resumes the run
+    python scripts/train.py model=cat_vae run=runs/mine               in a folder; the same again resumes the run
     python scripts/train.py -m model=cat_vae relaxation=reinmax,rloo  one run after the other
     python scripts/train.py model=cat_vae --cfg job                   show every option and its value
 
 Choose a file of each group by its name. Any value in it can be overridden, as in relaxation.tau=0.7.
-
-{choices}
 """
 
 
-@options.fail_politely
-def main() -> None:
-    arguments = sys.argv[1:]
-    if not arguments or {"-h", "--help"} & set(arguments):
-        print(options.usage(HELP).format(choices=options.describe_choices()))
+def main(words: list[str]) -> None:
+    if not words or set(HELP) & set(words):
+        tell(as_started(f"{TEXT}\n{describe_choices()}"))
         return
-    overrides = options.without_flags(arguments)
-    if (launcher := options.external_launcher()) and not any(override.startswith("run=") for override in overrides):
+    from hydra import version
+    from hydra._internal.utils import _run_hydra, get_args_parser
+
+    from zoo.config import composition
+
+    # Hydra's own main would read sys.argv; and the processes that a strategy starts are to be started with all of it.
+    parser = get_args_parser()
+    flags = read(parser, words)
+    overrides = flags.overrides
+    if (launcher := external_launcher()) and not any(override.startswith("run=") for override in overrides):
         raise ZooError(f"{launcher} started several processes: say which run folder they share, run=FOLDER")
-    sweep = {"-m", "--multirun"} & set(arguments)
-    if not sweep and any(override.startswith("hydra/launcher=") for override in overrides):
+    if not flags.multirun and any(override.startswith("hydra/launcher=") for override in overrides):
         raise ZooError("hydra/launcher= starts the jobs of a sweep: add -m, also for a single one")
     # All jobs are checked before the first one starts.
     for job in composition.jobs(overrides):
         composition.check(composition.compose(job), job)
-    hydra.main(version_base="1.3", config_path=str(composition.CONFIGS), config_name="train")(run_job)()
+    version.setbase("1.3")
+    _run_hydra(
+        args=flags,
+        args_parser=parser,
+        task_function=run_job,
+        config_path=str(composition.CONFIGS),
+        config_name="train",
+    )
 
 
-@options.fail_politely
-def run_job(config: DictConfig) -> float:
+def read(parser: Any, words: list[str]) -> Any:
+    """Hydra's flags and overrides in ``words``, wherever they stand. A bare first one is a model.
+
+    Raises:
+        ZooError: for a flag that does not exist, or whose value is missing or not valid.
+    """
+
+    def refuse(message: str) -> None:
+        raise ZooError(message)
+
+    parser.error = refuse
+    flags, unknown = parser.parse_known_intermixed_args(words)
+    if unknown:
+        known = [flag for action in parser._actions for flag in action.option_strings]
+        raise ZooError(
+            f"there is no flag {unknown[0]!r}.{did_you_mean(unknown[0], known)} Options are written name=value."
+        )
+    if flags.overrides and not any(mark in flags.overrides[0] for mark in "=~"):
+        flags.overrides[0] = f"model={flags.overrides[0]}"
+    return flags
+
+
+def describe_choices() -> str:
+    """Every group with its files, for people."""
+    from zoo.config.composition import GROUPS, choices
+
+    lines = []
+    for group in GROUPS:
+        lines.append(f"{group}=")
+        lines += [f"    {name:<20} {about}" for name, about in choices(group).items()]
+    return "\n".join(lines)
+
+
+@fail_politely
+def run_job(config: "DictConfig") -> float:
     """One job of Hydra: train in its output folder. The score is for sweepers that optimise it."""
+    from hydra.core.hydra_config import HydraConfig
+
+    from zoo.config import composition
     from zoo.training.train import train
 
     job = HydraConfig.get()
@@ -57,4 +100,6 @@ def run_job(config: DictConfig) -> float:
         folder = folder.relative_to(Path.cwd())
     config.run = str(folder)
     overrides = [override for override in job.overrides.task if not override.startswith("run=")]
-    return train(composition.plain(config), folder, command=shlex.join(["python", "scripts/train.py", *overrides]))
+    return train(
+        composition.plain(config), folder, command=as_started(shlex.join(["python", "scripts/train.py", *overrides]))
+    )

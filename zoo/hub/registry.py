@@ -15,15 +15,17 @@ from zoo.config.resources import resource
 from zoo.errors import ZooError, did_you_mean
 
 TARGET = re.compile(r"^model:\n(?:.*\n)*?  _target_: (\S+)", re.MULTILINE)
+ABOUT = re.compile(r"^# ([^@].*)$", re.MULTILINE)
 WEIGHTLESS = re.compile(r"^# @weights none$", re.MULTILINE)
 
 
 @dataclass(frozen=True)
 class Entry:
-    """A model: the path of its class, and whether weights of it are shipped."""
+    """A model: the path of its class, whether weights of it are shipped, and a line about it."""
 
     target: str
     weights: bool
+    about: str = ""
 
 
 @cache
@@ -33,7 +35,8 @@ def models() -> dict[str, Entry]:
     for path in sorted((resource("configs") / "model").glob("*.yaml")):
         text = path.read_text(encoding="utf-8")
         if target := TARGET.search(text):
-            found[path.stem] = Entry(target[1], not WEIGHTLESS.search(text))
+            about = ABOUT.search(text)
+            found[path.stem] = Entry(target[1], not WEIGHTLESS.search(text), about[1] if about else "")
     return found
 
 

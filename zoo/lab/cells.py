@@ -319,7 +319,9 @@ def harden(law: Any, scores: Tensor) -> Tensor:
         rows = torch.nn.functional.one_hot(order, scores.shape[-1]).to(scores)
         return rows * (scores.gather(-1, order) != -math.inf).unsqueeze(-1)
     values = torch.cat(values_of(law) or [])
-    fit = torch.einsum("n...,v...->nv", scores.masked_fill(scores == -math.inf, -1e9).unsqueeze(-1), values.unsqueeze(-1))
+    fit = torch.einsum(
+        "n...,v...->nv", scores.masked_fill(scores == -math.inf, -1e9).unsqueeze(-1), values.unsqueeze(-1)
+    )
     return values[fit.argmax(-1)]
 
 

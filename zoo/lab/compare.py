@@ -1,7 +1,7 @@
 """Train the categorical VAE with each relaxation on one budget: the table and the pictures of the README.
 
-    python scripts/compare.py                                    all of them
-    python scripts/compare.py --out FOLDER reinmax rloo exact    some
+    python scripts/compare.py                                   all of them
+    python scripts/compare.py relaxations=reinmax,rloo,exact    some
 
 Each relaxation gets the same number of epochs with the same network, learning rate and seed on dynamically
 binarised MNIST, once with 30 latents of 10 classes and once, with a smaller network, with 2 of 8: a code that
@@ -9,20 +9,19 @@ binarised MNIST, once with 30 latents of 10 classes and once, with a smaller net
 ``samples.png`` to the folder. About a minute a relaxation.
 """
 
-import argparse
 import logging
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
 from matplotlib.figure import Figure
 
-from zoo.config.composition import check, compose, plain
 from zoo.data.seeding import PREDICT, seed_default_generators
 from zoo.hub import from_pretrained
+from zoo.lab.common import check_names, trained
 from zoo.relaxations import RELAXATIONS
 from zoo.training.loggers import read_metrics
 from zoo.training.runs import RunFolder
-from zoo.training.train import train
 
 CODES = {
     "30 x 10": [],
@@ -34,33 +33,38 @@ BUDGET = [
     "model.optimizer.lr=1e-3",
     "model.iwae_samples=20",
     "epochs=3",
-    "logger=csv",
-    "trainer.enable_progress_bar=false",
     "pictures_every_n_epochs=3",
 ]
 COLUMNS = {"neg_elbo": "test -ELBO", "reconstruction": "reconstruction", "kl": "KL", "nll": "test NLL (20)"}
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--out", type=Path, default=Path("runs/compare"), help="folder of the runs and the results")
-    parser.add_argument("relaxations", nargs="*", default=list(RELAXATIONS), metavar="relaxation")
-    arguments = parser.parse_args()
-    root = arguments.out
+def experiment(
+    *overrides: str, relaxations: Sequence[str] = tuple(RELAXATIONS), folder: Path = Path("runs/compare")
+) -> Path:
+    """Train what is not trained yet, and write the table and the picture.
+
+    Args:
+        relaxations: which of configs/relaxation; by default all.
+        folder: of the runs and the results.
+        overrides: options of scripts/train.py for every run, such as epochs=1.
+
+    Returns:
+        the file of the table.
+    """
+    check_names("relaxations", relaxations, RELAXATIONS)
     runs: dict[tuple[str, str], RunFolder] = {}
     for code, options in CODES.items():
-        for name in arguments.relaxations:
+        for name in relaxations:
             if (code, name) == ("30 x 10", "exact"):  # 10^30 combinations: refused
                 continue
-            folder = root / code.replace(" ", "") / name
-            overrides = [*BUDGET, *options, f"relaxation={name}", f"run={folder}"]
-            config = compose(overrides)
-            check(config)
-            train(plain(config), folder, command=" ".join(["python scripts/train.py", *overrides]))
-            runs[code, name] = RunFolder(folder)
-    (root / "relaxations.md").write_text("\n".join(table(runs)) + "\n", encoding="utf-8")
-    sample_picture(runs).savefig(root / "samples.png", dpi=120)
-    logging.getLogger("zoo").info("\n%s\n%s", root / "relaxations.md", root / "samples.png")
+            place = folder / code.replace(" ", "") / name
+            runs[code, name] = trained(place, [*BUDGET, *options, f"relaxation={name}", *overrides])
+    path = folder / "relaxations.md"
+    path.write_text("\n".join(table(runs)) + "\n", encoding="utf-8")
+    if any(code == "30 x 10" for code, _ in runs):
+        sample_picture(runs).savefig(folder / "samples.png", dpi=120)
+    logging.getLogger("zoo").info("\n%s", path)
+    return path
 
 
 def table(runs: dict[tuple[str, str], RunFolder]) -> list[str]:
@@ -83,7 +87,7 @@ def sample_picture(runs: dict[tuple[str, str], RunFolder]) -> Figure:
     """A row of samples of the prior for each relaxation at 30 x 10."""
     shown = {name: run for (code, name), run in runs.items() if code == "30 x 10"}
     figure = Figure(figsize=(8, 0.75 * len(shown)), layout="constrained")
-    for axes, (name, run) in zip(figure.subplots(len(shown), 1), shown.items()):
+    for axes, (name, run) in zip(figure.subplots(len(shown), 1, squeeze=False)[:, 0], shown.items()):
         seed_default_generators(0, PREDICT)
         images = from_pretrained(run.path).sample(14)
         axes.imshow(torch.cat(list(images[:, 0]), 1), cmap="gray", vmin=0, vmax=1, interpolation="nearest")

@@ -1,26 +1,28 @@
 """Train the pointer network on tours with several training signals on one budget: the table of the README.
 
-    python scripts/compare_pointer.py [folder] [--size 10] [--seconds 25] [--seeds 3] [--signals self_label rloo ...]
+    python scripts/compare_pointer.py
+    python scripts/compare_pointer.py seconds=45 seeds=3 signals=self_label,rloo
 
 Every run has the same network (width 64, two layers), batches of 64 instances with as many starts as points, and the
 same number of CPU-seconds of training, start-up and evaluation not counted; the learning rate decays with the share
 of them that is spent. Tested on the 10,000 standard instances. Runs that are there already are not trained again.
-Writes ``pointer_net.md`` and ``pointer_net.json`` to the folder, ``runs/compare_pointer`` by default.
+Writes ``pointer_net.md`` and ``pointer_net.json``. Ten minutes by default.
 """
 
-import argparse
 import json
 import math
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
+from pydantic import PositiveFloat, PositiveInt
 
 from zoo.config import from_config
 from zoo.config.composition import check, compose, plain
 from zoo.data.seeding import TEST, TRAIN, generator, seed_default_generators
+from zoo.lab.common import check_names, one_thread
 from zoo.models.pointer_net import PointerNet
 from zoo.models.pointer_net.metrics import OptimalityGap
 from zoo.models.pointer_net.model import best_of
@@ -47,48 +49,69 @@ NETWORK = [
 BATCH, WARMUP, TESTED = 64, 100, 10_000
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("folder", nargs="?", type=Path, default=Path("runs/compare_pointer"))
-    parser.add_argument("--size", type=int, default=10)
-    parser.add_argument("--seconds", type=float, default=25)
-    parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--signals", nargs="+", choices=SIGNALS, default=list(SIGNALS))
-    chosen = parser.parse_args()
-    torch.set_num_threads(1)
-    chosen.folder.mkdir(parents=True, exist_ok=True)
-    path = chosen.folder / "pointer_net.json"
+def experiment(
+    *,
+    signals: Sequence[str] = tuple(SIGNALS),
+    size: PositiveInt = 10,
+    seconds: PositiveFloat = 25.0,
+    seeds: PositiveInt = 3,
+    tested: PositiveInt = TESTED,
+    folder: Path = Path("runs/compare_pointer"),
+) -> str:
+    """Train what is not trained yet, and write the table.
+
+    Args:
+        signals: which training signals.
+        size: points of a tour.
+        seconds: CPU-seconds of training.
+        seeds: runs of each signal.
+        tested: how many of the standard instances.
+        folder: of the results.
+
+    Returns:
+        the table.
+    """
+    check_names("signals", signals, SIGNALS)
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / "pointer_net.json"
     done = json.loads(path.read_text()) if path.is_file() else {}
     lines = [
         "| training signal | greedy, % above optimal | best of starts | seeds (greedy) | instances |",
         "| --- | ---: | ---: | --- | ---: |",
     ]
-    for seed in range(chosen.seeds):  # all signals of one seed first
-        for signal in chosen.signals:
-            key = f"{signal}, n={chosen.size}, {chosen.seconds:g} s, seed {seed}"
-            if key not in done:
-                done[key] = run(signal, chosen.size, chosen.seconds, seed)
-                path.write_text(json.dumps(done, indent=2) + "\n")
-                print(key, done[key], flush=True)
-    for signal in chosen.signals:
-        keys = [f"{signal}, n={chosen.size}, {chosen.seconds:g} s, seed {seed}" for seed in range(chosen.seeds)]
-        greedy, best, instances = ([done[key][name] for key in keys] for name in ("greedy", "best", "instances"))
+
+    def key(signal: str, seed: int) -> str:
+        some = f", {tested} tested" if tested != TESTED else ""
+        return f"{signal}, n={size}, {seconds:g} s, seed {seed}{some}"
+
+    with one_thread():
+        for seed in range(seeds):  # all signals of one seed first
+            for signal in signals:
+                name = key(signal, seed)
+                if name not in done:
+                    done[name] = run(signal, size, seconds, seed, tested)
+                    path.write_text(json.dumps(done, indent=2) + "\n")
+                    print(name, done[name], flush=True)
+    for signal in signals:
+        results = [done[key(signal, seed)] for seed in range(seeds)]
+        greedy, best, instances = ([one[name] for one in results] for name in ("greedy", "best", "instances"))
         lines.append(
             f"| {signal.replace('_', ' ')} | {statistics.mean(greedy):.2f} | {statistics.mean(best):.3f} "
             f"| {', '.join(f'{gap:.2f}' for gap in greedy)} | {statistics.mean(instances):,.0f} |"
         )
     table = "\n".join(lines) + "\n"
-    (chosen.folder / "pointer_net.md").write_text(table)
+    (folder / "pointer_net.md").write_text(table)
     print(table)
+    return table
 
 
-def run(signal: str, size: int, seconds: float, seed: int) -> dict[str, float]:
+def run(signal: str, size: int, seconds: float, seed: int, tested: int = TESTED) -> dict[str, float]:
     """Train for ``seconds`` of CPU time, and test: gaps in per cent, and the number of training instances."""
     seed_default_generators(seed)
     model = build(size, [f"model.starts={size}", *SIGNALS[signal]])
     began = time.process_time()
     steps = train(model, size, seed, lambda step: (time.process_time() - began) / seconds, decay_from=0.3)
-    return {**test(model.eval(), size), "instances": steps * BATCH}
+    return {**test(model.eval(), size, tested), "instances": steps * BATCH}
 
 
 def build(size: int, options: list[str]) -> PointerNet:
@@ -127,8 +150,9 @@ def train(model: PointerNet, size: int, seed: int, spent: Callable[[int], float]
 
 
 @torch.no_grad()
-def test(model: PointerNet, size: int) -> dict[str, float]:
-    x = model.task.standard(TESTED, size, TEST, "cpu")
+def test(model: PointerNet, size: int, tested: int) -> dict[str, float]:
+    """Gaps in per cent on the first of the standard instances."""
+    x = model.task.standard(tested, size, TEST, "cpu")
     optimum = model.task.standard_optimum(x, TEST)
     greedy, best = OptimalityGap(), OptimalityGap()
     for part, least in zip(x.split(500), optimum.split(500)):

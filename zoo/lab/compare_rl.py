@@ -1,7 +1,7 @@
 """Train the actor-critic with several relaxations and critics on one budget: the tables of docs/actor_critic.
 
-    python scripts/compare_rl.py [folder] [--envs CartPole-v1 Acrobot-v1] [--heads silu relu linear]
-                                 [--relaxations exact softmax ...] [--seeds 5] [--table FILE]
+    python scripts/compare_rl.py
+    python scripts/compare_rl.py envs=CartPole-v1 heads=silu,linear relaxations=exact,softmax seeds=2
 
 Every run has the settings of ``model=actor_critic``, on Acrobot those of ``experiment=actor_critic_acrobot``, but for
 the relaxation and the critic, and 30,000 environment steps. Runs that are there already are not trained again, and the
@@ -16,20 +16,21 @@ the policy in nats, the type gap |Q(s, p) - sum of p(a) Q(s, a)| relative to |Q|
 compares with the exact one.
 """
 
-import argparse
 import itertools
 import logging
 import math
 import statistics
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
+from pydantic import PositiveInt
 
-from zoo.config.composition import check, compose, plain
+from zoo.config.composition import choices
+from zoo.lab.common import check_names, trained
 from zoo.models.actor_critic.metrics import bootstrap_interval
 from zoo.training.loggers import read_metrics
 from zoo.training.runs import RunFolder
-from zoo.training.train import train
 
 ENVS = {
     "CartPole-v1": (475, ["epochs=6"]),
@@ -43,38 +44,52 @@ HEADS = {
 }
 """Critic -> its options: concatenated with either activation, or linear in the action."""
 RELAXATIONS = ("exact", "st_gumbel_softmax", "gumbel_softmax", "reinmax", "rloo", "st_argmax", "softmax")
-BUDGET = ["model=actor_critic", "logger=csv", "trainer.enable_progress_bar=false", "pictures_every_n_epochs=1000"]
-BUDGET += ["trainer.accelerator=cpu", "data.eval_episodes=10", "data.test_episodes=10"]
+BUDGET = ["model=actor_critic", "pictures_every_n_epochs=1000", "trainer.accelerator=cpu"]
+BUDGET += ["data.eval_episodes=10", "data.test_episodes=10"]
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("folder", nargs="?", type=Path, default=Path("runs/compare_rl"))
-    parser.add_argument("--envs", nargs="+", choices=ENVS, default=list(ENVS))
-    parser.add_argument("--heads", nargs="+", choices=HEADS, default=list(HEADS))
-    parser.add_argument("--relaxations", nargs="+", default=list(RELAXATIONS))
-    parser.add_argument("--seeds", type=int, default=5)
-    parser.add_argument("--table", type=Path, help="where to write them; by default actor_critic.md in the folder")
-    chosen = parser.parse_args()
-    table = chosen.table or chosen.folder / "actor_critic.md"
+def experiment(
+    *overrides: str,
+    envs: Sequence[str] = tuple(ENVS),
+    heads: Sequence[str] = tuple(HEADS),
+    relaxations: Sequence[str] = RELAXATIONS,
+    seeds: PositiveInt = 5,
+    folder: Path = Path("runs/compare_rl"),
+    table: Path | None = None,
+) -> Path:
+    """Train what is not trained yet, and write the tables after each seed.
+
+    Args:
+        envs: which environments, CartPole-v1 or Acrobot-v1.
+        heads: which critics, silu, relu or linear.
+        relaxations: which of configs/relaxation.
+        seeds: runs of each.
+        folder: of the runs.
+        table: where to write the tables; by default actor_critic.md in the folder.
+        overrides: options of scripts/train.py for every run, such as epochs=1.
+
+    Returns:
+        the file of the tables.
+    """
+    check_names("envs", envs, ENVS)
+    check_names("heads", heads, HEADS)
+    check_names("relaxations", relaxations, choices("relaxation"))
+    table = table or folder / "actor_critic.md"
     # The most telling first, so that an unfinished table is of use: one critic after the other, each seed by seed.
-    for head, env, seed in itertools.product(chosen.heads, chosen.envs, range(chosen.seeds)):
+    for head, env, seed in itertools.product(heads, envs, range(seeds)):
         options = [f"data.env={env}", *ENVS[env][1], *HEADS[head], f"seed={seed}"]
-        for relaxation in chosen.relaxations:
-            run(chosen.folder / env / head / relaxation / str(seed), *options, f"relaxation={relaxation}")
+        for relaxation in relaxations:
+            run(folder / env / head / relaxation / str(seed), *options, f"relaxation={relaxation}", *overrides)
         table.parent.mkdir(parents=True, exist_ok=True)
-        tables = [*summary(chosen.folder), "", *differences(chosen.folder), "", *rows(chosen.folder)]
+        tables = [*summary(folder), "", *differences(folder), "", *rows(folder)]
         table.write_text("\n".join(tables) + "\n", encoding="utf-8")
     logging.getLogger("zoo").info("\n%s", table)
+    return table
 
 
 def run(folder: Path, *options: str) -> RunFolder:
     """A short run of the actor-critic in ``folder``; nothing if it is there already."""
-    overrides = [*BUDGET, *options, f"run={folder}"]
-    config = compose(overrides)
-    check(config)
-    train(plain(config), folder, command=" ".join(["python scripts/train.py", *overrides]))
-    return RunFolder(folder)
+    return trained(folder, [*BUDGET, *options])
 
 
 def complete(root: Path) -> dict[str, dict[tuple[str, str], list[RunFolder]]]:

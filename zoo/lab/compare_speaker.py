@@ -1,7 +1,7 @@
 """The example that explains the subject: a mix of 70% one speaker and 30% another, without labels; and six speakers.
 
-    python scripts/compare_speaker.py [folder] [--example mix] [--relaxations reinmax softmax] [--seeds 5]
-    python scripts/compare_speaker.py --example six --relaxations reinmax
+    python scripts/compare_speaker.py
+    python scripts/compare_speaker.py example=six relaxations=reinmax
 
 Trains the speaker generator with each relaxation and seed, and has the judge listen to 400 words of each: with a
 speaker drawn from the learned prior, and with the mean vector of the prior in place of a draw. Writes ``speaker.md``,
@@ -17,55 +17,67 @@ prior within 0.05, which takes every code; then of the voices that the judge hea
 share that agrees with the code, the share heard as a mix of two, and the entropy of the judgement in nats.
 """
 
-import argparse
 import logging
-import shlex
 import shutil
 import statistics
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Literal
 
-from zoo.config.composition import check, compose, plain
+from pydantic import PositiveInt
+
+from zoo.config.composition import choices
+from zoo.lab.common import check_names, trained
 from zoo.training.runs import RunFolder, sounds
-from zoo.training.train import train
 
 SIX = ["model=speaker_generator", "data=fsdd"]
 EXAMPLES = {
     "mix": [*SIX, "model.balance=20", "model.guide=0", "data.speakers=[george,yweweler]", "data.mix=[0.7,0.3]"],
     "six": SIX,
 }
-QUIET = ["logger=csv", "trainer.enable_progress_bar=false", "pictures_every_n_epochs=1000"]
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("folder", nargs="?", type=Path)
-    parser.add_argument("--example", choices=EXAMPLES, default="mix")
-    parser.add_argument("--relaxations", nargs="+", default=["reinmax", "softmax"])
-    parser.add_argument("--seeds", type=int, default=5)
-    chosen = parser.parse_args()
-    root = chosen.folder or Path("runs/compare_speaker") / chosen.example
+def experiment(
+    *overrides: str,
+    example: Literal["mix", "six"] = "mix",
+    relaxations: Sequence[str] = ("reinmax", "softmax"),
+    seeds: PositiveInt = 5,
+    folder: Path | None = None,
+) -> Path:
+    """Train what is not trained yet, and write the table, pictures and sounds.
+
+    Args:
+        example: mix or six.
+        relaxations: which of configs/relaxation.
+        seeds: runs of each.
+        folder: of the runs and the results; by default runs/compare_speaker/<example>.
+        overrides: options of scripts/train.py for every run, such as epochs=1.
+
+    Returns:
+        the file of the table.
+    """
+    check_names("relaxations", relaxations, choices("relaxation"))
+    root = folder or Path("runs/compare_speaker") / example
+    path = root / "speaker.md"
     lines = [
         "| `relaxation=` | speaker at generation | accuracy | NMI | prior off by | found | george | agrees with code "
         "| heard as a mix | entropy |",
         "| --- | --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |",
     ]
-    for relaxation in chosen.relaxations:
-        runs = [run(root, chosen.example, relaxation, seed) for seed in range(chosen.seeds)]
+    for relaxation in relaxations:
+        runs = [run(root, example, relaxation, seed, *overrides) for seed in range(seeds)]
         lines += rows(relaxation, [one.read_results()["metrics"] for one in runs])
-        (root / "speaker.md").write_text("\n".join(lines) + "\n", encoding="utf-8")
+        path.write_text("\n".join(lines) + "\n", encoding="utf-8")
         spoken = sounds(runs[0].sounds).values()
-        for path in (runs[0].pictures / "voices.png", *spoken):
-            shutil.copyfile(path, root / f"{relaxation}_{path.name}")
-    logging.getLogger("zoo").info("\n%s", root / "speaker.md")
+        for made in (runs[0].pictures / "voices.png", *spoken):
+            shutil.copyfile(made, root / f"{relaxation}_{made.name}")
+    logging.getLogger("zoo").info("\n%s", path)
+    return path
 
 
-def run(root: Path, example: str, relaxation: str, seed: int) -> RunFolder:
-    folder = root / relaxation / str(seed)
-    overrides = [*EXAMPLES[example], *QUIET, f"relaxation={relaxation}", f"seed={seed}"]
-    config = compose([*overrides, f"run={folder}"])
-    check(config)
-    train(plain(config), folder, command=shlex.join(["python", "scripts/train.py", *overrides]))
-    return RunFolder(folder)
+def run(root: Path, example: str, relaxation: str, seed: int, *overrides: str) -> RunFolder:
+    options = [*EXAMPLES[example], "pictures_every_n_epochs=1000", f"relaxation={relaxation}", f"seed={seed}"]
+    return trained(root / relaxation / str(seed), [*options, *overrides])
 
 
 def rows(relaxation: str, scores: list[dict[str, float]]) -> list[str]:

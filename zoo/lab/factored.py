@@ -1,17 +1,19 @@
 """Actions of several choices: the actor-critic with several relaxations on a factored action space.
 
-    python scripts/factored.py [folder] [--seeds 3] [--sizes 3x3 8x6]
+    python scripts/factored.py
+    python scripts/factored.py seeds=1 sizes=3x3 relaxations=exact,rloo
 
 The environment is made here. An observation shows which option is wanted of each choice; the reward of a step is the
 share of neighbouring choices that are *both* right, so that the choices depend on each other; after ten steps the
 episode ends, with a return of at most 10. The best that ignores the observation expects 10 / options^2.
 3x3 has 27 actions, which ``exact`` and the critic's targets enumerate. 8x6 has 1.7 million: ``exact`` refuses, and the
-targets average samples. Runs that are there already are not trained again.
+targets average samples. Runs that are there already are not trained again. Prints a table. About 5 CPU-seconds a run of
+3x3, 15 of 8x6.
 """
 
-import argparse
 import statistics
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +21,10 @@ import gymnasium
 import numpy as np
 import torch
 from gymnasium.spaces import Box, MultiDiscrete
+from pydantic import PositiveInt
 
+from zoo.config.composition import choices as files
+from zoo.lab.common import check_names
 from zoo.lab.compare_rl import RELAXATIONS, run, with_interval
 from zoo.training.loggers import read_metrics
 
@@ -63,31 +68,56 @@ for size, (choices, options) in SIZES.items():
     gymnasium.register(f"Neighbours/{size}-v0", Neighbours, kwargs={"choices": choices, "options": options})
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("folder", nargs="?", type=Path, default=Path("runs/factored"))
-    parser.add_argument("--sizes", nargs="+", choices=SIZES, default=list(SIZES))
-    parser.add_argument("--relaxations", nargs="+", default=list(RELAXATIONS))
-    parser.add_argument("--seeds", type=int, default=3)
-    chosen = parser.parse_args()
-    print("| choices x options | `relaxation=` | return, drawn actions | return, mode | entropy | CPU-s a run |")
-    print("| --- | --- | ---: | ---: | ---: | ---: |")
-    for size in chosen.sizes:
-        for relaxation in chosen.relaxations:
+def experiment(
+    *overrides: str,
+    sizes: Sequence[str] = tuple(SIZES),
+    relaxations: Sequence[str] = RELAXATIONS,
+    seeds: PositiveInt = 3,
+    folder: Path = Path("runs/factored"),
+) -> list[str]:
+    """Train what is not trained yet, and print the table.
+
+    Args:
+        sizes: choices x options, 3x3 or 8x6.
+        relaxations: which of configs/relaxation.
+        seeds: runs of each.
+        folder: of the runs.
+        overrides: options of scripts/train.py for every run, such as epochs=1.
+
+    Returns:
+        the lines of the table.
+    """
+    check_names("sizes", sizes, SIZES)
+    check_names("relaxations", relaxations, files("relaxation"))
+    table = [
+        "| choices x options | `relaxation=` | return, drawn actions | return, mode | entropy | CPU-s a run |",
+        "| --- | --- | ---: | ---: | ---: | ---: |",
+    ]
+    print("\n".join(table))
+    for size in sizes:
+        for relaxation in relaxations:
             if relaxation == "exact" and SIZES[size][1] ** SIZES[size][0] > 64:
-                print(f"| {size} | `exact` | refuses: too many combinations | | | |")
-                continue
-            options = (*BUDGET, f"epochs={EPOCHS[size]}", f"data.env=Neighbours/{size}-v0", f"relaxation={relaxation}")
-            folders = [chosen.folder / size / relaxation / str(seed) for seed in range(chosen.seeds)]
-            seconds = [timed(folder, *options, f"seed={seed}") for seed, folder in enumerate(folders)]
-            series = [read_metrics(folder / "metrics.csv") for folder in folders]
-            cells = []
-            for kind in ("sampled_", ""):
-                values = torch.tensor([one[f"test/{kind}return"][-1][1] for one in series])
-                cells.append(with_interval(values, 1))
-            entropy = statistics.mean(one["train/entropy"][-1][1] for one in series)
-            cpu = statistics.median(seconds)
-            print(f"| {size} | `{relaxation}` | {' | '.join(cells)} | {entropy:.2f} | {cpu:.0f} |", flush=True)
+                row = f"| {size} | `exact` | refuses: too many combinations | | | |"
+            else:
+                options = [*BUDGET, f"epochs={EPOCHS[size]}", f"data.env=Neighbours/{size}-v0"]
+                options += [f"relaxation={relaxation}", *overrides]
+                row = measured(folder / size / relaxation, f"| {size} | `{relaxation}` |", options, seeds)
+            print(row, flush=True)
+            table.append(row)
+    return table
+
+
+def measured(folder: Path, head: str, options: Sequence[str], seeds: int) -> str:
+    """The row of the runs with these options, a seed each."""
+    folders = [folder / str(seed) for seed in range(seeds)]
+    seconds = [timed(one, *options, f"seed={seed}") for seed, one in enumerate(folders)]
+    series = [read_metrics(one / "metrics.csv") for one in folders]
+    cells = []
+    for kind in ("sampled_", ""):
+        values = torch.tensor([one[f"test/{kind}return"][-1][1] for one in series])
+        cells.append(with_interval(values, 1))
+    entropy = statistics.mean(one["train/entropy"][-1][1] for one in series)
+    return f"{head} {' | '.join(cells)} | {entropy:.2f} | {statistics.median(seconds):.0f} |"
 
 
 def timed(folder: Path, *options: str) -> float:

@@ -1,6 +1,8 @@
 """The gradient lab: every estimator of the registry against the exact gradient, by enumeration.
 
-    python scripts/gradients.py [--out docs/gradients] [--vae RUN] [--draws N] [--seed S] [--quick]
+    python scripts/gradients.py
+    python scripts/gradients.py problems=quadratic,polynomial draws=5000 out=FOLDER
+    python scripts/gradients.py quick=true                                            a minute: does it all run?
 
 For each problem, each estimator and each temperature: bias, standard deviation, cosine similarity and mean squared
 error of the gradient in the logits, and the time of a gradient relative to straight-through. The problems are a
@@ -11,11 +13,10 @@ line (about 20 seconds, kept in ``runs/gradients_vae``), all with 8 choices amon
 An estimator gets into the lab by being registered in ``zoo.relaxations.RELAXATIONS``.
 """
 
-import argparse
 import csv
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -23,16 +24,16 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from matplotlib.figure import Figure
+from pydantic import NonNegativeInt, PositiveInt
 from torch import Tensor
 
-from zoo.config.composition import check, compose, plain
 from zoo.data import MNIST
 from zoo.hub import from_pretrained
+from zoo.lab.common import check_names, command, one_thread, trained
 from zoo.relaxations import RELAXATIONS, Exact, Relaxation
-from zoo.training.runs import RunFolder
-from zoo.training.train import train
 
 TAUS = (0.1, 0.3, 0.5, 0.7, 1.0, 1.5, 3.0)
+PROBLEMS = ("quadratic", "polynomial", "vae")
 SURE = 4.0
 """Standard errors within which a bias counts as none: by Chebyshev at most 1/16 beyond, 6e-5 if normal."""
 
@@ -149,17 +150,11 @@ def train_vae(folder: Path, *, quick: bool) -> Path:
         "model.decoder.hidden=[128]",
         "model.iwae_samples=20",
         "epochs=3",
-        "logger=csv",
-        "trainer.enable_progress_bar=false",
-        f"run={folder}",
     ]
     if quick:
         overrides += ["epochs=1", "trainer.limit_train_batches=100", "trainer.limit_val_batches=1"]
         overrides += ["trainer.limit_test_batches=1"]
-    config = compose(overrides)
-    check(config)
-    train(plain(config), folder, command=" ".join(["python scripts/train.py", *overrides]))
-    return RunFolder(folder).path
+    return trained(folder, overrides).path
 
 
 # Measurement ----------------------------------------------------------------------------------------------------------
@@ -251,14 +246,12 @@ def relative_times(problem: Problem, *, rounds: int) -> dict[str, float]:
     """
     relaxations = {name: cls() for name, cls in RELAXATIONS.items() if not issubclass(cls, Exact)}
     seconds = dict.fromkeys(relaxations, math.inf)
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    for _ in range(rounds):
-        for name, relaxation in relaxations.items():
-            began = time.thread_time()
-            gradients(relaxation, problem, 32)
-            seconds[name] = min(seconds[name], time.thread_time() - began)
-    torch.set_num_threads(threads)
+    with one_thread():
+        for _ in range(rounds):
+            for name, relaxation in relaxations.items():
+                began = time.thread_time()
+                gradients(relaxation, problem, 32)
+                seconds[name] = min(seconds[name], time.thread_time() - began)
     return {name: value / seconds["straight_through"] for name, value in seconds.items()}
 
 
@@ -509,31 +502,49 @@ def write(folder: Path, problems: list[Problem], rows: list[Score], command: str
     (folder / "gradients.md").write_text(report(problems, rows, command, seconds), encoding="utf-8")
 
 
-def main(arguments: list[str] | None = None) -> list[Score]:
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--out", type=Path, default=Path("docs/gradients"), help="folder of the tables and pictures")
-    parser.add_argument("--vae", type=Path, default=None, help="run folder of a trained CatVAE with 8 latents of 4")
-    parser.add_argument(
-        "--draws", type=int, default=20_000, help="gradients of each estimator; of the VAE half as many"
-    )
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--quick", action="store_true", help="smaller everything, a minute: does it all run?")
-    options = parser.parse_args(arguments)
+def experiment(
+    *,
+    problems: Sequence[str] = PROBLEMS,
+    draws: PositiveInt = 20_000,
+    seed: NonNegativeInt = 0,
+    quick: bool = False,
+    vae: Path | None = None,
+    out: Path = Path("docs/gradients"),
+) -> list[Score]:
+    """Measure every estimator on every problem, and write the tables and pictures.
+
+    Args:
+        problems: which of quadratic, polynomial and vae.
+        draws: gradients of each estimator; of the VAE half as many.
+        seed: of the draws.
+        quick: smaller everything, but the tables are complete.
+        vae: the run folder of a trained CatVAE with 8 latents of 4; by default one is trained.
+        out: folder of the tables and pictures.
+
+    Returns:
+        all rows.
+    """
+    check_names("problems", problems, PROBLEMS)
+    made_by = command("gradients", problems=problems if problems != PROBLEMS else None, draws=draws, seed=seed, vae=vae)
+    made_by = command("gradients", quick=True) if quick else made_by
     began = time.time()
-    torch.manual_seed(options.seed)
-    size, taus = ((4, 3), (0.5, 1.0)) if options.quick else ((8, 4), TAUS)
-    draws = 6_000 if options.quick else options.draws
-    run = options.vae or train_vae(
-        options.out / "vae" if options.quick else Path("runs/gradients_vae"), quick=options.quick
-    )
-    problems = [quadratic(*size, draws), polynomial(*size, draws), vae_problem(run, draws // 2)]
+    torch.manual_seed(seed)
+    size, taus = ((4, 3), (0.5, 1.0)) if quick else ((8, 4), TAUS)
+    draws = 6_000 if quick else draws
+
+    def build(name: str) -> Problem:
+        if name != "vae":
+            return {"quadratic": quadratic, "polynomial": polynomial}[name](*size, draws)
+        default = out / "vae" if quick else Path("runs/gradients_vae")
+        return vae_problem(vae or train_vae(default, quick=quick), draws // 2)
+
+    chosen = [build(name) for name in problems]
     rows = []
-    for problem in problems:
-        rows += scores(problem, taus, **({"rounds": 3, "learning": 30} if options.quick else {}))
+    for problem in chosen:
+        rows += scores(problem, taus, **({"rounds": 3, "learning": 30} if quick else {}))
         print(f"{problem.name}: {time.time() - began:.0f} s", flush=True)
-    command = "python scripts/gradients.py" + (" --quick" if options.quick else "")
-    write(options.out, problems, rows, command, time.process_time())
+    write(out, chosen, rows, made_by, time.process_time())
     for claim in claims(rows):
         print(f"{'holds' if claim.holds else 'FAILS'}  {claim.statement}  ({claim.figures})")
-    print(options.out / "gradients.md")
+    print(out / "gradients.md")
     return rows

@@ -1,25 +1,27 @@
 """How the gradient of each estimator on tours compares with the true one, at initialisation and late.
 
-    python scripts/gradients_pointer.py [folder] [--size 7] [--steps 600] [--draws 128]
+    python scripts/gradients_pointer.py
+    python scripts/gradients_pointer.py size=7 steps=600 draws=128 out=FOLDER
 
 The true gradient of the expected length, by all weights of a small pointer network, is exact: all tours of each of 16
 instances are enumerated and weighed with their probabilities. An estimate is the mean over ``draws`` tours of each
 instance, so that what is left of its noise is small and the cosine shows its bias; the cosine of single draws shows
 noise and bias together. "Late" is after ``steps`` steps of self-labelling. Writes ``gradients.md`` and
-``gradients.png`` to the folder, ``docs/pointer`` by default. About three CPU-minutes.
+``gradients.png``. About three CPU-minutes.
 """
 
-import argparse
 import itertools
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import torch
 import torch.nn.functional as F
 from matplotlib.figure import Figure
+from pydantic import Field, PositiveInt
 from torch import Tensor
 
 from zoo.data.seeding import PREDICT, generator, seed_default_generators
+from zoo.lab.common import command, one_thread
 from zoo.lab.compare_pointer import build, train
 from zoo.models.pointer_net import PointerNet
 from zoo.relaxations import RLOO, GumbelSoftmax, ReinMax, Relaxation, Softmax, StraightThrough
@@ -38,26 +40,39 @@ ESTIMATORS: dict[str, tuple[Relaxation, str]] = {
 """Name -> the relaxation and the gradient of the length."""
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("folder", nargs="?", type=Path, default=Path("docs/pointer"))
-    parser.add_argument("--size", type=int, default=7)
-    parser.add_argument("--steps", type=int, default=600)
-    parser.add_argument("--draws", type=int, default=128)
-    chosen = parser.parse_args()
-    torch.set_num_threads(1)
-    seed_default_generators(0)
-    model = build(chosen.size, ["relaxation=rloo", "model.objective=expectation", "model.starts=1"])
-    x = model.task.generate(INSTANCES, chosen.size, generator("cpu", 0, PREDICT))
+def experiment(
+    *,
+    size: Annotated[int, Field(ge=3, le=9)] = 7,
+    steps: PositiveInt = 600,
+    draws: Annotated[int, Field(ge=32, multiple_of=32)] = 128,
+    out: Path = Path("docs/pointer"),
+) -> str:
+    """Compare at initialisation, train, compare again, and write the table and the picture.
+
+    Args:
+        size: points of a tour, all of whose orders are enumerated.
+        steps: of training before the comparison that is late.
+        draws: tours of each instance, a multiple of 32.
+        out: folder of the table and the picture.
+
+    Returns:
+        the table.
+    """
     found, excess = {}, {}
-    for when in ("initialisation", "late"):
-        if when == "late":
-            model.objective, model.starts = "self_label", chosen.size  # which soon gets there
-            train(model, chosen.size, 0, lambda step: step / chosen.steps)
-            model.objective, model.starts = "expectation", 1
-        true, excess[when] = exact(model, x)
-        found[when] = {name: compare(model, x, true, name, chosen.draws) for name in ESTIMATORS}
-    write(chosen.folder, found, excess, chosen)
+    with one_thread():
+        seed_default_generators(0)
+        model = build(size, ["relaxation=rloo", "model.objective=expectation", "model.starts=1"])
+        x = model.task.generate(INSTANCES, size, generator("cpu", 0, PREDICT))
+        for when in ("initialisation", "late"):
+            if when == "late":
+                model.objective, model.starts = "self_label", size  # which soon gets there
+                train(model, size, 0, lambda step: step / steps)
+                model.objective, model.starts = "expectation", 1
+            true, excess[when] = exact(model, x)
+            found[when] = {name: compare(model, x, true, name, draws) for name in ESTIMATORS}
+    text = write(out, found, excess, command("gradients_pointer", size=size, steps=steps, draws=draws), draws)
+    print(text)
+    return text
 
 
 def exact(model: PointerNet, x: Tensor) -> tuple[Tensor, float]:
@@ -94,14 +109,13 @@ def gradient(model: PointerNet, loss: Tensor) -> Tensor:
     return torch.cat([torch.zeros_like(p).flatten() if g is None else g.flatten() for g, p in zip(grads, parameters)])
 
 
-def write(folder: Path, found: dict, excess: dict, chosen: argparse.Namespace) -> None:
+def write(folder: Path, found: dict, excess: dict, made_by: str, draws: int) -> str:
+    """The table and the picture, and the table as text."""
     lines = [
-        f"Made by `python scripts/gradients_pointer.py --size {chosen.size} --steps {chosen.steps} "
-        f"--draws {chosen.draws}`: cosine with the exact gradient of the expected length. The expected length is "
+        f"Made by `{made_by}`: cosine with the exact gradient of the expected length. The expected length is "
         f"{excess['initialisation']:.0f}% above the shortest at initialisation, {excess['late']:.1f}% late.",
         "",
-        f"| estimator | initialisation, mean of {chosen.draws} | single draw | late, mean of {chosen.draws} "
-        "| single draw |",
+        f"| estimator | initialisation, mean of {draws} | single draw | late, mean of {draws} | single draw |",
         "| --- | ---: | ---: | ---: | ---: |",
     ]
     for name in ESTIMATORS:
@@ -118,7 +132,7 @@ def write(folder: Path, found: dict, excess: dict, chosen: argparse.Namespace) -
         axes.barh(places + shift, cosines, height=0.38, label=f"{when} ({excess[when]:.1f}% above the shortest)")
     axes.set_yticks(places, list(ESTIMATORS))
     axes.axvline(0, color="black", linewidth=0.8)
-    axes.set(xlabel=f"cosine with the exact gradient, mean of {chosen.draws} draws", title="Gradients on tours")
+    axes.set(xlabel=f"cosine with the exact gradient, mean of {draws} draws", title="Gradients on tours")
     axes.legend(loc="lower right", fontsize="small")
     figure.savefig(folder / "gradients.png", dpi=110)
-    print(text)
+    return text

@@ -1,8 +1,7 @@
 """Two published results, with the settings of their paper: Liu et al. 2023, arXiv 2304.08612 (ReinMax).
 
-    python scripts/reproduce.py polynomial [--seeds 1]     training curves of polynomial programming
-    python scripts/reproduce.py mnist_vae [--epochs 15] [--seeds 3]
-                                                           training -ELBO of VAEs on MNIST, codes of 8 x 4 and 8 x 16
+    python scripts/reproduce.py polynomial                       training curves of polynomial programming
+    python scripts/reproduce.py mnist_vae epochs=15 seeds=3      training -ELBO of VAEs on MNIST, 8 x 4 and 8 x 16
 
 Each run is one of ``scripts/train.py`` with ``experiment=reinmax_polynomial`` or ``experiment=reinmax_vae``; those that
 are there already are not trained again, and go on where more epochs are asked for. Tables and pictures go to
@@ -10,20 +9,16 @@ are there already are not trained again, and go on where more epochs are asked f
 seconds an epoch for the ten runs of a seed together; the published 160 epochs and 10 seeds, days.
 """
 
-import argparse
-import shlex
 from collections.abc import Sequence
 from pathlib import Path
 from statistics import mean, stdev
+from typing import Literal
 
 from matplotlib.figure import Figure
+from pydantic import PositiveInt
 
-from zoo.config.composition import check, compose, plain
+from zoo.lab.common import check_names, command, trained
 from zoo.training.loggers import read_metrics
-from zoo.training.runs import RunFolder
-from zoo.training.train import train
-
-QUIET = ["logger=csv", "trainer.enable_progress_bar=false"]
 
 # What the paper calls its methods, as options. Where its code has a temperature by default it is 1.
 POLYNOMIAL = {
@@ -54,41 +49,75 @@ CODES = {  # categories x latents: the learning rate, and the temperature of Rei
 }
 
 
-def run(folder: Path, overrides: list[str]) -> RunFolder:
-    """The run of these overrides, trained if it is not complete."""
-    overrides = [*overrides, *QUIET, f"run={folder}"]
-    config = compose(overrides)
-    check(config)
-    train(plain(config), folder, command=shlex.join(["python", "scripts/train.py", *overrides]))
-    return RunFolder(folder)
+def experiment(
+    result: Literal["polynomial", "mnist_vae"],
+    *overrides: str,
+    seeds: PositiveInt = 1,
+    epochs: PositiveInt | None = None,
+    methods: Sequence[str] = (),
+    runs: Path = Path("runs/reproduce"),
+    out: Path = Path("docs/reproductions"),
+) -> str:
+    """Train what is not trained yet, and write the table.
+
+    Args:
+        result: polynomial or mnist_vae.
+        seeds: runs to average.
+        epochs: of training; as published, 40 and 160, by default.
+        methods: which of the paper's methods, all by default.
+        runs: folder of the runs.
+        out: folder of the table and the picture.
+        overrides: options of scripts/train.py for every run, such as data.steps=5.
+
+    Returns:
+        the table.
+    """
+    known = POLYNOMIAL if result == "polynomial" else MNIST_VAE
+    check_names("methods", methods, known)
+    chosen = {name: options for name, options in known.items() if not methods or name in methods}
+    made_by = command("reproduce", result, epochs=epochs, seeds=seeds, methods=methods or None, overrides=overrides)
+    if result == "polynomial":
+        some = [f"epochs={epochs}"] if epochs else []
+        text = polynomial(runs, out, seeds, chosen, [*overrides, *some], made_by)
+    else:
+        text = mnist_vae(runs, out, epochs or 160, seeds, chosen, list(overrides), made_by)
+    print(text)
+    return text
+
+
+Methods = dict[str, list[str]]
+"""The paper's names -> options."""
 
 
 # Polynomial programming -----------------------------------------------------------------------------------------------
 
 
-def polynomial(runs: Path, out: Path, seeds: int) -> None:
+def polynomial(runs: Path, out: Path, seeds: int, methods: Methods, overrides: list[str], made_by: str) -> str:
     curves: dict[tuple[float, str], list[tuple[int, float]]] = {}
+    steps = 0
     for power in POWERS:
-        for name, options in POLYNOMIAL.items():
+        for name, options in methods.items():
             series = []
             for seed in range(seeds):
                 folder = runs / f"polynomial/p{power:g}_{name}_{seed}"
                 common = ["experiment=reinmax_polynomial", f"model.power={power:g}", f"seed={seed}"]
-                series.append(read_metrics(run(folder, [*common, *options]).metrics)["val/cost"])
+                run = trained(folder, [*common, *options, *overrides])
+                steps = run.read_results()["steps"]
+                series.append(read_metrics(run.metrics)["val/cost"])
             curves[power, name] = [(points[0][0], sum(cost for _, cost in points) / seeds) for points in zip(*series)]
     lines = [
         "# Polynomial programming",
         "",
-        f"`python scripts/reproduce.py polynomial --seeds {seeds}`: 128 choices, each to be near 0.45 in the p-th",
+        f"`{made_by}`: 128 choices, each to be near 0.45 in the p-th",
         "power ([settings](../../configs/experiment/reinmax_polynomial.yaml)). The figures are the exact expectation",
-        "of the cost at the end of 8,000 steps, minus the least there is, 0.45^p, times 10,000. At the start all",
+        f"of the cost at the end of {steps:,} steps, minus the least there is, 0.45^p, times 10,000. At the start all",
         "choices are even.",
         "",
         "| method | " + " | ".join(f"p = {power:g}" for power in POWERS) + " |",
         "| --- | " + "---: | " * len(POWERS),
         "| at the start | " + " | ".join(f"{1e4 * (even(power) - 0.45**power):.1f}" for power in POWERS) + " |",
     ]
-    for name in POLYNOMIAL:
+    for name in methods:
         regrets = [1e4 * (curves[power, name][-1][1] - 0.45**power) for power in POWERS]
         lines.append(f"| {name} | " + " | ".join(f"{regret:.1f}" for regret in regrets) + " |")
     lines += ["", "![Cost over steps](polynomial.png)"]
@@ -96,7 +125,7 @@ def polynomial(runs: Path, out: Path, seeds: int) -> None:
     (out / "polynomial.md").write_text("\n".join(lines) + "\n", encoding="utf-8")
     figure = Figure(figsize=(11, 4), layout="constrained")
     for axes, power in zip(figure.subplots(1, len(POWERS)), POWERS):
-        for index, name in enumerate(POLYNOMIAL):
+        for index, name in enumerate(methods):
             style = {"color": f"C{index}", "linewidth": 1.6, "linestyle": (3 * index, (4, 3))}  # some coincide
             style = {"color": "0.7", "linewidth": 5} if name == "exact" else style
             axes.plot(*zip(*curves[power, name]), label=name, **style)
@@ -107,7 +136,7 @@ def polynomial(runs: Path, out: Path, seeds: int) -> None:
     figure.axes[0].set_ylabel("expected cost")
     figure.axes[-1].legend(fontsize=8)
     figure.savefig(out / "polynomial.png", dpi=100)
-    print("\n".join(lines))
+    return "\n".join(lines)
 
 
 def even(power: float) -> float:
@@ -118,11 +147,13 @@ def even(power: float) -> float:
 # MNIST-VAE ------------------------------------------------------------------------------------------------------------
 
 
-def mnist_vae(runs: Path, out: Path, epochs: int, seeds: int) -> None:
+def mnist_vae(
+    runs: Path, out: Path, epochs: int, seeds: int, methods: Methods, overrides: list[str], made_by: str
+) -> str:
     lines = [
         "# MNIST-VAE",
         "",
-        f"`python scripts/reproduce.py mnist_vae --epochs {epochs} --seeds {seeds}`: -ELBO in nats of grey levels",
+        f"`{made_by}`: -ELBO in nats of grey levels",
         f"after {epochs} of the published 160 epochs ([settings](../../configs/experiment/reinmax_vae.yaml)), with",
         f"{seeds} of the published 10 seeds{': the mean (its standard error)' * (seeds > 1)}. Codes are categories x",
         "latents, as in the paper. Training: the mean over the last epoch, as it goes; test: at the end.",
@@ -133,16 +164,16 @@ def mnist_vae(runs: Path, out: Path, epochs: int, seeds: int) -> None:
     scores: dict[tuple[str, str], list[tuple[float, float]]] = {}
     for seed in range(seeds):
         for code, (sizes, tau) in CODES.items():
-            for name, options in MNIST_VAE.items():
+            for name, options in methods.items():
                 folder = runs / f"mnist_vae/{code.replace(' ', '')}_{name}_{seed}"
                 temperature = [f"relaxation.tau={tau}"] if name == "ReinMax" else []
                 common = ["experiment=reinmax_vae", f"epochs={epochs}", f"trainer.check_val_every_n_epoch={epochs}"]
                 common += ["trainer.log_every_n_steps=1", "model.iwae_samples=1", f"seed={seed}"]
-                done = run(folder, [*common, *sizes, *options, *temperature])
+                done = trained(folder, [*common, *sizes, *options, *temperature, *overrides])
                 results, objective = done.read_results(), read_metrics(done.metrics)["train/neg_elbo"]
                 last = [value for step, value in objective if step > results["steps"] * (1 - 1 / epochs)]
                 scores.setdefault((code, name), []).append((mean(last), results["metrics"]["test/neg_elbo"]))
-    for name, settings in MNIST_VAE.items():
+    for name, settings in methods.items():
         cells = [with_error(values) for code in CODES for values in zip(*scores[code, name])]
         given = " ".join(f"`{option}`" for option in settings)
         if name == "ReinMax":
@@ -150,24 +181,10 @@ def mnist_vae(runs: Path, out: Path, epochs: int, seeds: int) -> None:
         lines.append(f"| {name} | " + " | ".join(cells) + f" | {given} |")
     out.mkdir(parents=True, exist_ok=True)
     (out / "mnist_vae.md").write_text("\n".join(lines) + "\n", encoding="utf-8")
-    print("\n".join(lines))
+    return "\n".join(lines)
 
 
 def with_error(values: Sequence[float]) -> str:
     """The mean, and where there are several values its standard error."""
     error = f" ({stdev(values) / len(values) ** 0.5:.2f})" if len(values) > 1 else ""
     return f"{mean(values):.2f}{error}"
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("result", choices=["polynomial", "mnist_vae"])
-    parser.add_argument("--seeds", type=int, default=1, help="runs to average")
-    parser.add_argument("--epochs", type=int, default=160, help="of mnist_vae: 160 as published")
-    parser.add_argument("--runs", type=Path, default=Path("runs/reproduce"))
-    parser.add_argument("--out", type=Path, default=Path("docs/reproductions"))
-    options = parser.parse_args()
-    if options.result == "polynomial":
-        polynomial(options.runs, options.out, options.seeds)
-    else:
-        mnist_vae(options.runs, options.out, options.epochs, options.seeds)

@@ -23,9 +23,7 @@ _REFINED = 32  # of 2^31: numbers this small get further bits
 def plain() -> bool:
     """Whether something follows what is computed: a compiler, a transform of ``torch.func``, or forward-mode AD."""
     return (
-        torch.compiler.is_compiling()
-        or torch._C._are_functorch_transforms_active()
-        or forward_ad._current_level >= 0
+        torch.compiler.is_compiling() or torch._C._are_functorch_transforms_active() or forward_ad._current_level >= 0
     )
 
 
@@ -102,7 +100,11 @@ class _Softmax(torch.autograd.Function):
             return None, None, None
         y, *saved = ctx.saved_tensors
         product = y * gradient
-        return product.addcmul_(y, product.sum(-1, keepdim=True), value=-1).div_(saved[0] if saved else ctx.tau), None, None
+        return (
+            product.addcmul_(y, product.sum(-1, keepdim=True), value=-1).div_(saved[0] if saved else ctx.tau),
+            None,
+            None,
+        )
 
 
 def softmax_(x: Tensor, tau: Tensor | float = 1.0) -> Tensor:

@@ -17,23 +17,107 @@ from zoo.errors import ZooError
 from zoo.relaxations.distributions.base import Distribution
 
 INDEPENDENT = frozenset(
-    "zeros_like ones_like empty_like full_like rand_like randn_like randint_like new_zeros new_ones new_empty new_full "
-    "new_tensor size dim stride numel __len__ is_floating_point is_complex type_as".split()
+    [
+        "zeros_like",
+        "ones_like",
+        "empty_like",
+        "full_like",
+        "rand_like",
+        "randn_like",
+        "randint_like",
+        "new_zeros",
+        "new_ones",
+        "new_empty",
+        "new_full",
+        "new_tensor",
+        "size",
+        "dim",
+        "stride",
+        "numel",
+        "__len__",
+        "is_floating_point",
+        "is_complex",
+        "type_as",
+    ]
 ) - {"type_as"}
 """What looks at the shape of a tensor, not at its values."""
 
 STEPS = frozenset(
-    "round round_ floor floor_ ceil ceil_ trunc trunc_ fix fix_ sign sign_ sgn sgn_ heaviside heaviside_ frac frac_ fmod "
-    "fmod_ remainder remainder_ __mod__ __rmod__ __imod__ floor_divide floor_divide_ __floordiv__ __rfloordiv__ "
-    "__ifloordiv__ hardshrink threshold threshold_ mode unique unique_consecutive angle bernoulli bernoulli_ poisson "
-    "normal binomial nextafter copysign copysign_ fake_quantize_per_tensor_affine fake_quantize_per_channel_affine "
-    "quantize_per_tensor quantize_per_channel gumbel_softmax".split()
+    [
+        "round",
+        "round_",
+        "floor",
+        "floor_",
+        "ceil",
+        "ceil_",
+        "trunc",
+        "trunc_",
+        "fix",
+        "fix_",
+        "sign",
+        "sign_",
+        "sgn",
+        "sgn_",
+        "heaviside",
+        "heaviside_",
+        "frac",
+        "frac_",
+        "fmod",
+        "fmod_",
+        "remainder",
+        "remainder_",
+        "__mod__",
+        "__rmod__",
+        "__imod__",
+        "floor_divide",
+        "floor_divide_",
+        "__floordiv__",
+        "__rfloordiv__",
+        "__ifloordiv__",
+        "hardshrink",
+        "threshold",
+        "threshold_",
+        "mode",
+        "unique",
+        "unique_consecutive",
+        "angle",
+        "bernoulli",
+        "bernoulli_",
+        "poisson",
+        "normal",
+        "binomial",
+        "nextafter",
+        "copysign",
+        "copysign_",
+        "fake_quantize_per_tensor_affine",
+        "fake_quantize_per_channel_affine",
+        "quantize_per_tensor",
+        "quantize_per_channel",
+        "gumbel_softmax",
+    ]
 )
 """What has a derivative of zero, or one that is not its own, and jumps."""
 
 ESCAPES = frozenset(
-    "item __bool__ __int__ __float__ __index__ __complex__ tolist numpy __array__ is_nonzero equal allclose __contains__ "
-    "__dlpack__ __format__ __repr__ __str__".split()
+    [
+        "item",
+        "__bool__",
+        "__int__",
+        "__float__",
+        "__index__",
+        "__complex__",
+        "tolist",
+        "numpy",
+        "__array__",
+        "is_nonzero",
+        "equal",
+        "allclose",
+        "__contains__",
+        "__dlpack__",
+        "__format__",
+        "__repr__",
+        "__str__",
+    ]
 )
 """What turns a tensor into something that cannot be followed."""
 

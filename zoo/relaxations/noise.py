@@ -75,12 +75,16 @@ class Noise:
         if eager.pays(like) and like.dtype == torch.float32:
             return eager.gumbel(self, like.shape, like.device, batch_dim)
         if like.is_cpu and not eager.plain():  # whose kernel computes in double precision, whatever it writes
-            return self.draw(
-                lambda shape, **g: torch.empty(shape, dtype=like.dtype).exponential_(**g),
-                like.shape,
-                like.device,
-                batch_dim,
-            ).log_().neg_()
+            return (
+                self.draw(
+                    lambda shape, **g: torch.empty(shape, dtype=like.dtype).exponential_(**g),
+                    like.shape,
+                    like.device,
+                    batch_dim,
+                )
+                .log_()
+                .neg_()
+            )
         exponential = self.draw(
             lambda shape, **g: _exponential(shape, like.device, **g), like.shape, like.device, batch_dim
         )

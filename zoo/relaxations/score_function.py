@@ -75,7 +75,9 @@ def surrogate(cost: Tensor, baseline: Tensor, log_prob: Tensor) -> Tensor:
 def fit_baseline(baseline: Tensor, cost: Tensor) -> Tensor:
     """The user's ``baseline``, ``(batch,)`` or of the shape of the costs, to go with ``cost``."""
     if baseline.shape not in (cost.shape, cost.shape[:1]):
-        raise ValueError(f"a baseline must be (batch,) or of the shape of the costs {tuple(cost.shape)}, got {tuple(baseline.shape)}")
+        raise ValueError(
+            f"a baseline must be (batch,) or of the shape of the costs {tuple(cost.shape)}, got {tuple(baseline.shape)}"
+        )
     return baseline if baseline.shape == cost.shape else baseline.unsqueeze(1)
 
 
@@ -139,7 +141,9 @@ class RLOO(ScoreFunction):
         runs = [self.run(program, noise, watched=i == 0) for i in range(self.samples)]
         cost, log_prob = (torch.stack([each[i] for each in runs]) for i in (0, 1))  # (samples, batch[, replicas])
         if baseline is None:
-            total, count = (cost.sum(0), len(cost)) if cost.dim() == 2 else (cost.sum((0, 2)), len(cost) * cost.shape[2])
+            total, count = (
+                (cost.sum(0), len(cost)) if cost.dim() == 2 else (cost.sum((0, 2)), len(cost) * cost.shape[2])
+            )
             others = (total.view(-1, *[1] * (cost.dim() - 2)) - cost) / (count - 1)
         else:
             others = fit_baseline(baseline, cost[0])

@@ -5,7 +5,6 @@ import math
 import torch
 from torch import Tensor
 
-
 from zoo.relaxations import eager
 from zoo.relaxations.distributions.base import (
     Distribution,
@@ -240,5 +239,3 @@ def categorical(x: Tensor | Distribution, mask: Tensor | None = None, dim: int =
             raise TypeError(f"a dimension belongs to the distribution: {type(x).__name__}(logits, ..., dim={dim})")
         return x
     return Categorical(x, mask, dim=dim)
-
-

@@ -1,0 +1,158 @@
+"""Every experiment from end to end, as small as it can be: through the command line, and once more from Python."""
+
+import ast
+import itertools
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests.conftest import ROOT
+from zoo.cli import main
+from zoo.cli.arguments import explanations, options_of
+from zoo.cli.lab import experiments
+from zoo.errors import ZooError
+from zoo.lab import common, compare, optima
+
+pytestmark = pytest.mark.filterwarnings("ignore")  # of training, which has tests of its own
+
+ACTOR_CRITIC = (
+    "seeds=1",
+    "epochs=1",
+    "model.policy.hidden=[16]",
+    "model.critic.hidden=[16]",
+    "model.batch_size=16",
+    "model.updates=2",
+    "data.envs=8",
+    "data.epoch_steps=160",
+    "data.start=80",
+    "data.replay=320",
+    "data.eval_episodes=2",
+    "data.test_episodes=2",
+    "trainer.log_every_n_steps=4",
+)
+IMAGES = ("trainer.limit_train_batches=10", "trainer.limit_val_batches=1", "trainer.limit_test_batches=1")
+TINY = {
+    "compare": ("relaxations=reinmax", "epochs=1", "model.iwae_samples=2", *IMAGES),
+    "compare_pointer": ("signals=self_label,rloo", "seconds=0.05", "seeds=1", "tested=20"),
+    "compare_rl": ("envs=CartPole-v1", "heads=[linear]", "relaxations=exact,softmax", *ACTOR_CRITIC),
+    "compare_speaker": (
+        "relaxations=softmax",
+        "seeds=1",
+        "epochs=1",
+        "trainer.limit_train_batches=2",
+        "trainer.limit_val_batches=1",
+        "trainer.limit_test_batches=1",
+        "model.judged=20",
+        "model.speaker_encoder.width=8",
+        "model.residual_encoder.width=8",
+        "model.decoder.width=8",
+    ),
+    "explore": ("relaxations=softmax", "taus=1", "early=100", *ACTOR_CRITIC),
+    "factored": ("sizes=3x3", "relaxations=rloo", *ACTOR_CRITIC),
+    "gradients_pointer": ("size=4", "steps=2", "draws=32"),
+    "optima": ("size=5", "instances=20", "audit=3"),
+    "reproduce": ("polynomial", "methods=ReinMax", "epochs=1", "data.steps=5"),
+}
+"""What makes each small. That of ``gradients`` is in ``test_gradients.py``."""
+PLACES = {
+    "explore": ("folder={}/runs", "picture={}/made.png"),
+    "gradients_pointer": ("out={}",),
+    "optima": ("output={}/made.npz",),
+    "reproduce": ("runs={}/runs", "out={}"),
+}
+MADE = {
+    "compare": ("relaxations.md", "samples.png"),
+    "compare_pointer": ("pointer_net.md", "pointer_net.json"),
+    "compare_rl": ("actor_critic.md",),
+    "compare_speaker": ("speaker.md", "softmax_voices.png", "softmax_mean_vector.wav"),
+    "explore": ("made.png",),
+    "factored": (),
+    "gradients_pointer": ("gradients.md", "gradients.png"),
+    "optima": ("made.npz",),
+    "reproduce": ("polynomial.md", "polynomial.png"),
+}
+ROWS = {
+    "compare": "| 2 x 8 | `reinmax` |",
+    "compare_pointer": "| self label |",
+    "compare_rl": "| `softmax` |",
+    "compare_speaker": "| `softmax` | mean vector |",
+    "gradients_pointer": "| RLOO |",
+    "reproduce": "| ReinMax |",
+}
+
+
+def shortest(points: np.ndarray, **_: object) -> np.ndarray:
+    """The optimal tour by trying them all, in place of the packages that need not be there."""
+    tours = [np.array((0, *rest)) for rest in itertools.permutations(range(1, len(points)))]
+    return min(tours, key=lambda tour: optima.length(points, tour))
+
+
+@pytest.fixture(autouse=True)
+def solvers(monkeypatch):
+    monkeypatch.setattr(optima, "fast_tour", shortest)
+    monkeypatch.setattr(optima, "exact_tour", shortest)
+
+
+@pytest.mark.parametrize("name", TINY)
+def test_an_experiment_runs(name, tmp_path, monkeypatch, mnist_root, capsys):
+    if name == "compare_speaker" and not (Path(mnist_root) / "fsdd").is_dir():
+        pytest.skip("the recordings are not here, and too many to fetch for this")
+    monkeypatch.setenv("ZOO_DATA_DIR", mnist_root)
+    places = [place.format(tmp_path) for place in PLACES.get(name, ("folder={}",))]
+    monkeypatch.setattr(sys, "argv", ["zoo", "lab", name, *TINY[name], *places])
+    main()
+    for file in MADE[name]:
+        assert (tmp_path / file).stat().st_size > 0
+    if name in ROWS:
+        (table,) = tmp_path.glob("*.md")
+        assert ROWS[name] in table.read_text()
+    if name in ("explore", "factored"):
+        assert capsys.readouterr().out.count("\n| ") == 2
+    before = sorted((path, path.stat().st_mtime_ns) for path in tmp_path.rglob("*.ckpt"))
+    main()  # what is there is not trained again
+    assert before == sorted((path, path.stat().st_mtime_ns) for path in tmp_path.rglob("*.ckpt"))
+
+
+def test_every_experiment_is_tested_has_a_door_and_explains_itself():
+    assert {*TINY, "gradients"} == set(experiments())
+    for name, path in experiments().items():
+        module = ast.parse(path.read_text())
+        text = ast.get_docstring(module)
+        assert f"python scripts/{name}.py" in text
+        door = (ROOT / "scripts" / f"{name}.py").read_text()
+        assert f'main("lab", "{name}")' in door and door.startswith(f'"""{text.splitlines()[0]}"""')
+
+
+def test_a_door_is_a_few_lines():
+    for path in (ROOT / "scripts").glob("*.py"):
+        lines = path.read_text().splitlines()
+        assert lines[1:-1] == ["", "from zoo.cli import main", "", 'if __name__ == "__main__":']
+
+
+@pytest.mark.parametrize("name", ["gradients", *TINY])
+def test_every_option_of_an_experiment_is_explained(name):
+    from importlib import import_module
+
+    experiment = import_module(f"zoo.lab.{name}").experiment
+    assert all(option.about for option in options_of(experiment))
+    takes_overrides = "overrides" in experiment.__code__.co_varnames
+    assert takes_overrides == ("overrides" in explanations(experiment))
+
+
+def test_an_experiment_from_python(tmp_path):
+    lengths = optima.experiment(size=4, instances=6, audit=2, output=tmp_path / "tsp4.npz")
+    assert lengths.shape == (6,) and (np.load(tmp_path / "tsp4.npz")["length"] == lengths.astype(np.float32)).all()
+
+
+def test_a_wrong_name_is_found_before_anything_is_trained(tmp_path):
+    with pytest.raises(ZooError, match=r"no 'relx' for relaxations=. Did you mean 'relax'"):
+        compare.experiment(relaxations=["rloo", "relx"], folder=tmp_path / "runs")
+    assert not (tmp_path / "runs").exists()
+
+
+def test_the_command_beside_a_table():
+    options = {"seeds": 2, "names": ("p", "q"), "quick": True, "none": None, "off": False}
+    made_by = common.command("x", "first", overrides=["a=[1]"], **options)
+    assert made_by == "python scripts/x.py first seeds=2 names=p,q quick=true 'a=[1]'"

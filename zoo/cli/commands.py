@@ -1,0 +1,50 @@
+"""The command ``zoo``: which commands there are, and the way to each. It imports only the one that is asked for."""
+
+import ast
+import sys
+from importlib import import_module
+from pathlib import Path
+
+from zoo.cli.options import COMMANDS, HELP, as_started, fail_politely, tell
+from zoo.errors import ZooError, did_you_mean
+
+
+@fail_politely
+def main(*door: str) -> None:
+    """The command line. A script that is the door to one command, or one experiment, hands in its name.
+
+    Raises:
+        SystemExit: with status 1, and one message, for what the user can put right.
+    """
+    words = [*door, *sys.argv[1:]]
+    if not words or words[0] in HELP:
+        tell(overview())
+    elif words[0] == "--version":
+        print(sys.modules["zoo"].__version__)
+    elif words[0] not in COMMANDS:
+        raise ZooError(
+            f"there is no command {words[0]!r}.{did_you_mean(words[0], list(COMMANDS))} "
+            f"Commands: {', '.join(COMMANDS)}."
+        )
+    else:
+        import_module(f"zoo.cli.{words[0]}").main(words[1:])
+
+
+def overview() -> str:
+    """Every command with a line about it."""
+    about = [f"    {name:<10} {summary(Path(__file__).parent / f'{name}.py')}" for name in COMMANDS]
+    return "\n".join(
+        [
+            "Neural networks that make discrete choices.",
+            "",
+            as_started("    zoo COMMAND [name=value ...]        zoo COMMAND --help tells what it understands"),
+            "",
+            *about,
+        ]
+    )
+
+
+def summary(path: Path) -> str:
+    """The first line of the docstring of a module, which is not imported."""
+    text = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or ""
+    return text.split("\n")[0].removesuffix(".")
