@@ -1,11 +1,15 @@
 """What a mistake on the command line gets."""
 
+import inspect
+
 import pytest
 
+from tests.conftest import run_script
 from zoo.cli import options
 from zoo.config import composition
 from zoo.errors import ZooError
-from zoo.relaxations import RELAXATIONS
+from zoo.models.pointer_net import TSP
+from zoo.relaxations import RELAXATIONS, GumbelSoftmax, STGumbelSoftmax
 
 BASE = ["model=cat_vae"]
 
@@ -48,10 +52,75 @@ def test_mistakes_are_found_before_anything_starts(overrides, message):
 
 
 @pytest.mark.parametrize("name", RELAXATIONS)
-def test_every_relaxation_has_a_configuration_file_that_passes(name):
+def test_every_relaxation_has_a_configuration_file_of_all_its_arguments(name):
+    """With their defaults; only the Gumbel family starts at another tau than PyTorch's function."""
     config = composition.compose([*BASE, f"relaxation={name}"])
     composition.check(config)
-    assert config.relaxation._target_ == f"zoo.relaxations.{RELAXATIONS[name].__name__}"
+    cls = RELAXATIONS[name]
+    assert config.relaxation._target_ == f"zoo.relaxations.{cls.__name__}"
+    defaults = {key: p.default for key, p in inspect.signature(cls).parameters.items() if key != "in_eval"}
+    if issubclass(cls, (GumbelSoftmax, STGumbelSoftmax)):
+        defaults["tau"] = 0.5
+    assert {key: value for key, value in config.relaxation.items() if key != "_target_"} == defaults
+
+
+TOURS = "model=pointer_net"
+SELF_LABEL = [TOURS, "model.objective=self_label"]
+
+
+@pytest.mark.parametrize(
+    "overrides, message",
+    [
+        ([*BASE, "relaxation=rloo", "annealing=linear"], "^annealing= would have no effect: RLOO has no temperature"),
+        ([*BASE, "relaxation=simple", "annealing=step", "annealing.pattern=relaxation"], "Simple has no temperature"),
+        ([*BASE, "relaxation=exact", "annealing.start=2.0"], "Exact has no temperature"),
+        ([TOURS, "annealing=cosine"], "RLOO has no temperature"),
+        ([*BASE, "model.rws_from=0", "relaxation=rloo"], "^relaxation= would have no effect: .*rws_from=0"),
+        ([*BASE, "model.rws_from=0.0", "relaxation.tau=0.7"], "^relaxation.tau= would have no effect"),
+        ([*BASE, "model.rws_from=0", "annealing=linear"], "^annealing= would have no effect: .*rws_from=0"),
+        ([*SELF_LABEL, "relaxation=reinmax"], "^relaxation= would have no effect: model.objective=self_label trains"),
+        ([*SELF_LABEL, "relaxation.samples=2"], "^relaxation.samples= would have no effect"),
+        ([TOURS, "data=sort", "model.objective=supervised", "relaxation=rloo"], "objective=supervised trains without"),
+        (["experiment=pointer_net_tsp20", "relaxation=rloo"], "objective=self_label trains without it"),
+        ([TOURS, "data.task._target_=zoo.tasks.TSP", "relaxation=rloo"], "objective=self_label trains without it"),
+        ([TOURS, "data.task._target_=tests.cli.test_options.Labelled", "~data.task.gradient", "relaxation=rloo"], "self"),
+        (["model=speech_judge", "relaxation=reinmax"], "^relaxation= would have no effect: SpeechJudge makes no choice"),
+        (["model=speech_judge", "annealing=linear"], "^annealing= would have no effect: SpeechJudge makes no choice"),
+    ],
+)
+def test_an_option_without_effect_is_refused(overrides, message):
+    with pytest.raises(ZooError, match=message):
+        composition.check(composition.compose(overrides), overrides)
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        [*BASE, "relaxation=gumbel_softmax", "annealing=linear"],
+        [*BASE, "relaxation=rloo", "annealing=constant"],
+        [*BASE, "model.rws_from=0.5", "relaxation=rloo"],
+        [*BASE, "model.rws_from=0"],
+        [TOURS, "relaxation=gumbel_softmax", "annealing=linear", "data.task.gradient=edges"],
+        [*SELF_LABEL],
+        [*SELF_LABEL, "model.objective=expectation", "relaxation=rloo"],
+        ["experiment=pointer_net_tsp20", "model.objective=null", "relaxation=rloo"],
+        ["experiment=pointer_net_sort10", "relaxation=reinmax"],
+    ],
+)
+def test_an_option_with_an_effect_is_not(overrides):
+    composition.check(composition.compose(overrides), overrides)
+
+
+class Labelled(TSP):
+    """A task from outside that is trained without the relaxation unless something else is said."""
+
+    objective = "self_label"
+
+
+def test_no_job_of_a_sweep_starts_where_one_would_have_an_option_without_effect(tmp_path):
+    result = run_script("train", "-m", *SELF_LABEL, "relaxation=rloo,reinmax", f"run={tmp_path / 'run'}", cwd=tmp_path)
+    assert result.returncode == 1 and "error: relaxation= would have no effect" in result.stdout, result.stdout
+    assert not list(tmp_path.iterdir())
 
 
 def test_every_file_of_every_group_passes():

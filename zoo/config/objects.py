@@ -55,7 +55,7 @@ def to_config(value: Any) -> Any:
     """
     if isinstance(value, Configurable):
         cls = type(value)
-        return {"_target_": public_path(cls), **{name: to_config(v) for name, v in value.arguments.items()}}
+        return {"_target_": public_path(cls), **{name: _argument(cls, name, v) for name, v in value.arguments.items()}}
     if isinstance(value, dict):
         return {name: to_config(v) for name, v in value.items()}
     if isinstance(value, (list, tuple)):
@@ -63,8 +63,16 @@ def to_config(value: Any) -> Any:
     if value is None or isinstance(value, (bool, int, float, str)):
         return value
     raise ZooError(
-        f"{type(value).__name__} cannot be written to a configuration: derive it from zoo.config.Configurable"
+        f"a {type(value).__name__} cannot be written to a configuration: give plain data, such as a number, or derive "
+        "its class from zoo.config.Configurable"
     )
+
+
+def _argument(cls: type, name: str, value: Any) -> Any:
+    try:
+        return to_config(value)
+    except ZooError as error:
+        raise ZooError(f"{cls.__name__}.{name}: {error}") from error
 
 
 def public_path(cls: type) -> str:

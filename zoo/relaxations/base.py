@@ -1,12 +1,14 @@
 """What every relaxation is: a program with draws, a layer, a temperature, a source of noise."""
 
+import json
 import logging
 import math
 import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
+from numbers import Real
+from typing import Any, ClassVar, Literal, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -14,7 +16,6 @@ from torch.utils._pytree import tree_map
 
 from zoo.config import Configurable
 from zoo.errors import ZooError
-from zoo.relaxations import eager
 from zoo.relaxations.distributions.base import Distribution, Relaxable
 from zoo.relaxations.distributions.categorical import categorical
 from zoo.relaxations.noise import DEFAULT, Noise
@@ -28,12 +29,18 @@ Program = Callable[[Draw], Any]
 """Ordinary code that calls ``draw`` once or many times and returns a cost per example, ``(batch,)``.
 
 Or, where every draw is ``(batch, replicas, ...)``, the costs of independent replicas of each example, ``(batch,
-replicas)``: their mean is the estimate, and an estimator can use the others as a baseline. It may mix distributions, let
-draws depend on each other, and return a pair ``(cost, auxiliary)``: nested tensors that begin with the dimensions of
-the cost, of which ``expectation`` then gives an estimate, too, without gradient.
+replicas)``: their mean is the estimate, and an estimator can use the others as a baseline. It may mix distributions,
+let draws depend on each other, and return a pair ``(cost, auxiliary)``: nested tensors that begin with the dimensions
+of the cost, of which ``expectation`` then gives an estimate, too, without gradient.
 """
 
 InEval = Literal["sample", "mode", "soft"]
+
+
+EXTRA = "_extra_state"
+NO_GRADIENT = "{} has no gradient for its {}: give a number or a constant tensor"
+
+DistributionT = TypeVar("DistributionT", bound=Distribution)
 
 
 @dataclass(frozen=True)
@@ -59,8 +66,8 @@ class ScoredProgram:
 class Relaxation(Configurable, nn.Module, ABC):
     """A discrete choice inside a network, and a way to send gradients through it.
 
-    Hand it a program with draws, ``loss = relaxation.expectation(lambda draw: cost(draw(logits)))``. A :class:`Pathwise`
-    one is a layer, too: ``z = relaxation(logits, mask)``.
+    Hand it a program with draws, ``loss = relaxation.expectation(lambda draw: cost(draw(logits)))``. A
+    :class:`Pathwise` one is a layer, too: ``z = relaxation(logits, mask)``.
 
     Args:
         in_eval: what a draw is in ``eval()``: ``sample``, an exact hard one of :meth:`law`; ``mode``, the most probable
@@ -94,9 +101,7 @@ class Relaxation(Configurable, nn.Module, ABC):
 
     # The program --------------------------------------------------------------------------------------------------
 
-    def expectation(
-        self, program: Program, *, baseline: Tensor | None = None, noise: Noise | None = None
-    ) -> Any:
+    def expectation(self, program: Program, *, baseline: Tensor | None = None, noise: Noise | None = None) -> Any:
         """Estimate ``E[program(draw)]``, one value per example, ``(batch,)``.
 
         Its gradient is the estimator that the relaxation is named after. Its value is an unbiased estimate of the
@@ -113,19 +118,16 @@ class Relaxation(Configurable, nn.Module, ABC):
             The estimate; if the program returns a pair, a pair of the estimate and its auxiliary values.
 
         Raises:
-            ZooError: naming what this estimator cannot serve: a distribution before any work, a program before a gradient
-                is returned.
+            ZooError: naming what this estimator cannot serve: a distribution before any work, a program before a
+                gradient is returned.
             ValueError: if the program does not return costs.
         """
         noise = noise or self.noise
         if baseline is not None and not isinstance(self, TakesBaseline):
-            raise ZooError(
-                f"{type(self).__name__} takes no baseline, it has no use for one: use reinforce or rloo"
-            )
+            raise ZooError(f"{type(self).__name__} takes no baseline, it has no use for one: use reinforce or rloo")
         if self.training:
-            loss, auxiliary = self.estimate(program, noise) if baseline is None else self.estimate(
-                program, noise, baseline=baseline.detach()
-            )
+            given = {} if baseline is None else {"baseline": baseline.detach()}
+            loss, auxiliary = self.estimate(program, noise, **given)
         else:
             loss, auxiliary = run(program, lambda x, mask=None: self.draw_in_eval(self.served(x, mask), noise))
         if loss.dim() == 2:
@@ -138,7 +140,9 @@ class Relaxation(Configurable, nn.Module, ABC):
 
     # A single draw ------------------------------------------------------------------------------------------------
 
-    def forward(self, logits: Tensor | Distribution, mask: Tensor | None = None, *, noise: Noise | None = None) -> Tensor:
+    def forward(
+        self, logits: Tensor | Distribution, mask: Tensor | None = None, *, noise: Noise | None = None
+    ) -> Tensor:
         """A single draw: in training mode of a :class:`Pathwise` relaxation; in ``eval()`` as ``in_eval`` says.
 
         Args:
@@ -169,8 +173,8 @@ class Relaxation(Configurable, nn.Module, ABC):
             return distribution.place(self.soft(distribution))
         if distribution.logits.requires_grad and torch.is_grad_enabled():
             warnings.warn(
-                f"{type(self).__name__} in eval() draws a {self.in_eval}, through which no gradient passes: call train(), "
-                "give in_eval='soft', or draw under torch.no_grad()",
+                f"{type(self).__name__} in eval() draws a {self.in_eval}, through which no gradient passes: call "
+                "train(), give in_eval='soft', or draw under torch.no_grad()",
                 stacklevel=2,
             )
         with torch.no_grad():
@@ -207,38 +211,42 @@ class Relaxation(Configurable, nn.Module, ABC):
     # State --------------------------------------------------------------------------------------------------------
 
     def get_extra_state(self) -> Tensor:
-        return torch.tensor(list(self._signature().encode()), dtype=torch.uint8)
+        """What was configured, as JSON in bytes: a state dict holds tensors only, as safetensors wants it."""
+        return torch.tensor(list(json.dumps(self._configured()).encode()), dtype=torch.uint8)
 
     def set_extra_state(self, state: Tensor) -> None:
-        pass
+        """Nothing is left to set: what it says has been seen to in ``_load_from_state_dict``."""
 
-    def _signature(self) -> str:
-        """What must be equal for the state of another relaxation to be of use to this one."""
-        return type(self).__name__
+    def _configured(self) -> dict[str, Any]:
+        return {"class": type(self).__name__}
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *arguments: Any) -> None:
-        """A checkpoint trained with another relaxation loads strictly: its state is left aside, and a line says so."""
+        """Load a checkpoint of this class strictly; leave one of another class aside, and say so.
+
+        Where the configured numbers differ, those of this object win. A checkpoint of version 0.2 has a temperature for
+        every relaxation and does not name its class: what fits is loaded.
+        """
+        own = {prefix + name: value for name, value in self.state_dict().items()}
         theirs = {name: value for name, value in state_dict.items() if name.startswith(prefix)}
-        own = {prefix + name for name in self.state_dict()}
-        written = theirs.get(prefix + EXTRA)
-        signature = bytes(written.tolist()).decode() if written is not None else None
-        if signature is None:  # of version 0.2
-            fits = set(theirs) == own - {prefix + EXTRA}
-        else:
-            fits = signature == self._signature()
-        if not fits:
-            for name in theirs:
-                del state_dict[name]
-            state_dict |= {prefix + name: value for name, value in self.state_dict().items()}
-            if theirs:
-                log.info(
-                    "%s keeps its configured state, %s: the checkpoint's is that of %s",
-                    prefix.rstrip(".") or "the relaxation",
-                    self,
-                    signature or "another one",
+        aside: set[str] = set()
+        if prefix + EXTRA in theirs:
+            mine, configured = self._configured(), read_configured(theirs[prefix + EXTRA])
+            if configured.get("class") != mine["class"]:
+                aside = own.keys() | theirs.keys()
+            else:
+                aside = {prefix + name for name in mine if mine[name] != configured.get(name)}
+            if aside:
+                log.warning(
+                    "%s keeps what it was configured with; the checkpoint is of %s", self, described(configured)
                 )
-        elif signature is None:
-            state_dict[prefix + EXTRA] = self.get_extra_state()
+        elif prefix + "tau" in theirs:
+            aside = {name for name in own.keys() | theirs.keys() if shape_in(own, name) != shape_in(theirs, name)}
+            lost = aside - {prefix + EXTRA, prefix + "tau"}
+            if lost:
+                log.warning("%s, loaded from version 0.2, does without %s", self, ", ".join(sorted(lost)))
+        for name in aside:
+            state_dict.pop(name, None)
+        state_dict.update({name: own[name] for name in aside & own.keys()})
         super()._load_from_state_dict(state_dict, prefix, *arguments)
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "Relaxation":
@@ -259,9 +267,6 @@ class Relaxation(Configurable, nn.Module, ABC):
         return {}
 
 
-EXTRA = "_extra_state"
-
-
 class TakesBaseline(Relaxation):
     """A score function: ``expectation`` takes the user's own baseline."""
 
@@ -272,10 +277,11 @@ class TakesBaseline(Relaxation):
 class Tempered(Relaxation):
     """A relaxation with a temperature ``tau``.
 
-    ``relaxation.tau = 0.3`` sets it, to a number, to a tensor that broadcasts to the logits (0-dim, or with their number
-    of dimensions and 1 in the last), or to an ``nn.Parameter``. A number is checked when it is given and kept in a 0-dim
-    buffer: it is saved, moved between devices and changed without a recompile. A tensor is never read on the host: where
-    it is not positive, draws are NaN.
+    ``relaxation.tau = 0.3`` sets it: to a number, to a tensor that broadcasts to the logits (0-dim, or with their
+    number of dimensions and 1 in those of a choice), or to an ``nn.Parameter``. A number is checked when it is given
+    and written into a 0-dim buffer (or into the parameter that is there): it is saved, moved between devices and
+    changed without a recompile. A tensor is used as it is and never read on the host: where it is not positive, draws
+    are NaN.
 
     Args:
         tau: temperature.
@@ -283,6 +289,7 @@ class Tempered(Relaxation):
 
     Raises:
         ValueError: if a number is not positive and finite.
+        ZooError: if a tensor requires a gradient that there is none of.
     """
 
     temperatures: ClassVar[tuple[str, ...]] = ("tau",)
@@ -290,90 +297,116 @@ class Tempered(Relaxation):
     annealed: ClassVar[str] = "tau"
     """The one that people mean by annealing: of the backward pass where there are two."""
     learns_tau: ClassVar[bool] = True
-    """Whether its temperature has a gradient."""
+    """Whether its temperatures have a gradient."""
 
     tau: Any
 
     def __init__(self, *, tau: float | Tensor = 1.0, in_eval: InEval | None = None) -> None:
         super().__init__(in_eval=in_eval)
-        self._known: dict[str, tuple[float, Tensor, int]] = {}
+        self._numbers: dict[str, _Number] = {}
         self.tau = tau
 
     def __setattr__(self, name: str, value: Any) -> None:
         if name not in type(self).temperatures:
             super().__setattr__(name, value)
         elif isinstance(value, Tensor):
-            if value.requires_grad and not self.learns_tau:
-                raise ZooError(f"{type(self).__name__} has no gradient for its {name}: give a number or a constant tensor")
-            for place in (self._parameters, self._buffers):
-                place.pop(name, None)
-            self._known.pop(name, None)
-            if isinstance(value, nn.Parameter):
-                self.register_parameter(name, value)
-            else:
-                # One value per example belongs to a batch, not to the model.
-                self.register_buffer(name, value, persistent=value.dim() == 0)
+            self._set_tensor(name, value)
         else:
-            number = check_tau(value, name)
-            present = self._parameters.get(name)
-            if present is None:
-                present = self._buffers.get(name)
-            if present is None or present.dim():
-                self._parameters.pop(name, None)
-                self._non_persistent_buffers_set.discard(name)
-                device = None if present is None else present.device
-                present = torch.tensor(number, device=device)
-                self.register_buffer(name, present)
-            else:
-                with torch.no_grad():
-                    present.fill_(number)
-            if not isinstance(present, nn.Parameter):
-                self._know(name, number)
+            self._set_number(name, check_tau(value, name))
 
-    def temperature(self, name: str = "tau") -> Tensor | float:
-        """The present value: the number, as long as nobody has written into its buffer, else the tensor."""
-        if not torch.compiler.is_compiling():
-            known = self._known.get(name)
-            if known is not None and self._buffers.get(name) is known[1] and known[1]._version == known[2]:
-                return known[1]
-        return guarded(getattr(self, name))
+    def _set_tensor(self, name: str, tau: Tensor) -> None:
+        if tau.requires_grad and not self.learns_tau:
+            raise ZooError(NO_GRADIENT.format(type(self).__name__, name))
+        for known in (self._parameters, self._buffers, self._numbers):
+            known.pop(name, None)
+        if isinstance(tau, nn.Parameter):
+            self.register_parameter(name, tau)
+        else:
+            self.register_buffer(name, tau, persistent=tau.dim() == 0)  # one for each example belongs to its batch
+
+    def _set_number(self, name: str, number: float) -> None:
+        parameter, known = self._parameters.get(name), self._numbers.get(name)
+        if parameter is not None:
+            with torch.no_grad():
+                parameter.fill_(number)
+        elif known is not None and known.buffer is self._buffers.get(name):
+            self._numbers[name] = _Number(number, known.buffer.fill_(number))
+        else:
+            before = self._buffers.get(name)
+            buffer = torch.tensor(number, device=None if before is None else before.device)
+            self._set_tensor(name, buffer)
+            self._numbers[name] = _Number(number, buffer)
 
     def temperature_for(self, distribution: Distribution, name: str = "tau") -> Tensor | float:
-        """:meth:`temperature`, laid out as the logits of ``distribution``."""
-        return fit_shape(self.temperature(name), distribution)
+        """The present value, laid out as the logits of ``distribution``: the number if it is known, else the tensor.
+
+        On an accelerator always the tensor: a captured graph is to follow it.
+        """
+        number = self._number(name) if distribution.logits.is_cpu else None
+        return fit_shape(getattr(self, name), distribution) if number is None else number
+
+    def _number(self, name: str) -> float | None:
+        """What was set as a number, as long as nobody else has written into its buffer."""
+        known = None if torch.compiler.is_compiling() else self._numbers.get(name)
+        return known.value if known is not None and known.holds(self._buffers.get(name)) else None
+
+    def served(self, x: Tensor | Distribution, mask: Tensor | None = None) -> Distribution:
+        distribution = super().served(x, mask)
+        for name in self.temperatures:
+            if self._number(name) is None:
+                distribution = spoilt(distribution, getattr(self, name))
+        return distribution
 
     def soft(self, distribution: Distribution) -> Tensor:
         require(distribution, Relaxable, by=self)
         return distribution.relax(distribution.logits, self.temperature_for(distribution, self.annealed))  # type: ignore[attr-defined]
 
-    def _signature(self) -> str:
-        configured = self.arguments.get("tau")
-        return f"{type(self).__name__}(tau={configured:g})" if isinstance(configured, (int, float)) else type(self).__name__
+    def _configured(self) -> dict[str, Any]:
+        given = {name: self.arguments.get(name) for name in self.temperatures}
+        return super()._configured() | {n: float(v) if isinstance(v, Real) else None for n, v in given.items()}
 
-    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "Relaxation":
-        numbers = {name: known[0] for name, known in self._known.items() if self.temperature(name) is known[1]}
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "Tempered":
+        numbers = {name: number for name in self._numbers if (number := self._number(name)) is not None}
         super()._apply(fn, recurse)
         for name, number in numbers.items():
-            self._know(name, number)
+            buffer = self._buffers[name]
+            assert buffer is not None
+            self._numbers[name] = _Number(number, buffer.fill_(number))  # in float64, to its digits
         return self
 
     def _load_from_state_dict(self, *arguments: Any) -> None:
         super()._load_from_state_dict(*arguments)
-        for name in self.temperatures:
-            buffer = self._buffers.get(name)
-            if buffer is not None and buffer.dim() == 0 and math.isfinite(number := buffer.item()) and number > 0:
-                self._know(name, number)
-
-    def _know(self, name: str, number: float) -> None:
-        """Remember that the buffer ``name`` holds ``number`` as long as nobody writes into it."""
-        buffer = self._buffers[name]
-        assert buffer is not None
-        if not buffer.is_inference():  # which counts no writes
-            self._known[name] = (number, buffer, buffer._version)
+        for name, known in self._numbers.items():
+            if known.buffer is self._buffers.get(name) and not known.buffer.is_meta:
+                loaded = known.buffer.item()
+                if loaded > 0 and math.isfinite(loaded):
+                    self._numbers[name] = _Number(loaded, known.buffer)
 
     def _present(self) -> dict[str, str]:
         values = {name: getattr(self, name) for name in self.temperatures}
-        return {n: f"{v.item():.4g}" if v.dim() == 0 else f"tensor{tuple(v.shape)}" for n, v in values.items()}
+        return {
+            n: f"{v.item():.4g}" if v.dim() == 0 and not v.is_meta else f"tensor{tuple(v.shape)}"
+            for n, v in values.items()
+        }
+
+
+class _Number:
+    """A number and the buffer that it has been written into."""
+
+    def __init__(self, value: float, buffer: Tensor) -> None:
+        self.value, self.buffer = value, buffer
+        self.version = -1 if buffer.is_inference() else buffer._version  # an inference tensor does not count writes
+
+    def __getstate__(self) -> tuple[float, Tensor, bool]:
+        return self.value, self.buffer, self.holds(self.buffer)
+
+    def __setstate__(self, state: tuple[float, Tensor, bool]) -> None:
+        self.value, self.buffer, held = state  # a copy of a tensor counts its writes anew
+        self.version = self.buffer._version if held else -1
+
+    def holds(self, buffer: Tensor | None) -> bool:
+        """Whether ``buffer`` is that one, and still has the number."""
+        return buffer is self.buffer and self.version >= 0 and buffer._version == self.version
 
 
 class Pathwise(Relaxation):
@@ -396,14 +429,15 @@ class Pathwise(Relaxation):
 # What estimators share ------------------------------------------------------------------------------------------------
 
 
-def require(distribution: Distribution, *needs: type[Distribution], by: Any) -> None:
+def require(distribution: Distribution, *needs: Any, by: Any) -> None:
     """Raise ``ZooError`` unless ``distribution`` is all that ``needs`` says."""
     for need in needs:
         if not isinstance(distribution, need):
-            name = by if isinstance(by, str) else type(by).__name__
+            name = by.__name__ if isinstance(by, type) else type(by).__name__
+            given, lacks = type(distribution).__name__, LACKS.get(need.__name__, need.__name__)
             raise ZooError(
-                f"{name} does not serve {type(distribution).__name__}: it needs {LACKS.get(need.__name__, need.__name__)}. "
-                f"{type(distribution).__name__} is served by {', '.join(serving(distribution)) or 'none'}."
+                f"{name} does not serve {given}: it needs {lacks}. {given} is served by "
+                f"{', '.join(serving(distribution)) or 'none'}."
             )
 
 
@@ -424,6 +458,26 @@ def serving(distribution: Distribution) -> list[str]:
     from zoo.relaxations import RELAXATIONS
 
     return [name for name, cls in RELAXATIONS.items() if all(isinstance(distribution, need) for need in cls.needs)]
+
+
+def read_configured(state: Tensor) -> dict[str, Any]:
+    """What :meth:`Relaxation.get_extra_state` has written; nothing, if it was something else."""
+    try:
+        configured = json.loads(bytes(state.tolist()))
+    except (TypeError, ValueError):
+        configured = None
+    return configured if isinstance(configured, dict) else {}
+
+
+def described(configured: dict[str, Any]) -> str:
+    """``GumbelSoftmax(tau=1.0)``."""
+    values = ", ".join(f"{name}={value}" for name, value in configured.items() if name != "class" and value is not None)
+    return f"{configured.get('class', 'another class')}({values})"
+
+
+def shape_in(state: dict[str, Any], name: str) -> torch.Size | None:
+    """The shape of an entry of ``state``, None if there is none."""
+    return state[name].shape if name in state else None
 
 
 def run(program: Program, draw: Draw) -> tuple[Tensor, Any]:
@@ -491,40 +545,38 @@ def check_tau(tau: Any, name: str = "tau") -> float:
     Raises:
         ValueError: if it is not a positive finite number.
     """
-    if isinstance(tau, bool) or not isinstance(tau, (int, float)) or not (tau > 0 and math.isfinite(tau)):
-        raise ValueError(f"{name} must be a positive finite number, got {tau}")
-    return float(tau)
+    number = float(tau) if isinstance(tau, Real) and not isinstance(tau, bool) else math.nan
+    if not (number > 0 and math.isfinite(number)):
+        raise ValueError(f"{name} must be a positive finite number, or a tensor; got {tau!r}")
+    return number
 
 
-def guarded(tau: Tensor) -> Tensor:
-    """``tau``, NaN where it is not positive."""
-    return torch.where(tau > 0, tau, torch.nan)
+def shown(tau: Tensor) -> str:
+    """A temperature for a ``repr``."""
+    return f"tensor of shape {tuple(tau.shape)}" if tau.dim() or tau.is_meta else f"{tau.item():.4g}"
 
 
-def fit_tau(tau: Tensor | float, distribution: Distribution) -> Tensor | float:
-    """A temperature, checked, laid out as ``distribution.logits``.
+def spoilt(distribution: DistributionT, tau: Tensor) -> DistributionT:
+    """``distribution``, with NaN for logits where ``tau`` is not positive and finite: no draw of it is a valid one."""
+    nothing = 0 * fit_shape(tau, distribution).detach().log()
+    return distribution.with_logits(distribution.logits + nothing.to(distribution.logits.dtype))
+
+
+def fit_shape(tau: Tensor, distribution: Distribution) -> Tensor:
+    """A temperature, laid out as the logits of ``distribution``.
 
     Raises:
-        ValueError: if a number is not positive and finite, or a tensor does not broadcast to the logits as it must.
+        ValueError: if it is neither 0-dim nor one for each example.
     """
-    if not isinstance(tau, Tensor):
-        return check_tau(tau)
-    return fit_shape(guarded(tau), distribution)
-
-
-def fit_shape(tau: Tensor | float, distribution: Distribution) -> Tensor | float:
-    if not isinstance(tau, Tensor) or tau.dim() == 0:
+    if tau.dim() == 0:
         return tau
-    logits = distribution.logits
+    logits, inside = distribution.logits, distribution.choice_dims
     if distribution.dim != -1 and tau.dim() == logits.dim():
         tau = tau.movedim(distribution.dim, -1)
-    inside = tau.shape[tau.dim() - distribution.choice_dims :]
-    if tau.dim() != logits.dim() or any(n != 1 for n in inside) or any(
-        a not in (1, b) for a, b in zip(tau.shape, logits.shape)
-    ):
-        wanted = (*["batch or 1"] * (logits.dim() - distribution.choice_dims), *[1] * distribution.choice_dims)
+    wanted = [*logits.shape[: logits.dim() - inside], *[1] * inside]
+    if tau.dim() != logits.dim() or any(n not in (1, size) for n, size in zip(tau.shape, wanted)):
         raise ValueError(
-            f"a tensor of temperatures must be 0-dim or ({', '.join(map(str, wanted))}) to go with logits of shape "
-            f"{tuple(logits.shape)}, got {tuple(tau.shape)}"
+            f"a tensor of temperatures must be 0-dim or {tuple(wanted)}, with 1 where it is the same for all, to go "
+            f"with logits of shape {tuple(logits.shape)}; got {tuple(tau.shape)}"
         )
-    return tau
+    return tau.to(logits.dtype)

@@ -19,10 +19,14 @@ import torch
 from torch import Tensor
 
 from zoo.errors import ZooError
-from zoo.relaxations import gumbel, gumbel_rao as rao, igr as gaussian, imle as maps, simple as marginals
+from zoo.relaxations import gumbel, sparse
+from zoo.relaxations import gumbel_rao as rao
+from zoo.relaxations import igr as gaussian
+from zoo.relaxations import imle as maps
+from zoo.relaxations import simple as marginals
 from zoo.relaxations import softmax as deterministic
-from zoo.relaxations import sparse, straight_through as through
-from zoo.relaxations.base import Relaxation, fit_tau, require
+from zoo.relaxations import straight_through as through
+from zoo.relaxations.base import NO_GRADIENT, Relaxation, Tempered, check_tau, fit_shape, require, spoilt
 from zoo.relaxations.distributions import Distribution
 from zoo.relaxations.distributions.base import choose_noise
 from zoo.relaxations.distributions.categorical import categorical
@@ -42,9 +46,9 @@ def softmax(
     noise: Noise | None = None,
 ) -> Tensor:
     """:class:`~zoo.relaxations.Softmax`; with ``hard``, :class:`~zoo.relaxations.STArgmax`. Neither draws."""
-    law = _law(logits, mask, dim, deterministic.Softmax)
+    law, tau = _prepare(deterministic.Softmax, logits, mask, dim, tau)
     formula = deterministic.st_argmax if hard else deterministic.softmax
-    return law.place(formula(law, fit_tau(tau, law)))
+    return law.place(formula(law, tau))
 
 
 def sparsemax(
@@ -59,8 +63,8 @@ def sparsemax(
 ) -> Tensor:
     """:class:`~zoo.relaxations.Sparsemax`. It draws nothing and is always soft."""
     _only_soft(hard, "sparsemax")
-    law = _law(logits, mask, dim, sparse.Sparsemax)
-    return law.place(sparse.entmax(law, fit_tau(tau, law), 2.0))
+    law, tau = _prepare(sparse.Sparsemax, logits, mask, dim, tau)
+    return law.place(sparse.entmax(law, tau, 2.0))
 
 
 def entmax15(
@@ -75,8 +79,8 @@ def entmax15(
 ) -> Tensor:
     """:class:`~zoo.relaxations.Entmax15`. It draws nothing and is always soft."""
     _only_soft(hard, "entmax15")
-    law = _law(logits, mask, dim, sparse.Entmax15)
-    return law.place(sparse.entmax(law, fit_tau(tau, law), 1.5))
+    law, tau = _prepare(sparse.Entmax15, logits, mask, dim, tau)
+    return law.place(sparse.entmax(law, tau, 1.5))
 
 
 def gumbel_softmax(
@@ -93,9 +97,9 @@ def gumbel_softmax(
 
     A drop-in for PyTorch's, whose fourth argument ``eps`` does nothing and is not here.
     """
-    law = _law(logits, mask, dim, gumbel.GumbelSoftmax)
+    law, tau = _prepare(gumbel.GumbelSoftmax, logits, mask, dim, tau)
     formula = gumbel.st_gumbel_softmax if hard else gumbel.gumbel_softmax
-    return law.place(formula(law, fit_tau(tau, law), choose_noise(generator, noise)))
+    return law.place(formula(law, tau, choose_noise(generator, noise)))
 
 
 def gaussian_softmax(
@@ -109,9 +113,9 @@ def gaussian_softmax(
     noise: Noise | None = None,
 ) -> Tensor:
     """:class:`~zoo.relaxations.GaussianSoftmax`; with ``hard``, :class:`~zoo.relaxations.STGaussianSoftmax`."""
-    law = _law(logits, mask, dim, gumbel.GaussianSoftmax)
+    law, tau = _prepare(gumbel.GaussianSoftmax, logits, mask, dim, tau)
     formula = gumbel.st_gumbel_softmax if hard else gumbel.gumbel_softmax
-    return law.place(formula(law, fit_tau(tau, law), choose_noise(generator, noise), "gaussian"))
+    return law.place(formula(law, tau, choose_noise(generator, noise), "gaussian"))
 
 
 def uniform_softmax(
@@ -125,9 +129,9 @@ def uniform_softmax(
     noise: Noise | None = None,
 ) -> Tensor:
     """:class:`~zoo.relaxations.UniformSoftmax`; with ``hard``, :class:`~zoo.relaxations.STUniformSoftmax`."""
-    law = _law(logits, mask, dim, gumbel.UniformSoftmax)
+    law, tau = _prepare(gumbel.UniformSoftmax, logits, mask, dim, tau)
     formula = gumbel.st_gumbel_softmax if hard else gumbel.gumbel_softmax
-    return law.place(formula(law, fit_tau(tau, law), choose_noise(generator, noise), "box"))
+    return law.place(formula(law, tau, choose_noise(generator, noise), "box"))
 
 
 def decoupled_st_gumbel(
@@ -143,9 +147,8 @@ def decoupled_st_gumbel(
 ) -> Tensor:
     """:class:`~zoo.relaxations.DecoupledSTGumbel`, always hard."""
     _only_hard(hard, "decoupled_st_gumbel")
-    law = _law(logits, mask, dim, gumbel.DecoupledSTGumbel)
-    backward = fit_tau(backward_tau, law)
-    return law.place(gumbel.decoupled_st_gumbel(law, fit_tau(tau, law), backward, choose_noise(generator, noise)))
+    law, tau, backward_tau = _prepare(gumbel.DecoupledSTGumbel, logits, mask, dim, tau, backward_tau)
+    return law.place(gumbel.decoupled_st_gumbel(law, tau, backward_tau, choose_noise(generator, noise)))
 
 
 def straight_through(
@@ -160,8 +163,8 @@ def straight_through(
 ) -> Tensor:
     """:class:`~zoo.relaxations.StraightThrough`, always hard."""
     _only_hard(hard, "straight_through")
-    law = _law(logits, mask, dim, through.StraightThrough)
-    return law.place(through.sample_straight_through(law, fit_tau(tau, law), choose_noise(generator, noise)))
+    law, tau = _prepare(through.StraightThrough, logits, mask, dim, tau)
+    return law.place(through.sample_straight_through(law, tau, choose_noise(generator, noise)))
 
 
 def gapped_st(
@@ -177,8 +180,8 @@ def gapped_st(
 ) -> Tensor:
     """:class:`~zoo.relaxations.GappedST`, always hard."""
     _only_hard(hard, "gapped_st")
-    law = _law(logits, mask, dim, through.GappedST)
-    return law.place(through.gapped_st(law, fit_tau(tau, law), choose_noise(generator, noise), gap))
+    law, tau = _prepare(through.GappedST, logits, mask, dim, tau)
+    return law.place(through.gapped_st(law, tau, choose_noise(generator, noise), gap))
 
 
 def reinmax(
@@ -193,8 +196,8 @@ def reinmax(
 ) -> Tensor:
     """:class:`~zoo.relaxations.ReinMax`, always hard; ``tau`` has no gradient."""
     _only_hard(hard, "reinmax")
-    law = _law(logits, mask, dim, through.ReinMax)
-    return law.place(through.reinmax(law, _constant(tau, law), choose_noise(generator, noise)))
+    law, tau = _prepare(through.ReinMax, logits, mask, dim, tau)
+    return law.place(through.reinmax(law, tau, choose_noise(generator, noise)))
 
 
 def gumbel_rao(
@@ -210,8 +213,8 @@ def gumbel_rao(
 ) -> Tensor:
     """:class:`~zoo.relaxations.GumbelRao`, always hard."""
     _only_hard(hard, "gumbel_rao")
-    law = _law(logits, mask, dim, rao.GumbelRao)
-    return law.place(rao.gumbel_rao(law, fit_tau(tau, law), choose_noise(generator, noise), samples))
+    law, tau = _prepare(rao.GumbelRao, logits, mask, dim, tau)
+    return law.place(rao.gumbel_rao(law, tau, choose_noise(generator, noise), samples))
 
 
 def reinmax_rao(
@@ -227,8 +230,8 @@ def reinmax_rao(
 ) -> Tensor:
     """:class:`~zoo.relaxations.ReinMaxRao`, always hard; ``tau`` has no gradient."""
     _only_hard(hard, "reinmax_rao")
-    law = _law(logits, mask, dim, rao.ReinMaxRao)
-    return law.place(rao.reinmax_rao(law, _constant(tau, law), choose_noise(generator, noise), samples))
+    law, tau = _prepare(rao.ReinMaxRao, logits, mask, dim, tau)
+    return law.place(rao.reinmax_rao(law, tau, choose_noise(generator, noise), samples))
 
 
 def reinmax_cv(
@@ -245,8 +248,8 @@ def reinmax_cv(
 ) -> Tensor:
     """:class:`~zoo.relaxations.ReinMaxCV`, always hard; ``tau`` has no gradient."""
     _only_hard(hard, "reinmax_cv")
-    law = _law(logits, mask, dim, rao.ReinMaxCV)
-    return law.place(rao.reinmax_cv(law, _constant(tau, law), choose_noise(generator, noise), samples, eta))
+    law, tau = _prepare(rao.ReinMaxCV, logits, mask, dim, tau)
+    return law.place(rao.reinmax_cv(law, tau, choose_noise(generator, noise), samples, eta))
 
 
 def igr(
@@ -262,8 +265,8 @@ def igr(
 ) -> Tensor:
     """:class:`~zoo.relaxations.IGR`, always soft."""
     _only_soft(hard, "igr")
-    law = _law(logits, mask, dim, gaussian.IGR)
-    return law.place(gaussian.igr(law, fit_tau(tau, law), choose_noise(generator, noise), sigma))
+    law, tau = _prepare(gaussian.IGR, logits, mask, dim, tau)
+    return law.place(gaussian.igr(law, tau, choose_noise(generator, noise), sigma))
 
 
 def imle(
@@ -279,12 +282,31 @@ def imle(
 ) -> Tensor:
     """:class:`~zoo.relaxations.IMLE`, always hard; ``tau`` has no gradient."""
     _only_hard(hard, "imle")
-    law = _law(logits, mask, dim, maps.IMLE)
-    return law.place(maps.imle(law, _constant(tau, law), choose_noise(generator, noise), strength))
+    law, tau = _prepare(maps.IMLE, logits, mask, dim, tau)
+    return law.place(maps.imle(law, tau, choose_noise(generator, noise), strength))
+
+
+def aimle(
+    logits: Logits,
+    tau: float | Tensor = 1.0,
+    hard: bool = True,
+    *,
+    strength: float | Tensor = 1.0,
+    dim: int = -1,
+    mask: Tensor | None = None,
+    generator: torch.Generator | None = None,
+    noise: Noise | None = None,
+) -> Tensor:
+    """:class:`~zoo.relaxations.AIMLE` with a given ``strength``, always hard; ``tau`` has no gradient."""
+    _only_hard(hard, "aimle")
+    law, tau = _prepare(maps.AIMLE, logits, mask, dim, tau)
+    return law.place(maps.imle(law, tau, choose_noise(generator, noise), strength, central=True))
 
 
 def perturbed_optimizer(
     logits: Logits,
+    tau: float | Tensor = 1.0,
+    hard: bool = False,
     *,
     sigma: float = 1.0,
     samples: int = 10,
@@ -293,35 +315,45 @@ def perturbed_optimizer(
     generator: torch.Generator | None = None,
     noise: Noise | None = None,
 ) -> Tensor:
-    """:class:`~zoo.relaxations.PerturbedOptimizer`: it has no temperature."""
-    law = _law(logits, mask, dim, maps.PerturbedOptimizer)
+    """:class:`~zoo.relaxations.PerturbedOptimizer`, a mean of hard values; ``sigma`` is in place of a ``tau``."""
+    _only_soft(hard, "perturbed_optimizer")
+    law, _ = _prepare(maps.PerturbedOptimizer, logits, mask, dim, tau)
     return law.place(maps.perturbed_optimizer(law, choose_noise(generator, noise), sigma, samples))
 
 
 def simple(
     logits: Logits,
+    tau: float | Tensor = 1.0,
+    hard: bool = True,
     *,
     dim: int = -1,
     mask: Tensor | None = None,
     generator: torch.Generator | None = None,
     noise: Noise | None = None,
 ) -> Tensor:
-    """:class:`~zoo.relaxations.Simple`: it has no temperature and is always hard."""
-    law = _law(logits, mask, dim, marginals.Simple)
+    """:class:`~zoo.relaxations.Simple`, always hard; it has no temperature, ``tau`` can only be 1."""
+    _only_hard(hard, "simple")
+    law, _ = _prepare(marginals.Simple, logits, mask, dim, tau)
     return law.place(marginals.simple(law, choose_noise(generator, noise)))
 
 
-def _law(logits: Logits, mask: Tensor | None, dim: int, cls: type[Relaxation]) -> Any:
-    """``logits`` as a distribution that ``cls`` serves."""
+def _prepare(cls: type[Relaxation], logits: Logits, mask: Tensor | None, dim: int, *taus: float | Tensor) -> Any:
+    """``logits`` as a distribution that ``cls`` serves, and each temperature, checked and laid out to go with it."""
     law = categorical(logits, mask, dim)
-    require(law, *cls.needs, by=cls.__name__)
-    return law
-
-
-def _constant(tau: float | Tensor, law: Distribution) -> float | Tensor:
-    if isinstance(tau, Tensor) and tau.requires_grad:
-        raise ZooError("this estimator has no gradient for its tau: give a number or a constant tensor")
-    return fit_tau(tau, law)
+    require(law, *cls.needs, by=cls)
+    fitted: list[float | Tensor] = []
+    for tau in taus:
+        if not issubclass(cls, Tempered):
+            if isinstance(tau, Tensor) or tau != 1:
+                raise ValueError(f"{cls.__name__} has no temperature: tau can only be 1")
+        elif not isinstance(tau, Tensor):
+            tau = check_tau(tau)
+        elif tau.requires_grad and not cls.learns_tau:
+            raise ZooError(NO_GRADIENT.format(cls.__name__, "tau"))
+        else:
+            law, tau = spoilt(law, tau), fit_shape(tau, law)
+        fitted.append(tau)
+    return law, *fitted
 
 
 def _only_hard(hard: bool, name: str) -> None:

@@ -17,7 +17,8 @@ class GumbelSoftmax(Pathwise, Tempered):
 
     Of a gate ``sigmoid((logits + l) / tau)`` with logistic noise ``l``, of a subset the relaxed top-k, of an order
     SoftSort or NeuralSort, of a matching Gumbel-Sinkhorn. Unbiased for the relaxed objective, biased for the discrete
-    one; the bias falls and the variance rises as ``tau`` goes to zero. One program run. Works for tau in about [0.3, 1].
+    one; the bias falls and the variance rises as ``tau`` goes to zero. One program run. Works for tau in about [0.3,
+    1].
 
     Sources: Jang et al. 2017, arXiv 1611.01144, eq. 2; Maddison et al. 2017, arXiv 1611.00712, eq. 10.
     """
@@ -110,7 +111,9 @@ class DecoupledSTGumbel(Pathwise, Tempered):
 
     backward_tau: Any
 
-    def __init__(self, *, tau: float = 1.0, backward_tau: float = 0.5, in_eval: InEval | None = None) -> None:
+    def __init__(
+        self, *, tau: float | Tensor = 1.0, backward_tau: float | Tensor = 0.5, in_eval: InEval | None = None
+    ) -> None:
         super().__init__(tau=tau, in_eval=in_eval)
         self.backward_tau = backward_tau
 
@@ -134,9 +137,7 @@ def st_gumbel_softmax(distribution: Any, tau: Tensor | float, noise: Noise, law:
     return distribution.through(scores, distribution.relax(scores, tau))
 
 
-def decoupled_st_gumbel(
-    distribution: Any, tau: Tensor | float, backward_tau: Tensor | float, noise: Noise
-) -> Tensor:
+def decoupled_st_gumbel(distribution: Any, tau: Tensor | float, backward_tau: Tensor | float, noise: Noise) -> Tensor:
     scores = distribution.perturb(noise, scale=tau)
     hard = distribution.harden(scores)
     return eager.straight_through(hard, distribution.relax_(scores, backward_tau))

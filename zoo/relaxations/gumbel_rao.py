@@ -31,7 +31,7 @@ class GumbelRao(Pathwise, Tempered):
 
     needs = (OneOfK,)
 
-    def __init__(self, *, tau: float = 0.5, samples: int = 10, in_eval: InEval | None = None) -> None:
+    def __init__(self, *, tau: float | Tensor = 0.5, samples: int = 10, in_eval: InEval | None = None) -> None:
         super().__init__(tau=tau, in_eval=in_eval)
         self.samples = check_samples(samples)
 
@@ -59,7 +59,7 @@ class ReinMaxRao(Pathwise, Tempered):
     needs = (OneOfK,)
     learns_tau = False
 
-    def __init__(self, *, tau: float = 1.0, samples: int = 10, in_eval: InEval | None = None) -> None:
+    def __init__(self, *, tau: float | Tensor = 1.0, samples: int = 10, in_eval: InEval | None = None) -> None:
         super().__init__(tau=tau, in_eval=in_eval)
         self.samples = check_samples(samples)
 
@@ -89,7 +89,7 @@ class ReinMaxCV(Pathwise, Tempered):
     learns_tau = False
 
     def __init__(
-        self, *, tau: float = 1.0, eta: float = 0.5, samples: int = 10, in_eval: InEval | None = None
+        self, *, tau: float | Tensor = 1.0, eta: float = 0.5, samples: int = 10, in_eval: InEval | None = None
     ) -> None:
         super().__init__(tau=tau, in_eval=in_eval)
         self.eta = eta

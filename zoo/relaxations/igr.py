@@ -16,8 +16,8 @@ class IGR(Pathwise, Tempered):
     """Gaussian instead of Gumbel noise: ``softmax((logits + sigma e) / tau)`` with no noise on the last category.
 
     With the last category as the reference this is the paper's softmax++ with delta = 1 of a Gaussian with means
-    ``logits_k - logits_K``, an invertible map. Its arg max does not follow ``softmax(logits)``; in ``eval()`` it is drawn
-    in the same way, hard. Biased. One program run. Works for tau in about [0.1, 1].
+    ``logits_k - logits_K``, an invertible map. Its arg max does not follow ``softmax(logits)``; in ``eval()`` it is
+    drawn in the same way, hard. Biased. One program run. Works for tau in about [0.1, 1].
 
     Args:
         tau: temperature.
@@ -32,7 +32,7 @@ class IGR(Pathwise, Tempered):
     hard = False
     needs = (OneOfK,)
 
-    def __init__(self, *, tau: float = 0.5, sigma: float = 1.0, in_eval: InEval | None = None) -> None:
+    def __init__(self, *, tau: float | Tensor = 0.5, sigma: float = 1.0, in_eval: InEval | None = None) -> None:
         super().__init__(tau=tau, in_eval=in_eval)
         if not sigma > 0:
             raise ValueError(f"sigma must be positive, got {sigma}")

@@ -1,9 +1,11 @@
-"""Implicit maximum-likelihood estimation, and other ways through a perturbed arg max that need nothing but the arg max."""
+"""Implicit maximum-likelihood estimation, and other ways that need nothing but a perturbed arg max."""
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd import forward_ad
 
 from zoo.errors import ZooError
 from zoo.relaxations import eager
@@ -15,10 +17,10 @@ from zoo.relaxations.noise import Noise
 class IMLE(Pathwise, Tempered):
     """The hard value of ``u = logits + tau g`` forward; backward what changes if ``u`` follows the cost downhill.
 
-    The gradient is ``(z(u) - z(u - lambda df/dz)) / lambda`` with ``z`` the arg max: zero for most draws, large for some.
-    Biased; it needs nothing but an arg max, so it reaches where a softmax does not. One program run. ``lambda`` is set for
-    each choice so that its logits move by at most ``strength``: it does not depend on the scale of the cost (or on the
-    size of the batch, where the loss is a mean). It has no forward-mode derivative: it takes the cost's.
+    The gradient is ``(z(u) - z(u - lambda df/dz)) / lambda`` with ``z`` the arg max: zero for most draws, large for
+    some. Biased; it needs nothing but an arg max, so it reaches where a softmax does not. One program run. ``lambda``
+    is set for each choice so that its logits move by at most ``strength``: it does not depend on the scale of the cost
+    (or on the size of the batch, where the loss is a mean). It has no forward-mode derivative: it takes the cost's.
 
     Args:
         tau: scale of the noise. At 1 the draw follows ``softmax(logits)``; otherwise ``softmax(logits / tau)``.
@@ -34,7 +36,7 @@ class IMLE(Pathwise, Tempered):
     needs = (Linear,)
     learns_tau = False
 
-    def __init__(self, *, tau: float = 1.0, strength: float = 1.0, in_eval: InEval | None = None) -> None:
+    def __init__(self, *, tau: float | Tensor = 1.0, strength: float = 1.0, in_eval: InEval | None = None) -> None:
         super().__init__(tau=tau, in_eval=in_eval)
         if not strength > 0:
             raise ValueError(f"strength must be positive, got {strength}")
@@ -51,8 +53,8 @@ class AIMLE(Pathwise, Tempered):
     """Adaptive I-MLE: its ``strength`` grows until as many choices change as are to, and the difference is central.
 
     The gradient is ``(z(u + lambda df/dz) - z(u - lambda df/dz)) / (2 lambda)``, with its sign turned; ``lambda`` is
-    ``strength`` over the largest ``|df/dz|`` of the choice. After each backward pass ``strength`` moves by ``step``, up if
-    fewer than ``target`` of the choices have had a gradient lately, else down. It adapts in eager mode; inside
+    ``strength`` over the largest ``|df/dz|`` of the choice. After each backward pass ``strength`` moves by ``step``, up
+    if fewer than ``target`` of the choices have had a gradient lately, else down. It adapts in eager mode; inside
     ``torch.compile`` and ``torch.func`` it stays as it is. Biased. One program run.
 
     Args:
@@ -77,7 +79,7 @@ class AIMLE(Pathwise, Tempered):
     def __init__(
         self,
         *,
-        tau: float = 1.0,
+        tau: float | Tensor = 1.0,
         target: float = 0.5,
         step: float = 1e-2,
         decay: float = 0.9,
@@ -91,17 +93,20 @@ class AIMLE(Pathwise, Tempered):
         self.register_buffer("share", torch.tensor(target))
 
     def pathwise(self, distribution: Any, noise: Noise) -> Tensor:
-        scores = distribution.perturb(noise, scale=self.temperature_for(distribution))
-        observe = None if eager.plain() else self._adapt
-        return finite_difference(distribution, scores, self.strength.clone(), central=True, observe=observe)
+        def adapt(changed: Tensor) -> None:
+            self._adapt(noise.mean(changed.to(self.share.dtype).mean()))
+
+        observe = None if eager.plain() else adapt
+        strength = self.strength.clone()  # which the backward pass changes
+        return imle(distribution, self.temperature_for(distribution), noise, strength, central=True, observe=observe)
 
     def law(self, distribution: Distribution) -> Distribution:
         return distribution.tempered(self.temperature_for(distribution))
 
     @torch.no_grad()
-    def _adapt(self, changed: Tensor) -> None:
-        """Follow ``changed``, whether each choice of a backward pass had a gradient."""
-        self.share.lerp_(self.noise.mean(changed.float().mean()), 1 - self.decay)
+    def _adapt(self, share: Tensor) -> None:
+        """Follow ``share``, that of the choices of a backward pass that had a gradient."""
+        self.share.lerp_(share, 1 - self.decay)
         self.strength.add_(self.step * (self.target - self.share).sign()).clamp_min_(self.step or 1e-8)
 
 
@@ -139,45 +144,66 @@ class PerturbedOptimizer(Pathwise):
         raise ZooError("PerturbedOptimizer draws from a law that has no closed form")
 
     def sample_in_eval(self, distribution: Any, noise: Noise) -> Tensor:
-        return distribution.harden(distribution.logits + self.sigma * noise.normal(distribution.logits))
+        return distribution.harden(
+            distribution.logits + self.sigma * noise.normal(distribution.logits, distribution.batch_dim)
+        )
 
     def soft(self, distribution: Distribution) -> Tensor:
-        return self.pathwise(self.served(distribution), self.noise)
+        return self.pathwise(distribution, self.noise)
 
 
 def perturbed_optimizer(distribution: Any, noise: Noise, sigma: float, samples: int) -> Tensor:
     many = distribution.expand((samples,))
     drawn = noise.normal(many.logits, many.batch_dim)
     values = many.harden(many.logits + sigma * drawn)
-    mean = values.mean(0)
     # The Jacobian applied: a function linear in the logits, zero in value, with the derivative of the expectation.
-    moved = eager.finite(distribution.logits) - eager.finite(distribution.logits.detach())
-    slope = (drawn * moved).flatten(moved.dim() - distribution.choice_dims + 1).sum(-1) if distribution.choice_dims else drawn * moved
+    slope = drawn * (eager.finite(distribution.logits) - eager.finite(distribution.logits.detach()))
+    if distribution.choice_dims:
+        slope = slope.flatten(slope.dim() - distribution.choice_dims).sum(-1)
     slope = slope.reshape(*slope.shape, *[1] * (values.dim() - slope.dim()))
-    correction = samples / (samples - 1) if samples > 1 else 1.0
-    centred = values - mean if samples > 1 else values
-    return mean + correction * (centred * slope).mean(0) / sigma
+    mean = values.mean(0)
+    if samples == 1:
+        return mean + (values * slope).mean(0) / sigma
+    return mean + ((values - mean) * slope).sum(0) / ((samples - 1) * sigma)
 
 
-def imle(distribution: Any, tau: Tensor | float, noise: Noise, strength: float) -> Tensor:
-    scores = distribution.perturb(noise, scale=tau)
-    return finite_difference(distribution, scores, torch.as_tensor(strength).to(scores), central=False)
-
-
-def finite_difference(
-    distribution: Any, scores: Tensor, strength: Tensor, *, central: bool, observe: Any = None
+def imle(
+    distribution: Any,
+    tau: Tensor | float,
+    noise: Noise,
+    strength: Tensor | float,
+    *,
+    central: bool = False,
+    observe: Callable[[Tensor], None] | None = None,
 ) -> Tensor:
-    """The hard value of ``scores``, whose gradient is the difference of two hard values."""
+    """The hard value of the perturbed logits, whose gradient is a difference of two hard values.
+
+    Args:
+        central: whether both are moved, not one.
+        observe: is told, after a backward pass, which choices had a gradient, ``(batch, ...)``.
+    """
+    scores = distribution.perturb(noise, scale=tau)
+    if has_tangent(scores):
+        raise ZooError(
+            "implicit maximum-likelihood estimation has no forward-mode derivative (jvp, jacfwd), it needs that of the "
+            "cost: use reverse mode (grad, vjp, jacrev), or another estimator"
+        )
+    strength = torch.as_tensor(strength).to(scores)
     return _FiniteDifference.apply(scores, strength, distribution.harden, distribution.choice_dims, central, observe)
+
+
+def has_tangent(x: Tensor) -> bool:
+    """Whether forward-mode AD follows ``x``."""
+    if torch.compiler.is_compiling() or forward_ad._current_level < 0:
+        return False
+    return forward_ad.unpack_dual(x).tangent is not None
 
 
 class _FiniteDifference(torch.autograd.Function):
     generate_vmap_rule = True
 
     @staticmethod
-    def forward(
-        scores: Tensor, strength: Tensor, harden: Any, choice_dims: int, central: bool, observe: Any
-    ) -> Tensor:
+    def forward(scores: Tensor, strength: Tensor, harden: Any, choice_dims: int, central: bool, observe: Any) -> Tensor:
         return harden(scores)
 
     @staticmethod
@@ -188,15 +214,17 @@ class _FiniteDifference(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         scores, strength = ctx.saved_tensors
+        inside = tuple(range(-ctx.choice_dims, 0))
         largest = gradient.abs()
-        if ctx.choice_dims:
-            largest = largest.amax(tuple(range(-ctx.choice_dims, 0)), keepdim=True)
+        if inside:
+            largest = largest.amax(inside, keepdim=True)
         largest = largest.clamp_min(torch.finfo(gradient.dtype).tiny)
         move = strength * (gradient / largest)
         with torch.no_grad():
             ahead = ctx.harden(scores + move if ctx.central else scores)
             change = ahead - ctx.harden(scores - move)
         if ctx.observe is not None:
-            ctx.observe((change != 0).flatten(max(change.dim() - ctx.choice_dims, 0)).any(-1) if ctx.choice_dims else change != 0)
-        return change * (largest / ((2 if ctx.central else 1) * strength)), None, None, None, None, None
-
+            changed = change != 0
+            ctx.observe(changed.any(inside) if inside else changed)
+        slope = largest / ((2 if ctx.central else 1) * strength)
+        return change * slope, None, None, None, None, None

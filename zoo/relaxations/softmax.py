@@ -14,9 +14,9 @@ class Softmax(Pathwise, Tempered):
     """``softmax(logits / tau)``, deterministic: the soft form of a choice, ``sigmoid(logits / tau)`` of a gate.
 
     Not an estimator of the discrete expectation: the program sees a blend of all choices, so a network trained with it
-    is a deterministic autoencoder or mixture. It is here because it is the question: when is it enough? One program run.
-    In ``eval()`` it is the most probable choice; with ``in_eval="sample"``, one drawn with the probabilities of the
-    blend.
+    is a deterministic autoencoder or mixture. It is here because it is the question: when is it enough? One program
+    run. In ``eval()`` it is the most probable choice; with ``in_eval="sample"``, one drawn with the probabilities of
+    the blend.
 
     Args:
         tau: temperature; as it goes to zero the blend goes to the arg max.
@@ -58,4 +58,6 @@ def softmax(distribution: Any, tau: Tensor | float) -> Tensor:
 
 
 def st_argmax(distribution: Any, tau: Tensor | float) -> Tensor:
-    return eager.straight_through(distribution.harden(distribution.logits), distribution.relax(distribution.logits, tau))
+    return eager.straight_through(
+        distribution.harden(distribution.logits), distribution.relax(distribution.logits, tau)
+    )

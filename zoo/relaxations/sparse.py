@@ -14,6 +14,12 @@ from zoo.relaxations.distributions import Categorical, Distribution, OneOfK
 from zoo.relaxations.noise import Noise
 from zoo.relaxations.straight_through import one_of_k
 
+LOWEST = -10.0
+"""Below the maximum by this much an entry is zero in any case."""
+
+CERTAIN = 1e30
+"""The log-odds of a gate that is always open."""
+
 
 class _Sparse(Pathwise, Tempered):
     stochastic = False
@@ -25,14 +31,14 @@ class _Sparse(Pathwise, Tempered):
         return entmax(distribution, self.temperature_for(distribution), self.alpha)
 
     def soft(self, distribution: Distribution) -> Tensor:
-        return self.pathwise(self.served(distribution), self.noise)
+        return self.pathwise(distribution, self.noise)
 
     def law(self, distribution: Any) -> Distribution:
         """The categorical with the probabilities of the blend: what it rules out is never drawn."""
         choice, tau = one_of_k(distribution, self.temperature_for(distribution))
         p = entmax(choice, tau, self.alpha)
         if not isinstance(distribution, Categorical):
-            return distribution.with_logits((p[..., 0] / p[..., 1]).log())
+            return distribution.with_logits((p[..., 0] / p[..., 1]).log().clamp_max(CERTAIN))
         return distribution.with_logits(torch.where(p > 0, p, 0.0).log())
 
 
@@ -63,12 +69,13 @@ class Entmax15(_Sparse):
 def entmax(distribution: OneOfK, tau: Tensor | float, alpha: float) -> Tensor:
     choice, tau = one_of_k(distribution, tau)
     scaled = choice.logits / tau
+    scaled = scaled - scaled.detach().amax(-1, keepdim=True)  # of which the maps do not depend
     value = _sparsemax(scaled) if alpha == 2 else _entmax15(scaled)
     return distribution.from_one_hot(value)
 
 
 def _sparsemax(scaled: Tensor) -> Tensor:
-    z = bounded(scaled.detach())
+    z = scaled.detach().clamp_min(LOWEST)
     ordered = z.sort(-1, descending=True).values
     count = torch.arange(1, z.shape[-1] + 1, device=z.device)
     excess = ordered.cumsum(-1) - 1
@@ -76,12 +83,13 @@ def _sparsemax(scaled: Tensor) -> Tensor:
     p = (z - excess.gather(-1, size - 1) / size).clamp_min(0.0)
     # The projection is linear where its support is: with the support fixed, a second derivative is zero, as it is.
     support = (p > 0).to(p)
-    shift = ((support * eager.finite(scaled)).sum(-1, keepdim=True) - 1) / support.sum(-1, keepdim=True)
-    return support * (eager.finite(scaled) - shift) + (p - p)
+    inside = support * eager.finite(scaled)
+    shift = (inside.sum(-1, keepdim=True) - 1) / support.sum(-1, keepdim=True)
+    return inside - support * shift + (p - p)
 
 
 def _entmax15(scaled: Tensor) -> Tensor:
-    z = bounded(scaled.detach()) / 2
+    z = scaled.detach().clamp_min(LOWEST) / 2
     ordered = z.sort(-1, descending=True).values
     count = torch.arange(1, z.shape[-1] + 1, device=z.device)
     mean = ordered.cumsum(-1) / count
@@ -91,14 +99,9 @@ def _entmax15(scaled: Tensor) -> Tensor:
     fixed = (z - threshold.gather(-1, size - 1)).clamp_min(0.0)
     # With its support fixed the threshold is the root of a quadratic, differentiable any number of times.
     support = (fixed > 0).to(fixed)
-    half = (eager.finite(scaled) - scaled.detach().amax(-1, keepdim=True)) / 2 * support
+    half = eager.finite(scaled) / 2 * support
     n = support.sum(-1, keepdim=True)
     middle = half.sum(-1, keepdim=True) / n
     spread = (half**2).sum(-1, keepdim=True) - n * middle**2
     root = support * (half - middle + ((1 - spread) / n).clamp_min(2.0**-60).sqrt())
     return root**2 + (fixed - fixed)
-
-
-def bounded(logits: Tensor) -> Tensor:
-    """``logits`` with their maximum at 0, cut at -10: what lies that low has probability zero in any case."""
-    return (logits - logits.amax(-1, keepdim=True)).clamp_min(-10.0)

@@ -45,7 +45,7 @@ class GappedST(Pathwise, Tempered):
 
     needs = (OneOfK,)
 
-    def __init__(self, *, tau: float = 0.7, gap: float = 1.0, in_eval: InEval | None = None) -> None:
+    def __init__(self, *, tau: float | Tensor = 0.7, gap: float = 1.0, in_eval: InEval | None = None) -> None:
         super().__init__(tau=tau, in_eval=in_eval)
         if not gap >= 0:
             raise ValueError(f"gap must be at least 0, got {gap}")

@@ -86,10 +86,8 @@ def test_residuals_are_drawn_as_the_speaker_says_the_word():
     assert ((seen[0].std(0) / std - 1).abs() < 4 / 8000**0.5).all()
 
 
-@pytest.mark.parametrize("relaxation", sorted(RELAXATIONS))
+@pytest.mark.parametrize("relaxation", RELAXATIONS)
 def test_every_relaxation_trains_the_speaker(relaxation):
-    if relaxation in ("entmax15", "sparsemax"):
-        pytest.importorskip("entmax")
     model = generator(RELAXATIONS[relaxation]())
     model.train()
     model.terms(speech())["neg_elbo"].mean().backward()

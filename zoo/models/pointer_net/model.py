@@ -194,7 +194,7 @@ class PointerNet(ZooModule):
 
         def sampled() -> tuple[Tensor, Tensor]:
             with torch.no_grad():
-                order, cost = self.solve(x, memory, self.sample, starts)
+                order, cost = self.solve(x, memory, self.sample_choice, starts)
             log_prob = self.log_prob(x, memory, order)
             return (cost, log_prob) if starts > 1 else (cost.squeeze(1), log_prob.squeeze(1))
 
@@ -205,7 +205,7 @@ class PointerNet(ZooModule):
         """Cross-entropy on the best of the sampled solutions: sampled without gradient, then scored as a whole."""
         memory = self.encode(x)
         with torch.no_grad():
-            order, cost = self.solve(x, memory, self.sample, self.train_starts(x))
+            order, cost = self.solve(x, memory, self.sample_choice, self.train_starts(x))
             label, _ = best_of(order, cost)
             if self.polish:
                 label = self.task.improve(x, label, self.polish)
@@ -334,12 +334,12 @@ class PointerNet(ZooModule):
         """
         memory = self.encode(x)
         parts = [
-            best_of(*self.solve(x, memory, self.sample, min(at_once, samples - begin)))
+            best_of(*self.solve(x, memory, self.sample_choice, min(at_once, samples - begin)))
             for begin in range(0, samples, at_once)
         ]
         return best_of(*(torch.stack(part, 1) for part in zip(*parts)))
 
-    def sample(self, logits: Tensor, mask: Tensor) -> Tensor:
+    def sample_choice(self, logits: Tensor, mask: Tensor) -> Tensor:
         """Indices ``(batch, starts)`` drawn from the allowed elements."""
         return Categorical(masked(logits, mask)).sample_index(noise=self.noise_source)
 

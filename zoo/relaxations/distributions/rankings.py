@@ -30,7 +30,9 @@ class Ranking(Recoupled, Enumerable):
 
     Relaxed by SoftSort or NeuralSort: rows that sum to one and whose largest entries are at different columns, which
     follow the permutation of the same scores as ``tau`` goes to zero. Columns sum to one only there. Where two scores
-    are nearly equal, ``tau`` must be below their distance for the two to be told apart.
+    are nearly equal, ``tau`` must be below their distance for the two to be told apart. Of exactly equal scores
+    SoftSort has no gradient: what relaxes logits without noise (softmax, straight-through) does not leave equal ones;
+    with NeuralSort it does.
 
     Not :class:`Linear`: sorting maximises a sum of ``scores`` times ranks, which has n entries, not one of scores times
     the matrix. So I-MLE does not serve it; the perturbed optimizer does.
@@ -159,7 +161,7 @@ def log_remaining(placed: Tensor, rest: Tensor | None = None) -> Tensor:
     """
     k = placed.shape[-1]
     drawn = torch.ones(k, k, dtype=torch.bool, device=placed.device).tril(-1)  # an earlier one is no longer there
-    # Neither logcumsumexp nor logaddexp: their second derivatives are NaN where a gradient is zero, or a term is far less.
+    # Neither logcumsumexp nor logaddexp: their second derivatives are NaN where a gradient is zero or a term far less.
     left = placed.unsqueeze(-2).masked_fill(drawn, LOW)
     if rest is not None:
         left = torch.cat([left, rest.unsqueeze(-2).expand(*left.shape[:-1], 1)], -1)
@@ -226,7 +228,7 @@ def zero_or_nan(x: Tensor) -> Tensor:
 
 
 def check_value(value: Tensor, law: Distribution, inside: tuple[int, ...]) -> None:
-    """Raise ``ValueError`` unless ``value`` broadcasts to choices like those of ``law``, each of the shape ``inside``."""
+    """Raise ``ValueError`` unless ``value`` broadcasts to choices like those of ``law``, of the shape ``inside``."""
     wanted, got = (*law.shape, *inside), tuple(value.shape)
     fits = got[-len(inside) :] == tuple(inside)
     if not fits or any(a != b and 1 not in (a, b) for a, b in zip(got[::-1], wanted[::-1])):
