@@ -2,7 +2,8 @@
 
     python scripts/bench/gpu.py [--minutes 10] [--out runs/bench/gpu]
 
-It needs neither data nor internet. It writes ``report.md`` and ``results.json``, the raw numbers, into the output folder:
+It needs neither data nor internet. It writes ``report.md`` and ``results.json``, the raw numbers, into the output
+folder:
 
 - card: versions, and how fast it copies;
 - traffic: bytes that eager mode moves, counted operation by operation on tensors without data;
@@ -73,8 +74,10 @@ class Where:
 
 
 def card(where: Where) -> list[Case]:
-    return [({"what": "versions"}, versions), ({"what": "device"}, lambda: device(where))] + [
-        ({"what": "copy, GB/s"}, lambda: {"value": copy_bandwidth(where) / 1e9})
+    return [
+        ({"what": "versions"}, versions),
+        ({"what": "device"}, lambda: device(where)),
+        ({"what": "copy, GB/s"}, lambda: {"value": copy_bandwidth(where) / 1e9}),
     ]
 
 
@@ -403,10 +406,20 @@ def rare(where: Where, way: str) -> Row:
 # Training -------------------------------------------------------------------------------------------------------------
 
 
+TINY = {
+    "actor_critic": ["data.envs=2", "data.start=40", "data.replay=200", "model.batch_size=8"],
+    "cat_vae": ["data.batch_size=8"],
+    "pointer_net": ["data.size=4", "data.batch_size=2", "model.encoder.layers=1"],
+    "polynomial": ["data.batch_size=2"],
+    "speaker_generator": ["data.batch_size=4"],
+    "speech_judge": ["data.batch_size=4"],
+}
+
+
 def training(where: Where) -> list[Case]:
     from zoo.hub.registry import models
 
-    names: list[tuple[str, list[str]]] = [(name, []) for name in models()]
+    names: list[tuple[str, list[str]]] = [(name, TINY.get(name, []) if where.tiny else []) for name in models()]
     if not where.tiny:
         names.append(("cat_vae", ["data.batch_size=2000"]))
     ways = [("eager", "32-true"), ("eager", "bf16-mixed"), ("compiled", "32-true"), ("compiled", "bf16-mixed")]
@@ -437,7 +450,7 @@ def steps_a_second(
 
     config = training_config(where, name, options, compiled, precision)
     torch._dynamo.reset()
-    warm_up, enough = (2, 0.1) if where.tiny else (20, 3.0)
+    warm_up, enough = (1, 0.05) if where.tiny else (20, 2.0)
     rate = 1 / trainer_seconds(config, warm_up=warm_up, enough=enough)
     return rate, config["data"].get("batch_size") or config["model"].get("batch_size")
 
@@ -510,24 +523,24 @@ def weak(where: Where, processes: int, rates: dict[int, float]) -> Row:
 # All parts ------------------------------------------------------------------------------------------------------------
 
 PARTS: dict[str, tuple[float, str, Callable[[Where], list[Case]]]] = {
-    "card": (25, "Versions and card.", card),
+    "card": (60, "Versions and card.", card),
     "traffic": (
-        15,
-        "Bytes for each number of float32 logits that eager mode moves on a device that is not a CPU, counted on tensors "
-        "without data. The least is 8 forward and 12 backward.",
+        60,
+        "Bytes for each number of float32 logits that eager mode moves on a device that is not a CPU, counted on "
+        "tensors without data. The least is 8 forward and 12 backward.",
         traffic,
     ),
     "layer": (
         190,
-        "Draws, cold cache, medians. The least traffic is one read and one write of the logits forward, two reads and one "
-        f"write backward, and what GB/s and shares count; {GOAL}.",
+        "Draws, cold cache, medians. The least traffic is one read and one write of the logits forward, two reads and "
+        f"one write backward, and what GB/s and shares count; {GOAL}.",
         layer,
     ),
     "checks": (90, "A p below 1e-4 is a wrong frequency; a failure is a place where the host waits.", checks),
     "training": (190, "Batches a second through the Trainer, default settings, made-up data.", training),
     "scaling": (60, "cat_vae, a batch for each process, one process for each GPU.", scaling),
 }
-"""Their share of the time, what to know of their table, and their cases."""
+"""Their share of the time, of which the later ones get what is left; what to know of their table; their cases."""
 
 
 def main() -> None:
@@ -537,14 +550,16 @@ def main() -> None:
     parser.add_argument("--device", choices=("cuda", "cpu"), default="cuda")
     parser.add_argument("--tiny", action="store_true", help="sizes for a test")
     parser.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS), metavar="PART", help=", ".join(PARTS))
-    parser.add_argument("--only", choices=PARTS, help=argparse.SUPPRESS)  # how a part is started
+    parser.add_argument("--only", choices=PARTS, help=argparse.SUPPRESS)  # how a part is started, and when it ends
+    parser.add_argument("--until", type=float, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     where = Where(arguments.device, arguments.tiny)
     if where.device == "cuda" and not torch.cuda.is_available():
         raise SystemExit("PyTorch sees no GPU here. The tests try this command by: --device cpu --tiny")
     arguments.out.mkdir(parents=True, exist_ok=True)
     if arguments.only:
-        measure(PARTS[arguments.only][2], where, 60 * arguments.minutes, arguments.out / "rows.jsonl")
+        left = arguments.until - time.time()
+        measure(PARTS[arguments.only][2], where, left, arguments.out / "rows.jsonl")
     else:
         run_parts(arguments, 60 * arguments.minutes)
 
@@ -558,7 +573,7 @@ def run_parts(arguments: argparse.Namespace, limit: float) -> None:
         rows.unlink(missing_ok=True)
         left = limit - (time.monotonic() - begin)
         share = PARTS[part][0] / sum(PARTS[later][0] for later in arguments.parts[i:])
-        ended = start_part(part, arguments, max(0.0, left * share))
+        ended = start_part(part, arguments, max(1.0, left * share))
         results[part] = [json.loads(line) for line in rows.read_text().splitlines()] if rows.exists() else []
         rows.unlink(missing_ok=True)
         if ended:
@@ -575,7 +590,7 @@ def run_parts(arguments: argparse.Namespace, limit: float) -> None:
 def start_part(part: str, arguments: argparse.Namespace, limit: float) -> str:
     """Run a part in a process of its own for ``limit`` seconds; how it ended, if not well."""
     grace = min(GRACE, limit / 4)
-    command = [sys.executable, __file__, "--only", part, "--minutes", str((limit - grace) / 60)]
+    command = [sys.executable, __file__, "--only", part, "--until", str(time.time() + limit - grace)]
     command += ["--out", str(arguments.out), "--device", arguments.device, *(["--tiny"] if arguments.tiny else [])]
     with (arguments.out / "log.txt").open("a", encoding="utf-8") as log:
         print(f"\n{part}\n", file=log, flush=True)
@@ -631,7 +646,7 @@ def time_limit(limit: float) -> Iterator[None]:
 
 def reason(error: BaseException) -> str:
     """``error`` in one short line."""
-    return f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
+    return f"{type(error).__name__}: {' '.join(str(error).split())[:160]}"
 
 
 def section(part: str, rows: list[Row]) -> str:

@@ -1,4 +1,4 @@
-"""Data modules whose data is made up on the spot: for timing a training step, which does not depend on what is learned."""
+"""Data modules whose data is made up on the spot: to time training steps, which take as long whatever is learned."""
 
 import torch
 

@@ -3,10 +3,10 @@
     python scripts/bench/relaxations.py [--threads N] [--seconds S] [--half]
 
 Each relaxation, as a function and as a layer, is run forward and backward in turns with
-``torch.nn.functional.gumbel_softmax`` (soft or hard, as the relaxation is), ReinMax and straight-through also with the
-package of ReinMax's authors (``pip install reinmax``; left out where it is missing). With a mask PyTorch's function gets
-masked logits. A speed-up is the median over the rounds of their time over ours, in brackets its quartiles; a memory
-ratio is ours over theirs, and counts what is allocated above logits and incoming gradient.
+``torch.nn.functional.gumbel_softmax`` (soft or hard, as the relaxation is), ReinMax and straight-through also with
+the package of ReinMax's authors (``pip install reinmax``; left out where it is missing). With a mask PyTorch's
+function gets masked logits. A speed-up is the median over the rounds of their time over ours, in brackets its
+quartiles; a memory ratio is ours over theirs, and counts what is allocated above logits and incoming gradient.
 
 ``--half`` compares half precision under autocast instead, on 10^7 draws. A GPU is measured by ``scripts/bench/gpu.py``.
 """
@@ -98,7 +98,8 @@ def main() -> None:
     if arguments.half:
         compare_half("cuda" if torch.cuda.is_available() else "cpu")
         return
-    print(f"PyTorch {torch.__version__}, {torch.get_num_threads()} CPU threads, load {os.getloadavg()[0]:.1f} before.\n")
+    threads, load = torch.get_num_threads(), os.getloadavg()[0]
+    print(f"PyTorch {torch.__version__}, {threads} CPU threads, load {load:.1f} before.\n")
     print("| shape | ours | beside | theirs, ms | function, times as fast | layer, times as fast | memory |")
     print("| --- | --- | --- | ---: | ---: | ---: | ---: |")
     for shape in SHAPES + SMALL:
@@ -144,8 +145,10 @@ def step(function: Function, logits: Tensor, gradient: Tensor) -> Callable[[], o
 
 
 def time_in_turns(steps: dict[str, Callable[[], object]], seconds: float, least: int = 7) -> dict[str, list[float]]:
-    """Seconds of a call in each of many rounds, in turns, so that a busy machine slows each down alike; of one CPU thread
-    its own time, without preemption."""
+    """Seconds of a call in each of many rounds, in turns, so that a busy machine slows each down alike.
+
+    Of one thread it is its own CPU time, without what others use.
+    """
     clock = time.process_time if torch.get_num_threads() == 1 else time.perf_counter
 
     def measure(run: Callable[[], object], calls: int) -> float:

@@ -85,7 +85,7 @@ def train(config: dict[str, Any], more: list[Callback], data: LightningDataModul
     with tempfile.TemporaryDirectory() as folder:
         parts = [
             callbacks.SeedEachBatch(config["seed"]),
-            *([from_config(config["annealing"])] if config["annealing"] else []),
+            *([from_config(config["annealing"])] if config.get("annealing") else []),
             callbacks.LogMetrics(),
             ResumeCheckpoints(Path(folder), every_n_steps=config["checkpoint_every_n_steps"]),
             *more,
