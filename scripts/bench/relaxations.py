@@ -1,18 +1,19 @@
-"""Time and peak memory of a draw and its gradient: this project's relaxations beside PyTorch's and the authors'.
+"""Time and peak memory of a draw and its gradient on a CPU: this project's relaxations beside PyTorch's function.
 
-    python scripts/bench/relaxations.py [--threads N] [--repeats N] [--half]
+    python scripts/bench/relaxations.py [--threads N] [--seconds S] [--half]
 
-Each relaxation is run forward and backward in turns with ``torch.nn.functional.gumbel_softmax`` (soft or hard, as
-the relaxation is) and ReinMax and straight-through also with its authors' package (``pip install reinmax``; left out
-where it is missing). A speed-up is the median over the repetitions of their time over ours; a memory ratio is ours
-over theirs, and counts what is allocated above logits and incoming gradient. On a GPU everything is also compiled,
-and the share of the memory bandwidth is that of a large copy on the same card.
+Each relaxation, as a function and as a layer, is run forward and backward in turns with
+``torch.nn.functional.gumbel_softmax`` (soft or hard, as the relaxation is), ReinMax and straight-through also with
+the package of ReinMax's authors (``pip install reinmax``; left out where it is missing). With a mask PyTorch's
+function gets masked logits. A speed-up is the median over the rounds of their time over ours, in brackets its
+quartiles; a memory ratio is ours over theirs, and counts what is allocated above logits and incoming gradient.
 
-``--half`` compares half precision under autocast instead, on 10^7 draws.
+``--half`` compares half precision under autocast instead, on 10^7 draws. A GPU is measured by ``scripts/bench/gpu.py``.
 """
 
 import argparse
 import json
+import os
 import statistics
 import tempfile
 import time
@@ -21,112 +22,148 @@ from pathlib import Path
 
 import torch
 from torch import Tensor
-from torch.nn import functional
+from torch.nn import functional as torch_functional
 from torch.profiler import ProfilerActivity, profile
 
-from zoo.relaxations import GumbelSoftmax, ReinMax, Relaxation, STGumbelSoftmax, StraightThrough
+from zoo.relaxations import GumbelSoftmax, ReinMax, Relaxation, STGumbelSoftmax, StraightThrough, functional
 
 try:
     from reinmax import reinmax
 except ImportError:
     reinmax = None
-    print("The package reinmax is not installed and left out: pip install reinmax\n")
 
 TAU = 0.7
 SHAPES = [(200, 30, 10), (1024, 128, 64), (256, 1, 32768)]
-OURS: dict[str, type[Relaxation]] = {
-    "GumbelSoftmax": GumbelSoftmax,
-    "STGumbelSoftmax": STGumbelSoftmax,
-    "StraightThrough": StraightThrough,
-    "ReinMax": ReinMax,
+SMALL = [(1, 4), (64, 10)]
+MASKED = [(200, 30, 10)]
+LAYERS: dict[str, type[Relaxation]] = {
+    "gumbel_softmax": GumbelSoftmax,
+    "st_gumbel_softmax": STGumbelSoftmax,
+    "straight_through": StraightThrough,
+    "reinmax": ReinMax,
 }
-PASSES = {"GumbelSoftmax": 5, "STGumbelSoftmax": 6, "StraightThrough": 6, "ReinMax": 9}
-"""Tensors that must cross the memory bus at least: logits, draw, what is saved (twice), both gradients."""
+AUTHORS = ("straight_through", "reinmax")
+"""What the authors' package has, too."""
+SAMPLE = 1e-3
+"""Seconds that a measurement takes at least: of a small shape it is of several calls, as a clock is coarse."""
 Function = Callable[[Tensor], Tensor]
 
 
-def theirs() -> dict[str, Function]:
+def theirs(mask: Tensor | None = None) -> dict[str, Function]:
+    def masked(logits: Tensor) -> Tensor:
+        return logits if mask is None else logits.masked_fill(~mask, -torch.inf)
+
     functions: dict[str, Function] = {
-        "PyTorch soft": lambda logits: functional.gumbel_softmax(logits, tau=TAU),
-        "PyTorch hard": lambda logits: functional.gumbel_softmax(logits, tau=TAU, hard=True),
+        "PyTorch soft": lambda logits: torch_functional.gumbel_softmax(masked(logits), tau=TAU),
+        "PyTorch hard": lambda logits: torch_functional.gumbel_softmax(masked(logits), tau=TAU, hard=True),
     }
-    if reinmax is not None:
-        functions["reinmax"] = lambda logits: reinmax(logits, TAU)[0]
+    if reinmax is not None and mask is None:
+        functions["package"] = lambda logits: reinmax(logits, TAU)[0]
     return functions
 
 
-def rivals(name: str) -> list[str]:
+def functions_of(mask: Tensor | None = None) -> dict[str, Function]:
+    """Ours, as functions."""
+    return {
+        "gumbel_softmax": lambda logits: functional.gumbel_softmax(logits, TAU, mask=mask),
+        "st_gumbel_softmax": lambda logits: functional.gumbel_softmax(logits, TAU, hard=True, mask=mask),
+        "straight_through": lambda logits: functional.straight_through(logits, TAU, mask=mask),
+        "reinmax": lambda logits: functional.reinmax(logits, TAU, mask=mask),
+    }
+
+
+def layers_of(mask: Tensor | None = None) -> dict[str, Function]:
+    """Ours, as layers."""
+    layers = {name: cls(tau=TAU) for name, cls in LAYERS.items()}  # type: ignore[call-arg]
+    return {name: lambda logits, layer=layer: layer(logits, mask) for name, layer in layers.items()}
+
+
+def rivals(name: str, mask: Tensor | None = None) -> list[str]:
     """Whom the relaxation of that name is compared with."""
-    if name == "GumbelSoftmax":
+    if name == "gumbel_softmax":
         return ["PyTorch soft"]
-    return ["PyTorch hard"] + (["reinmax"] if reinmax is not None and name in ("StraightThrough", "ReinMax") else [])
+    return ["PyTorch hard"] + (["package"] if name in AUTHORS and "package" in theirs(mask) else [])
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--threads", type=int, default=torch.get_num_threads(), help="on the CPU")
-    parser.add_argument("--repeats", type=int, default=7, help="of the largest shape; 20 times as many of the smallest")
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--seconds", type=float, default=20.0, help="of each shape, at least 7 rounds")
     parser.add_argument("--half", action="store_true", help="compare half precision instead")
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
     torch.manual_seed(0)
+    if reinmax is None:
+        print("The package reinmax is not installed and left out: pip install reinmax\n")
     if arguments.half:
         compare_half("cuda" if torch.cuda.is_available() else "cpu")
         return
-    print(f"PyTorch {torch.__version__}, {torch.get_num_threads()} CPU threads")
-    compare("cpu", arguments.repeats, compiled=False)
-    if torch.cuda.is_available():
-        compare("cuda", 10 * arguments.repeats, compiled=False)
-        compare("cuda", 10 * arguments.repeats, compiled=True)
+    threads, load = torch.get_num_threads(), os.getloadavg()[0]
+    print(f"PyTorch {torch.__version__}, {threads} CPU threads, load {load:.1f} before.\n")
+    print("| shape | ours | beside | theirs, ms | function, times as fast | layer, times as fast | memory |")
+    print("| --- | --- | --- | ---: | ---: | ---: | ---: |")
+    for shape in SHAPES + SMALL:
+        compare(shape, arguments.seconds)
+    for shape in MASKED:
+        compare(shape, arguments.seconds, some_mask(shape))
 
 
-def compare(device: str, repeats: int, compiled: bool) -> None:
-    bandwidth = copy_bandwidth() if device == "cuda" else None
-    print(f"\n{device}, {'compiled' if compiled else 'eager'}")
-    print(f"{'shape':<18}{'ours':<17}{'theirs':<14}{'ours':>11}{'theirs':>11}{'speed-up':>10}{'memory':>8}", end="")
-    print(f"{'bandwidth':>22}" if bandwidth else "")
-    for shape in SHAPES:
-        logits = torch.randn(shape, device=device, requires_grad=True)
-        gradient = torch.randn(shape, device=device)
-        functions: dict[str, Function] = {name: cls(tau=TAU).to(device) for name, cls in OURS.items()} | theirs()
-        if compiled:
-            torch._dynamo.reset()
-            functions = {name: torch.compile(function) for name, function in functions.items()}
-        steps = {name: step(function, logits, gradient) for name, function in functions.items()}
-        memory = {name: peak_bytes(run, device) for name, run in steps.items()}  # which also warms up
-        seconds = time_in_turns(steps, repeats * (20 if logits.numel() < 1e6 else 1), device)
-        for name in OURS:
-            for rival in rivals(name):
-                speed_up = statistics.median(b / a for a, b in zip(seconds[name], seconds[rival]))
-                ours, other = (1e3 * statistics.median(seconds[each]) for each in (name, rival))
-                print(
-                    f"{shape!s:<18}{name:<17}{rival:<14}{ours:8.3f} ms{other:8.3f} ms{speed_up:9.2f}x"
-                    f"{memory[name] / memory[rival]:8.2f}",
-                    end="",
-                )
-                if bandwidth:
-                    rate = PASSES[name] * 4 * logits.numel() / (ours / 1e3)
-                    print(f"{rate / 1e9:9.0f} GB/s, {rate / bandwidth:4.0%}", end="")
-                print(flush=True)
+def some_mask(shape: tuple[int, ...]) -> Tensor:
+    """A quarter of the entries is not allowed, never the first one of a row."""
+    mask = torch.rand(shape, generator=torch.Generator().manual_seed(0)) > 0.25
+    mask[..., 0] = True
+    return mask
+
+
+def compare(shape: tuple[int, ...], seconds: float, mask: Tensor | None = None) -> None:
+    """The lines of the table for one shape."""
+    logits = torch.randn(shape, requires_grad=True)
+    gradient = torch.randn(shape)
+    functions, layers = functions_of(mask), layers_of(mask)
+    ways = functions | {f"{name} layer": layer for name, layer in layers.items()} | theirs(mask)
+    steps = {name: step(function, logits, gradient) for name, function in ways.items()}
+    memory = {name: peak_bytes(run, "cpu") for name, run in steps.items()}  # which also warms up
+    times = time_in_turns(steps, seconds)
+    for name in functions:
+        for rival in rivals(name, mask):
+            print(
+                f"| {' x '.join(map(str, shape))}{', masked' if mask is not None else ''} | `{name}` | {rival} "
+                f"| {1e3 * statistics.median(times[rival]):.3g} | {ratio(times[rival], times[name])} "
+                f"| {ratio(times[rival], times[f'{name} layer'])} | {memory[name] / memory[rival]:.2f} |",
+                flush=True,
+            )
+
+
+def ratio(theirs: list[float], ours: list[float]) -> str:
+    """The median of ``theirs / ours`` over rounds, and its quartiles."""
+    low, middle, high = statistics.quantiles([a / b for a, b in zip(theirs, ours)], n=4)
+    return f"{middle:.2f} ({low:.2f} to {high:.2f})"
 
 
 def step(function: Function, logits: Tensor, gradient: Tensor) -> Callable[[], object]:
     return lambda: torch.autograd.grad(function(logits), logits, gradient)
 
 
-def time_in_turns(steps: dict[str, Callable[[], object]], repeats: int, device: str) -> dict[str, list[float]]:
-    """In turns, so that a busy machine slows each down alike; one CPU thread by its own time, without preemption."""
-    clock = time.process_time if device == "cpu" and torch.get_num_threads() == 1 else time.perf_counter
-    wait = torch.cuda.synchronize if device == "cuda" else lambda: None
-    seconds: dict[str, list[float]] = {name: [] for name in steps}
-    for _ in range(repeats):
-        for name, run in steps.items():
-            wait()
-            start = clock()
+def time_in_turns(steps: dict[str, Callable[[], object]], seconds: float, least: int = 7) -> dict[str, list[float]]:
+    """Seconds of a call in each of many rounds, in turns, so that a busy machine slows each down alike.
+
+    Of one thread it is its own CPU time, without what others use.
+    """
+    clock = time.process_time if torch.get_num_threads() == 1 else time.perf_counter
+
+    def measure(run: Callable[[], object], calls: int) -> float:
+        start = clock()
+        for _ in range(calls):
             run()
-            wait()
-            seconds[name].append(clock() - start)
-    return seconds
+        return (clock() - start) / calls
+
+    calls = {name: 1 + int(SAMPLE / max(measure(run, 3), 1e-7)) for name, run in steps.items()}
+    times: dict[str, list[float]] = {name: [] for name in steps}
+    end = clock() + seconds
+    while clock() < end or len(times[next(iter(times))]) < least:
+        for name, run in steps.items():
+            times[name].append(measure(run, calls[name]))
+    return times
 
 
 def peak_bytes(run: Callable[[], object], device: str) -> int:
@@ -139,6 +176,7 @@ def peak_bytes(run: Callable[[], object], device: str) -> int:
         run()
         torch.cuda.synchronize()
         return torch.cuda.max_memory_allocated() - before
+    os.environ.setdefault("KINETO_LOG_LEVEL", "9")  # else it writes a line at each start and stop
     with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler:
         run()
     with tempfile.TemporaryDirectory() as folder:
@@ -152,25 +190,16 @@ def peak_bytes(run: Callable[[], object], device: str) -> int:
     return peak
 
 
-def copy_bandwidth() -> float:
-    """Bytes a second, read and written, of the best of ten large copies."""
-    source = torch.empty(2**28, device="cuda")
-    target = torch.empty_like(source)
-    seconds = time_in_turns({"copy": lambda: target.copy_(source)}, 10, "cuda")["copy"]
-    return 2 * source.nbytes / min(seconds)
-
-
 # Half precision -------------------------------------------------------------------------------------------------------
 
 
 def compare_half(device: str, draws: int = 10**7, chunk: int = 10**6) -> None:
     """What is not finite, and whether the frequencies of hard draws are those of ``softmax(logits)`` (chi-squared)."""
     print(f"{draws:.0e} draws on {device} under autocast, tau = {TAU}: entries that are not finite, frequencies")
-    print(f"\n{'logits':<10}{'draw':<17}{'values':>8}{'gradients':>11}{'chi-squared':>13}{'df':>4}{'p':>9}")
+    print(f"\n{'logits':<10}{'draw':<19}{'values':>8}{'gradients':>11}{'chi-squared':>13}{'df':>4}{'p':>9}")
     for dtype in (torch.float32, torch.float16, torch.bfloat16):
         logits = torch.tensor([2.0, 0.0, -1.0, 1.0, -3.0, 0.5], device=device).to(dtype)
-        functions: dict[str, Function] = theirs() | {name: cls(tau=TAU).to(device) for name, cls in OURS.items()}
-        for name, function in functions.items():
+        for name, function in (theirs() | functions_of()).items():
             counts = torch.zeros(logits.shape, dtype=torch.float64, device=device)
             bad_values = bad_gradients = 0
             for _ in range(draws // chunk):
@@ -181,13 +210,23 @@ def compare_half(device: str, draws: int = 10**7, chunk: int = 10**6) -> None:
                 bad_values += int((~value.isfinite()).sum())
                 bad_gradients += int((~gradient.isfinite()).sum())
                 counts += value.detach().double().nan_to_num().sum(0)
-            row = f"{str(dtype).removeprefix('torch.'):<10}{name:<17}{bad_values:8d}{bad_gradients:11d}"
-            if name not in ("GumbelSoftmax", "PyTorch soft"):
-                expected = logits.double().softmax(-1) * draws
-                statistic = ((counts - expected) ** 2 / expected).sum()
-                degrees = torch.tensor(len(logits) - 1.0, dtype=torch.float64, device=device)
-                row += f"{statistic:13.1f}{int(degrees):4d}{torch.special.gammaincc(degrees / 2, statistic / 2):9.1e}"
+            row = f"{str(dtype).removeprefix('torch.'):<10}{name:<19}{bad_values:8d}{bad_gradients:11d}"
+            if name not in ("gumbel_softmax", "PyTorch soft"):
+                statistic, p = chi_squared(counts, logits.double().softmax(-1))
+                row += f"{statistic:13.1f}{len(logits) - 1:4d}{p:9.1e}"
             print(row, flush=True)
+
+
+def chi_squared(counts: Tensor, probabilities: Tensor) -> tuple[float, float]:
+    """Pearson's statistic of ``counts`` and its p-value; what has probability zero must not have been drawn."""
+    counts, probabilities = counts.double().cpu(), probabilities.double().cpu()
+    possible = probabilities > 0
+    if counts[~possible].any():
+        return float("inf"), 0.0
+    expected = counts.sum() * probabilities[possible] / probabilities.sum()
+    statistic = ((counts[possible] - expected) ** 2 / expected).sum()
+    degrees = (possible.sum() - 1).double()
+    return statistic.item(), torch.special.gammaincc(degrees / 2, statistic / 2).item()
 
 
 if __name__ == "__main__":

@@ -12,10 +12,11 @@ that share cores or memory bandwidth slow each other down in both, so that is no
 With ``--cpu-time`` a second is one of the slowest process's CPU, for a machine that others use, too: what processes
 spend on communication counts, not how long they wait for each other.
 
-With ``--noise``: what it costs each process to draw the noise of the whole batch (:class:`zoo.relaxations.PartOfBatch`).
+With ``--noise``: what it costs each process to draw the noise of the whole batch
+(:class:`zoo.relaxations.PartOfBatch`).
 
 On an accelerator it also measures cat_vae in one process: eager, compiled, and compiled with CUDA graphs, against the
-plain loop. That part has not been run yet: no accelerator was at hand.
+plain loop. That part has not been run yet: no accelerator was at hand. ``scripts/bench/gpu.py`` measures all models.
 """
 
 import argparse
@@ -37,6 +38,7 @@ from zoo.config import from_config
 from zoo.config.composition import compose, plain
 from zoo.data import sources
 from zoo.relaxations import Categorical, Noise, PartOfBatch
+from zoo.training.callbacks.seed_each_batch import use_noise
 from zoo.training.runs import set_up_logging
 
 ROUNDS = 5
@@ -115,8 +117,7 @@ def worker(
         world_size=processes,
         timeout=timedelta(minutes=5),
     )
-    split_noise(rank, processes, seed=0)
-    step = ddp_step(config, share, device)
+    step = ddp_step(config, share, device, PartOfBatch(rank, processes, seed=0))
     times: dict[bool, list[float]] = {True: [], False: []}
     for _ in range(ROUNDS):
         for communicate in (True, False):
@@ -145,9 +146,10 @@ def plain_step(config: dict, share: int, device: torch.device) -> Callable[[], N
     return step
 
 
-def ddp_step(config: dict, share: int, device: torch.device) -> Callable[[bool], None]:
-    """One step of training on ``share`` images, as Lightning's strategy makes it."""
+def ddp_step(config: dict, share: int, device: torch.device, noise: Noise) -> Callable[[bool], None]:
+    """One step of training on ``share`` images with ``noise``, as Lightning's strategy makes it."""
     model = from_config(config["model"]).to(device)
+    use_noise(model, noise)
     optimizer = model.optimizer.configure(model.parameters(), 10**6)["optimizer"]
     batches = endless(config, share, device)
 

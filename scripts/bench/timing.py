@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import torch
 from lightning import Callback, LightningDataModule
 
 from zoo.config import from_config
@@ -17,31 +18,65 @@ from zoo.training.trainer import build_trainer
 
 
 class Clock(Callback):
-    """Times batches without set-up and tear-down, and without the first one, which may have to wait for data.
+    """Times batches without set-up and tear-down, and without the first ones, which may have to wait for data.
 
     Args:
         now: a clock, in seconds.
+        warm_up: batches before it starts.
+        enough: seconds after which it ends the training, or null.
+
+    Attributes:
+        batches: that were timed.
+        seconds: that they took, what an accelerator had still to do included.
     """
 
-    def __init__(self, now: Callable[[], float]) -> None:
-        self.now = now
+    def __init__(
+        self, now: Callable[[], float] = time.perf_counter, *, warm_up: int = 1, enough: float | None = None
+    ) -> None:
+        self.now, self.warm_up, self.enough = now, warm_up, enough
+        self.batches, self.seconds, self.start = -warm_up, 0.0, 0.0
 
     def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx) -> None:
-        if batch_idx == 0:
-            self.batches, self.start = 0, self.now()
-        else:
-            self.batches += 1
+        self.batches += 1
+        if self.batches == 0:
+            wait()
+            self.start = self.now()
+        elif self.batches > 0 and self.enough is not None and self.now() - self.start > self.enough:
+            trainer.should_stop = True
 
     def on_train_end(self, *_: object) -> None:
+        wait()
         self.seconds = self.now() - self.start
 
 
+def wait() -> None:
+    """Until an accelerator has done what it was given to do."""
+    if torch.cuda.is_available() and torch.cuda.is_initialized():
+        torch.cuda.synchronize()
+
+
 def trainer_seconds(
-    config: dict[str, Any], data: LightningDataModule | None = None, now: Callable[[], float] = time.perf_counter
+    config: dict[str, Any],
+    data: LightningDataModule | None = None,
+    now: Callable[[], float] = time.perf_counter,
+    *,
+    warm_up: int = 1,
+    enough: float | None = None,
 ) -> float:
-    """Seconds a training batch takes through the Trainer, callbacks, checkpoints and CSV logger included."""
-    clock = Clock(now)
+    """Seconds a training batch takes through the Trainer, callbacks, checkpoints and CSV logger included.
+
+    Args:
+        config: as :func:`train`.
+        data: in place of the one in ``config``.
+        now, warm_up, enough: as :class:`Clock`.
+
+    Raises:
+        ValueError: if the training ended before anything was timed.
+    """
+    clock = Clock(now, warm_up=warm_up, enough=enough)
     train(config, [clock], data)
+    if clock.batches < 1:
+        raise ValueError(f"the training ended after {clock.batches + warm_up} batches, and {warm_up} are not timed")
     return clock.seconds / clock.batches
 
 
@@ -50,14 +85,17 @@ def train(config: dict[str, Any], more: list[Callback], data: LightningDataModul
     with tempfile.TemporaryDirectory() as folder:
         parts = [
             callbacks.SeedEachBatch(config["seed"]),
-            from_config(config["annealing"]),
+            *([from_config(config["annealing"])] if config.get("annealing") else []),
             callbacks.LogMetrics(),
             ResumeCheckpoints(Path(folder), every_n_steps=config["checkpoint_every_n_steps"]),
             *more,
         ]
         logger = CSVLogger(Path(folder) / "metrics.csv")
         trainer = build_trainer(config["trainer"], parts, logger=[logger], default_root_dir=folder)
-        trainer.fit(from_config(config["model"]), data or from_config(config["data"]), weights_only=True)
+        model = from_config(config["model"])
+        if config["compile"]:
+            model.compile_networks()
+        trainer.fit(model, data or from_config(config["data"]), weights_only=True)
 
 
 def in_turns(ways: dict[str, Callable[[], float]], rounds: int) -> dict[str, list[float]]:

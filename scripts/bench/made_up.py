@@ -1,0 +1,64 @@
+"""Data modules whose data is made up on the spot: to time training steps, which take as long whatever is learned."""
+
+import torch
+
+from zoo.data import FSDD, MNIST, Speech, audio
+from zoo.models.speech_judge import VocodedSpeech
+from zoo.models.speech_judge.data import Heard
+
+WORDS = 6400
+
+
+class Images(MNIST):
+    """Noise in the shape of MNIST."""
+
+    def setup(self, stage: str | None = None) -> None:
+        if self.splits:
+            return
+        device = self.trainer.strategy.root_device if self.trainer else torch.device("cpu")
+        g = torch.Generator().manual_seed(0)
+        for split, count in (("train", 50_000), ("val", 10_000), ("test", 10_000)):
+            images = torch.randint(0, 256, (count, *self.shape), dtype=torch.uint8, generator=g)
+            self.splits[split] = images.to(device), torch.randint(10, (count,), generator=g).to(device)
+
+    def prepare_data(self) -> None:
+        """There is nothing to fetch."""
+
+
+class Words(FSDD):
+    """Noise in the shape of spoken digits, of any speakers."""
+
+    def setup(self, stage: str | None = None) -> None:
+        if self.splits:
+            return
+        device = self.trainer.strategy.root_device if self.trainer else torch.device("cpu")
+        speech = noise_words(WORDS, len(self.speakers))
+        self.splits = dict.fromkeys(("train", "val", "test"), Speech(*(values.to(device) for values in speech)))
+
+
+class HeardWords(VocodedSpeech):
+    """Noise in the shape of what a judge hears."""
+
+    def setup(self, stage: str | None = None) -> None:
+        if self.splits:
+            return
+        device = self.trainer.strategy.root_device if self.trainer else torch.device("cpu")
+        speech = noise_words(WORDS, len(self.speech.speakers))
+        kind = torch.arange(WORDS) % 3
+        heard = Heard(speech.mel, speech.content, speech.speaker, kind == 2, kind > 0)
+        self.splits = dict.fromkeys(("train", "val", "test"), Heard(*(values.to(device) for values in heard)))
+
+
+def noise_words(count: int, speakers: int) -> Speech:
+    g = torch.Generator().manual_seed(0)
+    speaker = torch.randint(speakers, (count,), generator=g)
+    return Speech(
+        mel=torch.randn(count, audio.FRAMES, audio.MELS, generator=g),
+        pitch=2 * torch.rand(count, audio.FRAMES, generator=g) - 1,
+        voiced=torch.rand(count, audio.FRAMES, generator=g).round(),
+        log_frames=(20 + 60 * torch.rand(count, generator=g)).log(),
+        content=torch.randint(10, (count,), generator=g),
+        label=torch.full_like(speaker, -1),
+        speaker=speaker,
+        extra=torch.zeros(count, dtype=torch.bool),
+    )
