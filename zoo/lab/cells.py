@@ -1,7 +1,7 @@
-"""The table estimator x distribution: every cell verified against a reference, or refused.
+"""Verify every relaxation on every distribution against a reference, and write the table.
 
-    zoo lab cells                     draws=200000, a minute on one core
-    zoo lab cells draws=10000000      the table of the documentation
+    python scripts/cells.py                                                      200,000 draws a cell: ten minutes
+    python scripts/cells.py draws=10000000 output=docs/relaxations/table.md      the table of the documentation
 
 Each distribution has a small problem (:meth:`zoo.relaxations.Distribution.example`) and a cost that is a cubic of the
 value. The mean gradient of an estimator over many draws is compared with one that knows nothing of the layer's code:
@@ -23,9 +23,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from pydantic import PositiveInt
 from torch import Tensor
 
 from zoo.errors import ZooError
+from zoo.lab.common import one_thread
 from zoo.relaxations import DISTRIBUTIONS, RELAXATIONS, Distribution, Exact, Relaxation
 
 ERRORS = 4.5
@@ -49,8 +51,8 @@ class Cell:
     """What was found for one estimator on one distribution.
 
     Attributes:
-        kind: ``unbiased``, ``formula`` (equal to its own formula), ``unverified`` (biased, and nothing to compare with) or
-            ``refused``.
+        kind: ``unbiased``, ``formula`` (equal to its own formula), ``unverified`` (biased, and nothing to compare with)
+            or ``refused``.
         deviation: the largest difference from the reference, in standard errors.
         precision: the standard error as a share of the gradient's norm.
         bias: the distance of the estimator's mean from the gradient of the expectation, relative to its norm; NaN where
@@ -533,7 +535,7 @@ def table(draws: int, say: Callable[[str], None] = print) -> dict[tuple[str, str
 def describe(cell: Cell) -> str:
     """A cell in a few characters: exact, its relative bias, or a dash; an exclamation mark where it is not verified."""
     if cell.kind == "refused":
-        return "–"
+        return "-"
     if cell.kind == "unbiased":
         text = "unbiased"
     else:
@@ -546,10 +548,11 @@ def markdown(cells: dict[tuple[str, str], Cell], draws: int) -> str:
     lines = [
         "# Which relaxation serves which distribution",
         "",
-        f"Made by `zoo lab cells draws={draws}`; the module `zoo/lab/cells.py` says how each cell is verified. *unbiased*: the "
-        "mean gradient is that of the expectation. *bias*: the distance of the estimator's mean from it, relative to its "
-        "norm, on this one small problem, at the default temperature; the mean itself is equal to an independent integration "
-        "of the estimator's formula. *own formula*: the same where there is no exact gradient. –: refused by name.",
+        f"Made by `python scripts/cells.py draws={draws} output=...`; `zoo/lab/cells.py` says how each cell is verified. "
+        "*unbiased*: the mean gradient is that of the expectation. *bias*: the distance of the estimator's mean from it, "
+        "relative to its norm, on one small problem at the default temperature; the mean itself is equal to an "
+        "independent integration of the estimator's formula. *own formula*: the same where there is no exact gradient. "
+        "A dash: refused by name.",
         "",
         "| relaxation | " + " | ".join(f"`{name}`" for name in DISTRIBUTIONS) + " |",
         "| --- |" + " --- |" * len(DISTRIBUTIONS),
@@ -567,14 +570,14 @@ def markdown(cells: dict[tuple[str, str], Cell], draws: int) -> str:
     return "\n".join(lines) + "\n"
 
 
-def cells(draws: int = 200_000, output: str = "") -> None:
-    """The table, printed as it grows.
+def experiment(*, draws: PositiveInt = 200_000, output: Path | None = None) -> None:
+    """Print the table as it grows.
 
     Args:
-        draws: gradients to average in each cell, more where they vary much.
+        draws: gradients to average in each cell; up to 64 times as many where they vary much.
         output: a Markdown file to write it to.
     """
-    torch.set_num_threads(1)
-    found = table(draws)
+    with one_thread():
+        found = table(draws)
     if output:
-        Path(output).write_text(markdown(found, draws), encoding="utf-8")
+        output.write_text(markdown(found, draws), encoding="utf-8")
