@@ -1,4 +1,4 @@
-"""How Gumbel noise and tau in the actor's gradient change exploration: curves of the policy's entropy."""
+"""Verify every relaxation on every distribution against a reference, and write the table."""
 
 from zoo.cli import main
 

@@ -207,5 +207,6 @@ def check_effects(model: dict[str, Any], asked: Sequence[str], annealing: dict[s
     kinds = cls.relaxations(model)
     if anneals and not any(hasattr(kind, "temperatures") for kind in kinds):
         raise ZooError(
-            f"annealing= would have no effect: {', '.join(kind.__name__ for kind in kinds)} has no temperature. Leave it out."
+            f"annealing= would have no effect: {', '.join(kind.__name__ for kind in kinds)} has no temperature. "
+            "Leave it out."
         )
