@@ -12,7 +12,8 @@ that share cores or memory bandwidth slow each other down in both, so that is no
 With ``--cpu-time`` a second is one of the slowest process's CPU, for a machine that others use, too: what processes
 spend on communication counts, not how long they wait for each other.
 
-With ``--noise``: what it costs each process to draw the noise of the whole batch (:class:`zoo.relaxations.PartOfBatch`).
+With ``--noise``: what it costs each process to draw the noise of the whole batch, as
+:class:`zoo.relaxations.PartOfBatch` does.
 
 On an accelerator it also measures cat_vae in one process: eager, compiled, and compiled with CUDA graphs, against the
 plain loop. That part has not been run yet: no accelerator was at hand.
@@ -115,8 +116,7 @@ def worker(
         world_size=processes,
         timeout=timedelta(minutes=5),
     )
-    split_noise(rank, processes, seed=0)
-    step = ddp_step(config, share, device)
+    step = ddp_step(config, share, device, PartOfBatch(rank, processes, seed=0))
     times: dict[bool, list[float]] = {True: [], False: []}
     for _ in range(ROUNDS):
         for communicate in (True, False):
@@ -145,9 +145,10 @@ def plain_step(config: dict, share: int, device: torch.device) -> Callable[[], N
     return step
 
 
-def ddp_step(config: dict, share: int, device: torch.device) -> Callable[[bool], None]:
+def ddp_step(config: dict, share: int, device: torch.device, noise: Noise) -> Callable[[bool], None]:
     """One step of training on ``share`` images, as Lightning's strategy makes it."""
     model = from_config(config["model"]).to(device)
+    model.relaxation.noise = noise
     optimizer = model.optimizer.configure(model.parameters(), 10**6)["optimizer"]
     batches = endless(config, share, device)
 

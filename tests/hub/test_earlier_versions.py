@@ -39,7 +39,7 @@ zoo.callbacks: LogMetrics Pictures SeedEachBatch TauAnnealing
 zoo.distributed: DDP
 zoo.loggers: CSVLogger WandbSettings
 """
-"""The public classes of 0.2 by their packages; those of gates, subsets and permutations, which no model had, are gone."""
+"""The public classes of 0.2 by their packages. Those of gates, subsets and permutations, of no model, are gone."""
 
 
 def paths() -> list[str]:

@@ -102,6 +102,6 @@ def test_eval_says_what_becomes_of_the_temperature():
 
 
 def test_eval_refuses_a_relaxation_without_effect():
-    with pytest.raises(ZooError, match="model.relaxation.tau= would have no effect: model.objective=self_label"):
+    with pytest.raises(ZooError, match=r"model\.relaxation\.tau= would have no effect: model.objective=self_label"):
         configure(hub.read("pointer_net.tsp20"), {"model.relaxation.tau": 0.3})
     configure(hub.read("pointer_net.tsp20"), {"model.objective": "expectation", "model.relaxation.tau": 0.3})

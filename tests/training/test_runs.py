@@ -25,7 +25,12 @@ def began(folder, target: str, command: str) -> RunFolder:
     return run
 
 
-NOW = {"model": {"_target_": "zoo.models.cat_vae.CatVAE", "lr": 2}, "data": {"root": "here"}, "relaxation": 3, "epochs": 4}
+NOW = {
+    "model": {"_target_": "zoo.models.cat_vae.CatVAE", "lr": 2},
+    "data": {"root": "here"},
+    "relaxation": 3,
+    "epochs": 4,
+}
 
 
 def test_a_run_of_an_earlier_version_goes_on_with_what_its_options_meant(tmp_path):
