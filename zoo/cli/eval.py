@@ -20,7 +20,7 @@ from zoo.cli.options import pretrained
 from zoo.errors import ZooError
 
 log = logging.getLogger(__name__)
-TAKES = ("model", "data", "trainer", "seed")
+TAKES = ("model", "data", "trainer", "relaxation", "seed")
 
 
 def score(checkpoint: str, *overrides: str, output: Path | None = None) -> None:
@@ -29,7 +29,7 @@ def score(checkpoint: str, *overrides: str, output: Path | None = None) -> None:
     Args:
         checkpoint: a pretrained model, its folder, a run folder or a checkpoint file of one.
         output: a JSON file for the scores.
-        overrides: data=, trainer=, seed=, and any option of model., data. and trainer.
+        overrides: data=, trainer=, relaxation=, seed=, and any option of model., data. and trainer.
     """
     from zoo.config import composition
     from zoo.training.runs import set_up_logging
@@ -82,11 +82,12 @@ def configure(saved: hub.Saved, overrides: dict[str, Any]) -> dict[str, Any]:
 
     from zoo.config import check_config, composition, with_defaults
 
-    groups = {key: value for key, value in overrides.items() if key in ("data", "trainer")}
+    groups = {key: value for key, value in overrides.items() if key in ("data", "trainer", "relaxation")}
     composed = composition.compose([f"model={saved.arch}", *(f"{key}={value}" for key, value in groups.items())])
+    relaxation = {"relaxation": OmegaConf.to_container(composed.relaxation)} if "relaxation" in groups else {}
     config = OmegaConf.create(
         {
-            "model": with_defaults(saved.model),
+            "model": with_defaults(saved.model) | relaxation,
             "data": OmegaConf.to_container(composed.data, resolve=True) if "data" in groups else saved.data,
             "trainer": OmegaConf.to_container(composed.trainer, resolve=True),
             "seed": 0,
@@ -95,7 +96,7 @@ def configure(saved: hub.Saved, overrides: dict[str, Any]) -> dict[str, Any]:
     for key, value in overrides.items():
         if key not in groups:
             composition.check_key(config, key)
-            OmegaConf.update(config, key, value)
+            OmegaConf.update(config, key, value, merge=not (isinstance(value, dict) and "_target_" in value))
     values = composition.plain(config)
     check_config(values["model"], where="model", only_zoo=True)
     composition.check_effects(values["model"], list(overrides))
