@@ -6,7 +6,7 @@ from zoo.data import FSDD, MNIST, Speech, audio
 from zoo.models.speech_judge import VocodedSpeech
 from zoo.models.speech_judge.data import Heard
 
-WORDS = 6400
+WORDS = 1280
 
 
 class Images(MNIST):

