@@ -549,7 +549,7 @@ def markdown(cells: dict[tuple[str, str], Cell], draws: int) -> str:
         "# Which relaxation serves which distribution",
         "",
         f"Made by `python scripts/cells.py draws={draws} output=...`; `zoo/lab/cells.py` says how a cell is verified. "
-        "*unbiased*: the mean gradient is that of the expectation. *bias*: how far the estimator is from it in its mean, "
+        "*unbiased*: the mean gradient is that of the expectation. *bias*: how far the mean is from it, "
         "relative to its norm, on one small problem at the default temperature; the mean itself is equal to an "
         "independent integration of the estimator's formula. *own formula*: the same where there is no exact gradient. "
         "A dash: refused by name.",
