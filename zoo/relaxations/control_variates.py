@@ -265,8 +265,8 @@ class Replay:
     def differs(self, how: str) -> None:
         raise ZooError(
             f"{type(self.by).__name__} runs a program twice, and the second time {how}. What comes before a draw must "
-            "not be random (such as dropout: draw such noise outside of the program) nor depend on an earlier draw. Use "
-            "rloo or reinforce, or a pathwise relaxation"
+            "not be random (such as dropout: draw such noise outside of the program) nor depend on an earlier draw. "
+            "Use rloo or reinforce, or a pathwise relaxation"
         )
 
 

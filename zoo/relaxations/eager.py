@@ -51,8 +51,8 @@ def with_signature(forward: Callable) -> Callable:
 def gumbel(noise: "Noise", shape: torch.Size, device: torch.device, batch_dim: int) -> Tensor:
     """Standard Gumbel noise in float32, always finite; every step is in place in one tensor.
 
-    ``E = -log(1 - u)`` with ``u = (k + 1/2) / 2^31``, ``k`` of 31 random bits, as a float exact to 24 bits however small
-    it is, and the logarithm by the identity
+    ``E = -log(1 - u)`` with ``u = (k + 1/2) / 2^31``, ``k`` of 31 random bits, as a float exact to 24 bits however
+    small it is, and the logarithm by the identity
 
         -log(1 - u) = 2 artanh(u / (2 - u)) = 2 artanh(1 / (2 / u - 1)),
 
@@ -79,8 +79,8 @@ def gumbel(noise: "Noise", shape: torch.Size, device: torch.device, batch_dim: i
 def softmax(logits: Tensor, tau: Tensor | float, scratch: Tensor) -> Tensor:
     """``softmax(scratch / tau)``, written into ``scratch``, with the gradient that it has in ``logits``.
 
-    ``scratch`` is ``logits`` plus a constant, without gradient. Differentiable any number of times in ``logits``, not in
-    ``tau``.
+    ``scratch`` is ``logits`` plus a constant, without gradient. Differentiable any number of times in ``logits``, not
+    in ``tau``.
     """
     return _Softmax.apply(logits, softmax_(scratch, tau), tau)
 

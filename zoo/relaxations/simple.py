@@ -14,8 +14,8 @@ class Simple(Pathwise):
     """An exact sample forward, the exact marginals backward: SIMPLE.
 
     Of a subset it draws from ``p(z) ~ exp(sum of the chosen logits)``, the law of gates given that k are open, which is
-    not that of k draws one after another; :meth:`law` gives it. For a categorical choice and a gate, whose marginals are
-    softmax and sigmoid, it is straight-through at ``tau = 1``. Biased, no temperature. One program run.
+    not that of k draws one after another; :meth:`law` gives it. For a categorical choice and a gate, whose marginals
+    are softmax and sigmoid, it is straight-through at ``tau = 1``. Biased, no temperature. One program run.
 
     Source: Ahmed et al. 2023, arXiv 2210.01941, section 3 and algorithm 1.
     """

@@ -4,9 +4,9 @@ A distribution is a value made of logits and a mask, nearly free to make. Its lo
 what one choice consists of is in the last dimensions: the categories of a categorical, the items of a subset, nothing
 for a gate. A value of one choice has dimensions of its own: those of the logits, or a matrix for an order.
 
-A new distribution derives from :class:`Scored` and writes three methods, ``_sample``, ``_mode`` and ``_log_prob``; every
-score function then serves it. The other groups bring the other estimators: :class:`Enumerable` the exact expectation,
-:class:`Relaxable` and :class:`Perturbed` the pathwise ones, :class:`Recoupled` REBAR and RELAX.
+A new distribution derives from :class:`Scored` and writes three methods, ``_sample``, ``_mode`` and ``_log_prob``;
+every score function then serves it. The other groups bring the other estimators: :class:`Enumerable` the exact
+expectation, :class:`Relaxable` and :class:`Perturbed` the pathwise ones, :class:`Recoupled` REBAR and RELAX.
 """
 
 import copy
@@ -41,8 +41,8 @@ class Distribution(ABC):
         dim: the dimension of the choice.
 
     Raises:
-        ValueError: if ``logits`` is not floating-point, ``mask`` not boolean or of a shape that does not fit, ``dim`` not
-            a dimension; on a CPU in eager mode also if ``mask`` leaves a choice nothing.
+        ValueError: if ``logits`` is not floating-point, ``mask`` not boolean or of a shape that does not fit, ``dim``
+            not a dimension; on a CPU in eager mode also if ``mask`` leaves a choice nothing.
     """
 
     choice_dims: ClassVar[int] = 1
@@ -302,8 +302,7 @@ class Perturbed(Relaxable):
 
 
 class Linear(Perturbed):
-    """Its hard value is the arg max over all values ``z`` of the sum of ``scores * z``: what implicit maximum-likelihood
-    estimation needs."""
+    """Its hard value is the arg max over all values ``z`` of the sum of ``scores * z``: what I-MLE needs."""
 
 
 class Recoupled(Perturbed, Scored):

@@ -197,11 +197,11 @@ class Categorical(Recoupled, Linear, OneOfK, Gibbs):
 def invert(p: Tensor, noise: Noise, batch_dim: int = 0) -> Tensor:
     """A sample ``(..., 1)`` of the probabilities ``p``, which sum to one, by inverting their cumulative distribution.
 
-    In integers, of 2^-30 each: unlike that of floats, their cumulative sum is exact, in any order. What rounding down has
-    left of each probability is less than one of them. So one more is added for each category, and in the rare rows that
-    come to lie there, this choice is repeated with what is left and, for what is too much, from the beginning; both at
-    once, in double precision. Every probability is right wherever it stands in its row, and an entry of probability
-    zero is never chosen.
+    In integers, of 2^-30 each: unlike that of floats, their cumulative sum is exact, in any order. What rounding down
+    has left of each probability is less than one of them. So one more is added for each category, and in the rare rows
+    that come to lie there, this choice is repeated with what is left and, for what is too much, from the beginning;
+    both at once, in double precision. Every probability is right wherever it stands in its row, and an entry of
+    probability zero is never chosen.
     """
     p = p.detach()
     categories = p.shape[-1]

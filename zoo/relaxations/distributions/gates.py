@@ -24,8 +24,8 @@ from zoo.relaxations.noise import Noise
 class Bernoulli(Recoupled, Linear, OneOfK, Gibbs):
     """Gates: each element of ``logits``, of any shape, is the log-odds of one that is 1 (open) or 0 (closed).
 
-    Relaxed by the binary concrete distribution, ``sigmoid((logits + l) / tau)`` with logistic noise ``l``: Gumbel-softmax
-    for two choices, in one logit.
+    Relaxed by the binary concrete distribution, ``sigmoid((logits + l) / tau)`` with logistic noise ``l``:
+    Gumbel-softmax for two choices, in one logit.
 
     Args:
         logits: ``(batch, ...)``, log-odds of being open.
