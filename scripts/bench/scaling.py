@@ -12,11 +12,11 @@ that share cores or memory bandwidth slow each other down in both, so that is no
 With ``--cpu-time`` a second is one of the slowest process's CPU, for a machine that others use, too: what processes
 spend on communication counts, not how long they wait for each other.
 
-With ``--noise``: what it costs each process to draw the noise of the whole batch
-(:class:`zoo.relaxations.PartOfBatch`).
+With ``--noise``: what it costs each process to draw the noise of the whole batch, as
+:class:`zoo.relaxations.PartOfBatch` does.
 
 On an accelerator it also measures cat_vae in one process: eager, compiled, and compiled with CUDA graphs, against the
-plain loop. That part has not been run yet: no accelerator was at hand. ``scripts/bench/gpu.py`` measures all models.
+plain loop. That part has not been run yet: no accelerator was at hand.
 """
 
 import argparse
@@ -38,7 +38,6 @@ from zoo.config import from_config
 from zoo.config.composition import compose, plain
 from zoo.data import sources
 from zoo.relaxations import Categorical, Noise, PartOfBatch
-from zoo.training.callbacks.seed_each_batch import use_noise
 from zoo.training.runs import set_up_logging
 
 ROUNDS = 5
@@ -147,9 +146,9 @@ def plain_step(config: dict, share: int, device: torch.device) -> Callable[[], N
 
 
 def ddp_step(config: dict, share: int, device: torch.device, noise: Noise) -> Callable[[bool], None]:
-    """One step of training on ``share`` images with ``noise``, as Lightning's strategy makes it."""
+    """One step of training on ``share`` images, as Lightning's strategy makes it."""
     model = from_config(config["model"]).to(device)
-    use_noise(model, noise)
+    model.relaxation.noise = noise
     optimizer = model.optimizer.configure(model.parameters(), 10**6)["optimizer"]
     batches = endless(config, share, device)
 
@@ -174,13 +173,15 @@ def ddp_step(config: dict, share: int, device: torch.device, noise: Noise) -> Ca
 
 def endless(config: dict, share: int, device: torch.device) -> Iterator[torch.Tensor]:
     """Images of MNIST on the device, as the data module gives them."""
-    from zoo.data.images import Batches
+    from zoo.data.batches import Place
+    from zoo.data.images import ImageBatches
 
     data = from_config(config["data"])
     data.setup()
     images, labels = (values.to(device) for values in data.splits["train"])
     while True:
-        for x, _ in Batches(images, labels, batch_size=share, binarize="dynamic", key=(0, 0), shuffle=True):
+        options = {"batch_size": share, "binarize": "dynamic", "key": (0, 0), "shuffle": True, "place": Place()}
+        for x, _ in ImageBatches(images, labels, **options):
             yield x
 
 

@@ -60,7 +60,7 @@ def train_here(folder: Path, *options: str) -> RunFolder:
 @pytest.fixture(scope="module")
 def run(tmp_path_factory) -> RunFolder:
     """A complete small run, with all that a resumed one has to get right: a baseline and a changing tau."""
-    return train_here(tmp_path_factory.mktemp("runs") / "one", "relaxation=reinforce", "annealing=linear")
+    return train_here(tmp_path_factory.mktemp("runs") / "one", "relaxation=rebar", "annealing=linear")
 
 
 def test_a_run_leaves_what_it_promises(run):
@@ -79,7 +79,7 @@ def test_a_run_leaves_what_it_promises(run):
 
 
 def test_the_same_seed_gives_the_same_weights(run, tmp_path):
-    again = train_here(tmp_path / "run", "relaxation=reinforce", "annealing=linear")
+    again = train_here(tmp_path / "run", "relaxation=rebar", "annealing=linear")
     assert same(again, run)
 
 
@@ -102,7 +102,7 @@ def equal(a, b) -> bool:
 
 
 def test_a_killed_run_ends_in_the_same_bits(run, tmp_path):
-    options = ("relaxation=reinforce", "annealing=linear")
+    options = ("relaxation=rebar", "annealing=linear")
     start_and_kill(tmp_path / "run", *SMALL, *options, at_step=52)  # in the second epoch
     result = run_script("train", *SMALL, *options, f"run={tmp_path / 'run'}")
     assert result.returncode == 0 and "resuming from" in result.stdout, result.stdout

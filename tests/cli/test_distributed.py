@@ -263,6 +263,7 @@ MODELS = {
         "data.test_instances=20",
     ),
     "speaker_generator": (*FEW, "model.judged=20"),
+    "speech_judge": (*FEW, "data=voices_espeak"),  # which needs no download
 }
 """Options that make a model's run short, where a few batches of each kind do not."""
 EQUAL = ("pointer_net",)

@@ -83,8 +83,14 @@ SELF_LABEL = [TOURS, "model.objective=self_label"]
         ([TOURS, "data=sort", "model.objective=supervised", "relaxation=rloo"], "objective=supervised trains without"),
         (["experiment=pointer_net_tsp20", "relaxation=rloo"], "objective=self_label trains without it"),
         ([TOURS, "data.task._target_=zoo.tasks.TSP", "relaxation=rloo"], "objective=self_label trains without it"),
-        ([TOURS, "data.task._target_=tests.cli.test_options.Labelled", "~data.task.gradient", "relaxation=rloo"], "self"),
-        (["model=speech_judge", "relaxation=reinmax"], "^relaxation= would have no effect: SpeechJudge makes no choice"),
+        (
+            [TOURS, "data.task._target_=tests.cli.test_options.Labelled", "~data.task.gradient", "relaxation=rloo"],
+            "self",
+        ),
+        (
+            ["model=speech_judge", "relaxation=reinmax"],
+            "^relaxation= would have no effect: SpeechJudge makes no choice",
+        ),
         (["model=speech_judge", "annealing=linear"], "^annealing= would have no effect: SpeechJudge makes no choice"),
     ],
 )

@@ -14,7 +14,7 @@ from zoo.cli.solve import main as solve_main
 from zoo.cli.solve import read_points, solve
 from zoo.config.composition import compose, plain
 from zoo.errors import ZooError
-from zoo.models.pointer_net import TSP, PointerDecoder, PointerNet, Sorting, TransformerEncoder
+from zoo.models.pointer_net import TASKS, TSP, PointerDecoder, PointerNet, Sorting, TransformerEncoder
 from zoo.relaxations import StraightThrough
 from zoo.training import AdamW
 from zoo.training.runs import RunFolder
@@ -46,9 +46,11 @@ def config(*overrides: str) -> dict:
     return plain(composed)
 
 
-@pytest.mark.parametrize("data", ["tsp", "sort", "convex_hull", "knapsack"])
-def test_every_task_trains(data, tmp_path):
-    train(config(f"data={data}", "data.size=6", "epochs=1"), tmp_path, command="")
+@pytest.mark.parametrize("objective", ["expectation", "self_label"])
+@pytest.mark.parametrize("data", TASKS)
+def test_every_task_trains(data, objective, tmp_path):
+    options = config(f"data={data}", "data.size=6", "epochs=1", f"model.objective={objective}")
+    train(options, tmp_path, command="")
     run = RunFolder(tmp_path)
     assert run.read_results()["metrics"]["test/validity"] == 1
     assert (run.pictures / "pointers.png").stat().st_size > 5000
@@ -56,9 +58,10 @@ def test_every_task_trains(data, tmp_path):
         assert (run.pictures / "tours.png").stat().st_size > 5000
 
 
-def test_a_run_that_was_stopped_ends_as_one_that_was_not(tmp_path):
+@pytest.mark.parametrize("objective", [["model.objective=self_label", "model.polish=4"], ["relaxation.samples=2"]])
+def test_a_run_that_was_stopped_ends_as_one_that_was_not(tmp_path, objective):
     whole, parts = tmp_path / "whole", tmp_path / "parts"
-    options = config("checkpoint_every_n_steps=4", "model.polish=4")
+    options = config("checkpoint_every_n_steps=4", *objective)
     train(options, whole, command="")
     shutil.copytree(whole, parts)
     newest = max((parts / "checkpoints").glob("step-*.ckpt"))

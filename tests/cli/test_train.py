@@ -119,13 +119,13 @@ def test_exact_on_the_default_code_says_what_to_do(tmp_path, mnist_root):
 
 # Stopped and resumed --------------------------------------------------------------------------------------------------
 
-# Accumulation, a baseline that is learned along and a changing tau: all that a resumed run has to get right.
+# Accumulation, running means that are learned along and a changing tau: all that a resumed run has to get right.
 LONG = (
     *FAST,
     "epochs=3",
     "checkpoint_every_n_steps=4",
     "trainer.accumulate_grad_batches=2",
-    "relaxation=reinforce",
+    "relaxation=rebar",
     "annealing=linear",
 )
 

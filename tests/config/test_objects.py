@@ -26,6 +26,8 @@ ENCODER = {
     "init": "scaled",
 }
 
+REINMAX = {"_target_": "zoo.relaxations.ReinMax", "tau": 1.3, "in_eval": None}
+
 
 @pytest.mark.parametrize("name", RELAXATIONS)
 def test_every_relaxation_survives_the_round_trip(name):
@@ -36,7 +38,7 @@ def test_every_relaxation_survives_the_round_trip(name):
 
 def test_defaults_and_nested_objects_are_written_down():
     assert to_config(MLPEncoder(latents=2, categories=3, hidden=(4,))) == ENCODER
-    assert to_config({"a": [ReinMax(tau=1.3)]}) == {"a": [{"_target_": "zoo.relaxations.ReinMax", "tau": 1.3}]}
+    assert to_config({"a": [ReinMax(tau=1.3)]}) == {"a": [REINMAX]}
 
 
 def test_a_subclass_without_a_constructor_and_one_that_calls_its_base():
@@ -120,6 +122,7 @@ def test_whole_numbers_serve_as_floats():
 
 
 def test_defaults_are_filled_in():
-    assert with_defaults({"_target_": "zoo.relaxations.RLOO"}) == {"_target_": "zoo.relaxations.RLOO", "samples": 4}
-    given = {"_target_": "zoo.relaxations.RLOO", "samples": 9}
+    reinmax = {"_target_": "zoo.relaxations.ReinMax"}
+    assert with_defaults(reinmax) == reinmax | {"tau": 1.0, "in_eval": None}
+    given = reinmax | {"tau": 9.0, "in_eval": "mode"}
     assert with_defaults(given) == given

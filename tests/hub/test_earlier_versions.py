@@ -23,13 +23,15 @@ STORED = Path(__file__).parent / "stored"
 PRETRAINED = sorted(path.name for path in (STORED / "pretrained").iterdir())
 RUNS = sorted(path.name for path in (STORED / "runs").iterdir())
 QUICK = ("actor_critic", "cat_vae", "pointer_net")
+DRAWN = ("test/sampled", "test/neg_return")
+"""Scores of actions that are drawn, of an agent in 8 steps: by other random numbers than in 0.2."""
 CLASSES = """
 zoo.models: ActorCritic CatVAE PointerNet PolynomialProgram SpeakerGenerator SpeechJudge ZooModule
 zoo.nets: ConvDecoder ConvEncoder Critic LSTMEncoder MLPDecoder MLPEncoder PointerDecoder Policy RunningNorm
     SpeechClassifier SpeechDecoder SpeechEncoder TransformerEncoder
-zoo.relaxations: BinaryConcrete DecoupledSTGumbel DisARM Entmax15 Exact GappedST GumbelRao GumbelSinkhorn GumbelSoftmax
-    GumbelTopK IGR IMLE RLOO Rebar ReinMax ReinMaxCV ReinMaxRao Reinforce Relax Relaxation STArgmax STGumbelSoftmax
-    ScoredProgram Softmax Sparsemax StraightThrough
+zoo.relaxations: DecoupledSTGumbel DisARM Entmax15 Exact GappedST GumbelRao GumbelSoftmax IGR IMLE RLOO Rebar ReinMax
+    ReinMaxCV ReinMaxRao Reinforce Relax Relaxation STArgmax STGumbelSoftmax ScoredProgram Softmax Sparsemax
+    StraightThrough
 zoo.optim: AdamW
 zoo.data: FSDD MNIST Environments Espeak FashionMNIST Instances Speech Steps VocodedSpeech
 zoo.tasks: ConvexHull Knapsack Sorting TSP Task
@@ -37,7 +39,7 @@ zoo.callbacks: LogMetrics Pictures SeedEachBatch TauAnnealing
 zoo.distributed: DDP
 zoo.loggers: CSVLogger WandbSettings
 """
-"""The public classes of 0.2 by their packages."""
+"""The public classes of 0.2 by their packages. Those of gates, subsets and permutations, of no model, are gone."""
 
 
 def paths() -> list[str]:
@@ -81,6 +83,16 @@ def test_a_stored_run_loads(name):
     assert hub.read(folder).arch == name and not model.training
 
 
+def test_what_null_meant_for_the_objective_is_what_it_means(tmp_path):
+    for origin in ("pointer_net.tsp20", STORED / "runs/pointer_net"):
+        model = zoo.from_pretrained(origin)
+        assert hub.read(origin).model["objective"] is None and model.objective == "self_label"
+        again = zoo.save_pretrained(model, tmp_path / "pointer_net.again")
+        assert zoo.from_pretrained(again).objective == "self_label"
+        assert zoo.from_pretrained(again, objective=None).objective == "expectation"
+    assert zoo.from_pretrained("pointer_net.sort10").objective == "expectation"
+
+
 @pytest.mark.parametrize("name", ["actor_critic", "pointer_net", "polynomial"])
 def test_a_stored_run_is_evaluated(name, tmp_path):
     folder, output = STORED / "runs" / name, tmp_path / "scores.json"
@@ -103,4 +115,6 @@ def test_a_stored_run_goes_on_to_its_end(name, tmp_path, digits, mnist_root):
     assert "resuming from" in result.stdout and "other settings" not in result.stdout
     results = json.loads((folder / "results.json").read_text())
     assert results["steps"] == 8
-    assert results["metrics"] == pytest.approx(scores, rel=1e-3)
+    same = {key: value for key, value in scores.items() if not (name == "actor_critic" and key.startswith(DRAWN))}
+    assert same and {key: results["metrics"][key] for key in same} == pytest.approx(same, rel=1e-3)
+    assert results["metrics"].keys() == scores.keys()

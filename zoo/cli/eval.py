@@ -23,7 +23,7 @@ HELP = """Score a checkpoint on the test set.
     python scripts/eval.py checkpoint=cat_vae.mnist data=fashion_mnist         on other data
     python scripts/eval.py checkpoint=cat_vae.mnist output=scores.json         also to a file
 
-Options: checkpoint=, output=, seed=, data=, trainer=, and any of data., model. and trainer.
+Options: checkpoint=, output=, seed=, data=, trainer=, relaxation=, and any of data., model. and trainer.
 
 Pretrained models: {pretrained}
 """
@@ -81,11 +81,12 @@ def evaluate(saved: hub.Saved, overrides: dict[str, Any]) -> dict[str, float]:
 
 def configure(saved: hub.Saved, overrides: dict[str, Any]) -> dict[str, Any]:
     """The configuration of an evaluation: what was saved, with ``overrides``."""
-    groups = {key: value for key, value in overrides.items() if key in ("data", "trainer")}
+    groups = {key: value for key, value in overrides.items() if key in ("data", "trainer", "relaxation")}
     composed = composition.compose([f"model={saved.arch}", *(f"{key}={value}" for key, value in groups.items())])
+    relaxation = {"relaxation": OmegaConf.to_container(composed.relaxation)} if "relaxation" in groups else {}
     config = OmegaConf.create(
         {
-            "model": with_defaults(saved.model),
+            "model": with_defaults(saved.model) | relaxation,
             "data": OmegaConf.to_container(composed.data, resolve=True) if "data" in groups else saved.data,
             "trainer": OmegaConf.to_container(composed.trainer, resolve=True),
             "seed": 0,
@@ -94,7 +95,7 @@ def configure(saved: hub.Saved, overrides: dict[str, Any]) -> dict[str, Any]:
     for key, value in overrides.items():
         if key not in groups:
             composition.check_key(config, key)
-            OmegaConf.update(config, key, value)
+            OmegaConf.update(config, key, value, merge=not (isinstance(value, dict) and "_target_" in value))
     values = composition.plain(config)
     check_config(values["model"], where="model", only_zoo=True)
     composition.check_effects(values["model"], list(overrides))

@@ -206,6 +206,5 @@ def check_effects(model: dict[str, Any], asked: Sequence[str], annealing: dict[s
         raise ZooError(f"{named[0]}= would have no effect: {why}. Leave it out.")
     kinds = cls.relaxations(model)
     if anneals and not any(hasattr(kind, "temperatures") for kind in kinds):
-        raise ZooError(
-            f"annealing= would have no effect: {', '.join(kind.__name__ for kind in kinds)} has no temperature. Leave it out."
-        )
+        names = ", ".join(kind.__name__ for kind in kinds)
+        raise ZooError(f"annealing= would have no effect: {names} has no temperature. Leave it out.")

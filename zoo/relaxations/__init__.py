@@ -16,7 +16,7 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 from zoo.relaxations.antithetic import ARM, DisARM
-from zoo.relaxations.base import Draw, Pathwise, Program, Relaxation, ScoredProgram, Tempered
+from zoo.relaxations.base import RELAXATIONS, Draw, Pathwise, Program, Relaxation, ScoredProgram, Tempered
 from zoo.relaxations.control_variates import Rebar, Relax
 from zoo.relaxations.distributions import (
     Bernoulli,
@@ -49,7 +49,7 @@ from zoo.relaxations.straight_through import GappedST, ReinMax, StraightThrough
 
 Registered = TypeVar("Registered", bound=type)
 
-RELAXATIONS: dict[str, type[Relaxation]] = {
+RELAXATIONS |= {
     "softmax": Softmax,
     "entmax15": Entmax15,
     "sparsemax": Sparsemax,
@@ -80,7 +80,6 @@ RELAXATIONS: dict[str, type[Relaxation]] = {
     "arm": ARM,
     "exact": Exact,
 }
-"""Every relaxation by the name it has on the command line (``configs/relaxation/<name>.yaml``)."""
 
 DISTRIBUTIONS: dict[str, type[Distribution]] = {
     "categorical": Categorical,

@@ -453,10 +453,12 @@ LACKS = {
 }
 
 
+RELAXATIONS: dict[str, type[Relaxation]] = {}
+"""Every relaxation by the name it has on the command line (``configs/relaxation/<name>.yaml``)."""
+
+
 def serving(distribution: Distribution) -> list[str]:
     """Names of the relaxations that serve ``distribution``."""
-    from zoo.relaxations import RELAXATIONS
-
     return [name for name, cls in RELAXATIONS.items() if all(isinstance(distribution, need) for need in cls.needs)]
 
 

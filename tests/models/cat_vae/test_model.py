@@ -72,7 +72,8 @@ def test_importance_weighted_bound_rises_from_the_elbo_to_the_log_likelihood(x):
     elbo, log_likelihood = enumerated(model, x)
     one = torch.stack([model.log_likelihood(x, 1) for _ in range(3000)])
     assert ((one.mean(0) - elbo).abs() <= 4.5 * one.std(0) / math.sqrt(3000)).all()
-    torch.testing.assert_close(model.log_likelihood(x, 50_000), log_likelihood, atol=0.05, rtol=0)
+    # Of a uniform proposal among 64 codes of which one counts, the standard error is sqrt(63 / 20,000).
+    torch.testing.assert_close(model.log_likelihood(x, 20_000), log_likelihood, atol=0.25, rtol=0)
     assert elbo.mean() < log_likelihood.mean()
 
 

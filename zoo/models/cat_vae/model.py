@@ -225,7 +225,9 @@ class CatVAE(ZooModule):
         parts = []
         for start in range(0, k, chunk):
             repeated = logits.unsqueeze(1).expand(-1, min(chunk, k - start), -1, -1)
-            parts.append(self.log_weights(x, repeated, Categorical(repeated).sample(noise=self.noise_source)).logsumexp(1))
+            parts.append(
+                self.log_weights(x, repeated, Categorical(repeated).sample(noise=self.noise_source)).logsumexp(1)
+            )
         return torch.stack(parts, 1).logsumexp(1) - math.log(k)
 
     def pictures(self, batch: Any) -> "dict[str, Figure]":

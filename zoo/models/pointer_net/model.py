@@ -86,7 +86,11 @@ class PointerNet(ZooModule):
             )
         if max_grad_norm is not None and not max_grad_norm > 0:
             raise ValueError(f"max_grad_norm must be positive or null, got {max_grad_norm}")
-        if (objective or task.objective) == "expectation" and isinstance(relaxation, Pathwise) and not task.differentiable:
+        if (
+            (objective or task.objective) == "expectation"
+            and isinstance(relaxation, Pathwise)
+            and not task.differentiable
+        ):
             raise ZooError(
                 f"the cost of {type(task).__name__} has no gradient for a pathwise relaxation such as "
                 f"{type(relaxation).__name__}: use relaxation=rloo or reinforce, or objective=self_label"

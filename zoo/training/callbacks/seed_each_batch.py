@@ -17,8 +17,8 @@ class SeedEachBatch(Callback):
 
     The epoch and the batch index, not the global step: that one repeats under gradient accumulation. Of several
     processes, relaxations draw the noise of their part of the batch, so that it differs from rank to rank and does not
-    depend on their number (:class:`zoo.relaxations.PartOfBatch`). The default generators, from which dropout draws, have
-    another seed on each rank.
+    depend on their number (:class:`zoo.relaxations.PartOfBatch`). The default generators, from which dropout draws,
+    have another seed on each rank.
 
     Args:
         seed: of the run, not negative.
