@@ -432,7 +432,8 @@ temperature at which its squared error is least; [gradients.csv](gradients.csv) 
   the least of several rounds in which all estimators take turns.
 
 Running means have settled and what is learned (by `relax`, `aimle`) has been trained before the draws that count.
-`exact` stands for the enumeration: the layer's own loop runs the program once a configuration, too slow to be timed here.
+`exact` stands for the enumeration: the layer's own loop runs the program once a configuration, too slow to be timed
+here.
 """
 
 
