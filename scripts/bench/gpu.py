@@ -510,7 +510,11 @@ def weak(where: Where, processes: int, rates: dict[int, float]) -> Row:
 
     share, steps = (20, 1) if where.tiny else (1000, 50)
     config = training_config(where, "cat_vae", [], compiled=False, precision="32-true")
-    step, without = in_processes(processes, config, share, steps, False)
+    try:
+        step, without = in_processes(processes, config, share, steps, False)
+    finally:
+        for process in torch.multiprocessing.active_children():  # where there was no time to wait for them
+            process.kill()
     rates[processes] = processes * share / step
     return {
         "batch of each": share,
@@ -628,12 +632,16 @@ def attempt(label: Row, function: Callable[[], Row | list[Row]], limit: float) -
         return [label | {"failed": reason(error)}]
 
 
+class OutOfTime(Exception):
+    """Not a ``TimeoutError``, which is an ``OSError``: who waits for a process takes that for its end."""
+
+
 @contextlib.contextmanager
 def time_limit(limit: float) -> Iterator[None]:
-    """Raise ``TimeoutError`` after ``limit`` seconds."""
+    """Raise ``OutOfTime`` after ``limit`` seconds."""
 
     def stop(*_: object) -> None:
-        raise TimeoutError(f"there was no time for more than {limit:.0f} seconds")
+        raise OutOfTime(f"there was no time for more than {limit:.0f} seconds")
 
     before = signal.signal(signal.SIGALRM, stop)
     signal.setitimer(signal.ITIMER_REAL, limit)

@@ -15,11 +15,10 @@ class Images(MNIST):
     def setup(self, stage: str | None = None) -> None:
         if self.splits:
             return
-        device = self.trainer.strategy.root_device if self.trainer else torch.device("cpu")
         g = torch.Generator().manual_seed(0)
         for split, count in (("train", 50_000), ("val", 10_000), ("test", 10_000)):
             images = torch.randint(0, 256, (count, *self.shape), dtype=torch.uint8, generator=g)
-            self.splits[split] = images.to(device), torch.randint(10, (count,), generator=g).to(device)
+            self.splits[split] = images.to(self.device), torch.randint(10, (count,), generator=g).to(self.device)
 
     def prepare_data(self) -> None:
         """There is nothing to fetch."""
@@ -31,9 +30,8 @@ class Words(FSDD):
     def setup(self, stage: str | None = None) -> None:
         if self.splits:
             return
-        device = self.trainer.strategy.root_device if self.trainer else torch.device("cpu")
         speech = noise_words(WORDS, len(self.speakers))
-        self.splits = dict.fromkeys(("train", "val", "test"), Speech(*(values.to(device) for values in speech)))
+        self.splits = dict.fromkeys(("train", "val", "test"), Speech(*(values.to(self.device) for values in speech)))
 
 
 class HeardWords(VocodedSpeech):
@@ -42,11 +40,10 @@ class HeardWords(VocodedSpeech):
     def setup(self, stage: str | None = None) -> None:
         if self.splits:
             return
-        device = self.trainer.strategy.root_device if self.trainer else torch.device("cpu")
         speech = noise_words(WORDS, len(self.speech.speakers))
         kind = torch.arange(WORDS) % 3
         heard = Heard(speech.mel, speech.content, speech.speaker, kind == 2, kind > 0)
-        self.splits = dict.fromkeys(("train", "val", "test"), Heard(*(values.to(device) for values in heard)))
+        self.splits = dict.fromkeys(("train", "val", "test"), Heard(*(values.to(self.device) for values in heard)))
 
 
 def noise_words(count: int, speakers: int) -> Speech:

@@ -16,7 +16,7 @@ With ``--noise``: what it costs each process to draw the noise of the whole batc
 (:class:`zoo.relaxations.PartOfBatch`).
 
 On an accelerator it also measures cat_vae in one process: eager, compiled, and compiled with CUDA graphs, against the
-plain loop. That part has not been run yet: no accelerator was at hand. ``scripts/bench/gpu.py`` measures all models.
+plain loop. That part has not been run yet: no accelerator was at hand.
 """
 
 import argparse
@@ -38,7 +38,6 @@ from zoo.config import from_config
 from zoo.config.composition import compose, plain
 from zoo.data import sources
 from zoo.relaxations import Categorical, Noise, PartOfBatch
-from zoo.training.callbacks.seed_each_batch import use_noise
 from zoo.training.runs import set_up_logging
 
 ROUNDS = 5

@@ -35,7 +35,7 @@ NOW = {
 
 def test_a_run_of_an_earlier_version_goes_on_with_what_its_options_meant(tmp_path):
     run = began(tmp_path, "zoo.models.CatVAE", "python scripts/train.py model=cat_vae seed=1 epochs=2")
-    settled = run.settled(NOW, "zoo-train train seed=1 model=cat_vae epochs=4")
+    settled = run.settled(NOW, "zoo-train seed=1 model=cat_vae epochs=4")
     assert settled["model"] == {"_target_": "zoo.models.CatVAE", "lr": 1} and settled["relaxation"] == 1
     assert settled["data"] == {"root": "here"} and settled["epochs"] == 4  # what may change
     run.claim(settled, "")

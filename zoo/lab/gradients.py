@@ -10,7 +10,7 @@ separable quadratic, a coupled polynomial, and the decoder of a categorical VAE 
 line (about 20 seconds, kept in ``runs/gradients_vae``), all with 8 choices among 4: 65,536 configurations. Writes
 ``gradients.md``, ``gradients.csv`` and one picture a problem. About 5 minutes on one core.
 
-An estimator gets into the lab by being registered in ``zoo.relaxations.RELAXATIONS``.
+An estimator gets into the lab by being registered in ``zoo.relaxations.RELAXATIONS``, if it serves a categorical one.
 """
 
 import csv
@@ -30,7 +30,7 @@ from torch import Tensor
 from zoo.data import MNIST
 from zoo.hub import from_pretrained
 from zoo.lab.common import check_names, command, one_thread, trained
-from zoo.relaxations import RELAXATIONS, Exact, Relaxation
+from zoo.relaxations import RELAXATIONS, Categorical, Exact, Relaxation
 
 TAUS = (0.1, 0.3, 0.5, 0.7, 1.0, 1.5, 3.0)
 PROBLEMS = ("quadratic", "polynomial", "vae")
@@ -199,14 +199,17 @@ def gradients(relaxation: Relaxation, problem: Problem, draws: int) -> Tensor:
 
 
 def warm_up(relaxation: Relaxation, problem: Problem, *, steps: int, draws: int = 64) -> None:
-    """Let running means settle, and train the parameters of an estimator that has some."""
+    """Let what an estimator follows settle, such as running means, and train its parameters, if it has some."""
     parameters = list(relaxation.parameters())
     optimizer = torch.optim.Adam(parameters, lr=1e-2) if parameters else None
-    for _ in range(steps if optimizer else 20):
+    temperatures = getattr(relaxation, "temperatures", ())
+    follows = any(name not in temperatures for name, _ in relaxation.named_buffers())
+    for _ in range(steps if optimizer or follows else 1):
         cost, _ = expectation(relaxation, problem, draws)
         if optimizer:
             optimizer.zero_grad()
-            cost.mean().backward()
+        cost.mean().backward()
+        if optimizer:
             optimizer.step()
 
 
@@ -244,7 +247,7 @@ def relative_times(problem: Problem, *, rounds: int) -> dict[str, float]:
 
     The least processor time of one thread, which other work on the machine disturbs least.
     """
-    relaxations = {name: cls() for name, cls in RELAXATIONS.items() if not issubclass(cls, Exact)}
+    relaxations = {name: cls() for name, cls in estimators().items() if not issubclass(cls, Exact)}
     seconds = dict.fromkeys(relaxations, math.inf)
     with one_thread():
         for _ in range(rounds):
@@ -255,6 +258,11 @@ def relative_times(problem: Problem, *, rounds: int) -> dict[str, float]:
     return {name: value / seconds["straight_through"] for name, value in seconds.items()}
 
 
+def estimators() -> dict[str, type[Relaxation]]:
+    """The relaxations that serve a categorical choice."""
+    return {name: cls for name, cls in RELAXATIONS.items() if all(issubclass(Categorical, need) for need in cls.needs)}
+
+
 def family(cls: type[Relaxation]) -> str:
     if cls.unbiased:
         return "unbiased"
@@ -263,7 +271,7 @@ def family(cls: type[Relaxation]) -> str:
     return "hard sample, biased" if cls.hard else "relaxed sample"
 
 
-def temperatures(name: str, taus: tuple[float, ...]) -> Iterator[tuple[dict[str, float], bool]]:
+def temperatures(name: str, taus: tuple[float, ...]) -> Iterator[tuple[dict[str, Any], bool]]:
     """Constructor arguments for each temperature, and whether it is the default one."""
     default = RELAXATIONS[name]().arguments.get("tau")
     if default is None:
@@ -284,7 +292,7 @@ def scores(problem: Problem, taus: tuple[float, ...], *, rounds: int = 30, learn
     exact = exact_gradient(problem)
     times = relative_times(problem, rounds=rounds)
     rows = []
-    for name, cls in RELAXATIONS.items():
+    for name, cls in estimators().items():
         for arguments, default in temperatures(name, taus):
             relaxation = cls(**arguments)
             if relaxation.stochastic and not isinstance(relaxation, Exact):
@@ -416,8 +424,9 @@ temperature at which its squared error is least; [gradients.csv](gradients.csv) 
 - **time**: of a gradient in the logits, the cost included, relative to straight-through: processor time of one thread,
   the least of several rounds in which all estimators take turns.
 
-Running means have settled and what is learned (by `relax`) has been trained before the draws that count. `exact`
-stands for the enumeration: the layer's own loop runs the program once a configuration, too slow to be timed here.
+Running means have settled and what is learned (by `relax`, `aimle`) has been trained before the draws that count.
+`exact` stands for the enumeration: the layer's own loop runs the program once a configuration, too slow to be timed
+here.
 """
 
 
@@ -469,7 +478,7 @@ def picture(problem: Problem, rows: list[Score]) -> Figure:
                 else:
                     x, style = [row.tau for row in points], "-"
                 y = [getattr(row, panel) or math.nan for row in points]  # zero has no logarithm
-                color, marker = f"C{index}", "osD^vP*X<>"[index % 10]
+                color, marker = f"C{index}", "osD^vP*X<>"[(index + index // 10) % 10]
                 ax.plot(x, y, style, color=color, marker=marker, markersize=4.5, linewidth=1.3, label=member)
                 hollow = [(a, b) for a, b, row in zip(x, y, points) if panel == "bias" and row.unbiased]
                 if hollow:

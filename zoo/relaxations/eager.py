@@ -179,13 +179,12 @@ def reinmax_backward(
     if torch.is_grad_enabled():
         return torch.autograd.grad(reinmax_surrogate(logits, hard, tau), logits, g, create_graph=True)[0]
     at_draw = g.gather(-1, index)
-    if logits.numel() < WORTH:
+    if p is None or logits.numel() < WORTH:  # on an accelerator it is computed here
         q, p = (logits / tau).softmax(-1), logits.softmax(-1)
         lead = at_draw.sub_((q * g).sum(-1, keepdim=True)).div_(2)
         slope = torch._softmax_backward_data(g, q, -1, q.dtype)
         slope.sub_(torch._softmax_backward_data(g, p, -1, p.dtype), alpha=0.5).addcmul_(q, lead, value=-1)
         return slope.scatter_add_(-1, index, lead)
-    assert p is not None
     q = softmax_(logits.clone(memory_format=torch.contiguous_format), tau)
     slope, mean_p = q * g, torch.einsum("...k,...k->...", p, g).unsqueeze(-1)
     mean_q = slope.sum(-1, keepdim=True)

@@ -127,7 +127,8 @@ def may_change(part: str) -> bool:
 
 def options(command: str) -> list[str]:
     """The options of a command line that must be the same to go on."""
-    return sorted(word for word in shlex.split(command)[2:] if not may_change(word.split("=")[0].lstrip("+~")))
+    words = [word for word in shlex.split(command) if "=" in word or word.startswith("~")]
+    return sorted(word for word in words if not may_change(word.split("=")[0].lstrip("+~")))
 
 
 def differences(before: Any, after: Any, where: str = "") -> Iterator[tuple[str, str]]:
