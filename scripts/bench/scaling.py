@@ -148,7 +148,7 @@ def plain_step(config: dict, share: int, device: torch.device) -> Callable[[], N
 def ddp_step(config: dict, share: int, device: torch.device, noise: Noise) -> Callable[[bool], None]:
     """One step of training on ``share`` images with ``noise``, as Lightning's strategy makes it."""
     model = from_config(config["model"]).to(device)
-    use_noise(model, noise)
+    model.relaxation.noise = noise
     optimizer = model.optimizer.configure(model.parameters(), 10**6)["optimizer"]
     batches = endless(config, share, device)
 
