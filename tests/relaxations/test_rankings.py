@@ -345,7 +345,7 @@ class TestEstimators:
         torch.testing.assert_close(torch.autograd.grad(loss, exact)[0], expected, atol=1e-5, rtol=1e-4)
         relaxation = make()
         for _ in range(2):  # baselines come from the batch before
-            batch = LOGITS.expand(20_000, -1).clone().requires_grad_()
+            batch = LOGITS.expand(30_000, -1).clone().requires_grad_()
             loss = relaxation.expectation(lambda draw: cost(draw(Ranking(batch, mask, soft=soft))))  # noqa: B023
             (gradient,) = torch.autograd.grad(loss.sum(), batch)
         error = gradient.std(0) / math.sqrt(len(batch))
@@ -358,7 +358,7 @@ class TestEstimators:
 
     def test_the_perturbed_optimizer_has_the_derivative_of_its_mean(self):
         """The mean value under Gaussian noise, by its closed form for two items: P(first before second)."""
-        batch = torch.tensor([0.3, -0.4]).expand(200_000, -1).clone().requires_grad_()
+        batch = torch.tensor([0.3, -0.4]).expand(50_000, -1).clone().requires_grad_()
         value = PerturbedOptimizer(samples=2)(Ranking(batch))
         (gradient,) = torch.autograd.grad(value[:, 0, 0].sum(), batch)
         density = math.exp(-(0.7**2) / 4) / math.sqrt(4 * math.pi)

@@ -5,11 +5,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from zoo.relaxations.base import Program, Relaxation, average, run, shaped, sum_like
-from zoo.relaxations.control_variates import replay
+from zoo.relaxations.base import Program, Relaxation, average, run, shaped
+from zoo.relaxations.control_variates import Replay, with_gradient
 from zoo.relaxations.distributions import OneOfK
 from zoo.relaxations.distributions.base import one_hot, one_or_nan
-from zoo.relaxations.following import Following
+from zoo.relaxations.following import run_watched
 from zoo.relaxations.noise import Noise
 
 
@@ -22,9 +22,9 @@ class DisARM(Relaxation):
 
         (f(b) - f(b')) / 2 (-1)^{b'_k} [b_k != b'_k] sigmoid(|phi_k|),
 
-    and zero behind the later of the two choices, where its mean is zero. A gate is a single stick, and this is DisARM as
-    published. The program may draw many times, but must not let a later draw depend on an earlier one, nor one row see
-    another's draw. Two program runs.
+    and zero behind the later of the two choices, where its mean is zero. A gate is a single stick, and this is DisARM
+    as published. The program may draw many times, but must not let a later draw depend on an earlier one, nor one row
+    see another's draw. Two program runs.
 
     Raises:
         ZooError: from ``expectation``, if a draw depends on an earlier one, or the logits differ between the two runs.
@@ -43,13 +43,13 @@ class DisARM(Relaxation):
             draws.append(_Pair(self.served(x, mask), noise))
             return draws[-1].value(draws[-1].first)
 
-        with Following(self, independent=True) as following:
-            first, auxiliary = run(program, following.drawing(draw))
-        second, other = run(replay(self, program, draws, lambda pair: pair.value(pair.second)), None)
-        cost = (first + second) / 2
+        first, auxiliary = run_watched(program, draw, self, independent=True)
+        replay = Replay(self, draws, [pair.value(pair.second) for pair in draws])
+        second, other = run(program, replay.draw)
+        replay.check(second, first)
+        cost, difference = (first + second) / 2, (first - second).detach() / 2
         for pair in draws:
-            linear = sum_like(shaped((first - second).detach() / 2, pair.phi) * self.weight(pair) * pair.phi, cost)
-            cost = cost + (linear - linear.detach())
+            cost = with_gradient(cost, pair.phi, shaped(difference, pair.phi) * self.weight(pair), by=self)
         return cost, average([auxiliary, other])
 
     def weight(self, pair: "_Pair") -> Tensor:
@@ -59,7 +59,7 @@ class DisARM(Relaxation):
 
 
 class ARM(DisARM):
-    """As :class:`DisARM` without averaging out the shared noise: each stick's gradient is ``(f(b) - f(b')) (1/2 - u_k)``.
+    """As :class:`DisARM` without averaging out the shared noise: each stick's gradient is ``(f(b) - f(b')) (1/2 - u)``.
 
     Unbiased, with more variance than DisARM: it is here as the estimator that DisARM improves upon. Two program runs.
 

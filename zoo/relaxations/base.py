@@ -53,11 +53,12 @@ class ScoredProgram:
     Args:
         program: as it is run draw by draw.
         sample: costs of the program on exact hard samples, and the log-probability of all draws together, which carries
-            the gradient; both of the shape of the costs. Of the same law as the program with such draws.
+            the gradient; both of the shape of the costs. Of the same law as the program with such draws. If the program
+            returns auxiliary values, these third.
     """
 
     program: Program
-    sample: Callable[[], tuple[Tensor, Tensor]]
+    sample: Callable[[], tuple[Tensor, Tensor] | tuple[Tensor, Tensor, Any]]
 
     def __call__(self, draw: Draw) -> Any:
         return self.program(draw)

@@ -1,16 +1,18 @@
 """REBAR and RELAX: the score function with a relaxed run of the same program as its control variate."""
 
-from collections.abc import Callable
-from typing import Any, TypeVar
+import functools
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch._functorch.pyfunctorch import temporarily_clear_interpreter_stack
 
 from zoo.errors import ZooError
 from zoo.relaxations import eager
-from zoo.relaxations.base import Draw, InEval, Program, Relaxation, Tempered, run, shaped, sum_like
+from zoo.relaxations.base import InEval, Program, Relaxation, Tempered, run, shaped, sum_like
 from zoo.relaxations.distributions import Recoupled
-from zoo.relaxations.following import Following
+from zoo.relaxations.following import Following, unwrapped
 from zoo.relaxations.noise import Noise
 from zoo.relaxations.score_function import check_decay, follow_mean
 
@@ -62,8 +64,9 @@ class Rebar(Tempered):
 
     The program may draw many times, but must not let a later draw depend on an earlier one: the relaxed run would then
     have other distributions than the hard one, and the coupling would be gone. It must give the same logits twice (no
-    dropout before a draw), its cost must be differentiable in the draws, without jumps (:mod:`zoo.relaxations.following`),
-    and no row may see another's draw. Two program runs. Any tau is unbiased; the least variance is at about 1.
+    dropout before a draw), its cost must be differentiable in the draws, without jumps
+    (:mod:`zoo.relaxations.following`), and no row may see another's draw. Two program runs. Any tau is unbiased; the
+    least variance is at about 1.
 
     Args:
         tau: temperature of the control variate.
@@ -94,19 +97,27 @@ class Rebar(Tempered):
 
     def estimate(self, program: Program, noise: Noise) -> tuple[Tensor, Any]:
         cost, auxiliary, draws, gradients = self.both_runs(program, noise)
-        return with_gradient(cost, draws, gradients), auxiliary
+        return self.with_gradients(cost, draws, gradients), auxiliary
+
+    def with_gradients(self, cost: Tensor, draws: list[_Draw], gradients: list[Tensor]) -> Tensor:
+        for draw, gradient in zip(draws, gradients):
+            cost = with_gradient(cost, draw.distribution.logits, gradient, by=self)
+        return cost
 
     def both_runs(self, program: Program, noise: Noise) -> tuple[Tensor, Any, list[_Draw], list[Tensor]]:
-        """The hard run's cost and auxiliary values, its draws, and the estimated gradient at the logits of each draw."""
+        """The hard run's cost and auxiliary values, its draws, and the estimated gradient at the logits of each."""
+        if torch.compiler.is_compiling():  # nothing can be followed inside of a graph: it ends here, and goes on behind
+            return torch._dynamo.disable(self.both_runs)(program, noise)
         draws: list[_Draw] = []
 
         def draw(x: Any, mask: Tensor | None = None) -> Tensor:
             draws.append(_Draw(self.served(x, mask), noise))
             return draws[-1].distribution.place(draws[-1].hard)
 
-        with Following(self, independent=True) as following:
-            cost, auxiliary = run(program, following.drawing(draw))
-        relaxed_cost, slopes = self.run_relaxed(program, draws)
+        cost, auxiliary = run(program, draw)
+        if not draws or not torch.is_grad_enabled():  # no gradient can be asked for
+            return cost, auxiliary, [], []
+        relaxed_cost, slopes = self.run_relaxed(program, draws, cost)
         scores = [draw.score for draw in draws]
         estimates = [shaped(cost.detach(), score) * score for score in scores]
         controls = [
@@ -127,19 +138,17 @@ class Rebar(Tempered):
         first = torch.tensor([1.0, 0.0]).to(gram)
         return torch.where(known, torch.linalg.solve(gram + ridge, self.cross.double()), first).to(self.gram)
 
-    def run_relaxed(self, program: Program, draws: list[_Draw]) -> tuple[Tensor, list[Tensor]]:
+    def run_relaxed(self, program: Program, draws: list[_Draw], hard: Tensor) -> tuple[Tensor, list[Tensor]]:
         """The cost of the relaxed draws and its gradient at each ``z``, both without a graph."""
 
         def total(*scores: Tensor) -> tuple[Tensor, Tensor]:
             soft = [d.fixed.relax(z, self.temperature_for(d.fixed)) for d, z in zip(draws, scores)]
-            place = {id(draw): value for draw, value in zip(draws, soft)}
+            values = [draw.distribution.place(value) for draw, value in zip(draws, soft)]
             with Following(self, smooth=True, independent=True) as following:
-                again = replay(self, program, draws, lambda draw: draw.distribution.place(place[id(draw)]), following)
-                cost, _ = run(again, None)
-                if following.check_smooth(cost) and not cost.requires_grad and not eager.plain():
-                    raise ZooError(
-                        f"{type(self).__name__} needs a cost that is differentiable in its draws; use rloo or disarm"
-                    )
+                replay = Replay(self, draws, values)
+                cost, _ = run(program, following.drawing(replay.draw))
+                replay.check(cost, hard)
+                following.check(cost)
             return cost.sum(), cost.detach()
 
         slopes, cost = gradients_at(total, [draw.z for draw in draws])
@@ -179,21 +188,23 @@ class Relax(Rebar):
 
     def estimate(self, program: Program, noise: Noise) -> tuple[Tensor, Any]:
         cost, auxiliary, draws, gradients = self.both_runs(program, noise)
+        if not draws:
+            return cost, auxiliary
         with torch.enable_grad():
             values = [self.learned(draw, draw.z) for draw in draws]
-            learned = sum((sum_like(value, cost) for value in values), torch.zeros_like(cost))
-            slopes = [
-                gradient_at(lambda z, d=draw: self.learned(d, z).sum(), draw.z, create_graph=True) for draw in draws
-            ]
-            gradients = [
-                gradient - shaped(learned, draw.score) * draw.score + draw.gap(slope)
-                for draw, gradient, slope in zip(draws, gradients, slopes)
-            ]
-            squared = sum((sum_like(gradient**2, cost) for gradient in gradients), torch.zeros_like(cost))
+            learned = sum((sum_like(value, cost) for value in values), torch.zeros_like(cost, requires_grad=False))
+            slopes = [gradient_at(functools.partial(self.total, draw), draw.z, create_graph=True) for draw in draws]
+            changes = [draw.gap(slope) - shaped(learned, draw.score) * draw.score for draw, slope in zip(draws, slopes)]
+            # A cost that is not finite teaches the network nothing.
+            squares = [(g.masked_fill(~g.isfinite(), 0.0) + change) ** 2 for g, change in zip(gradients, changes)]
+            squared = sum((sum_like(square, cost) for square in squares), torch.zeros_like(learned))
             size = noise.mean(squared.mean()).clamp_min(torch.finfo(squared.dtype).tiny)
             variance = squared / size
-        loss = with_gradient(cost, draws, [gradient.detach() for gradient in gradients])
+        loss = self.with_gradients(cost, draws, [g + change for g, change in zip(gradients, changes)])
         return loss + (variance - variance.detach()), auxiliary
+
+    def total(self, draw: _Draw, z: Tensor) -> Tensor:
+        return self.learned(draw, z).sum()
 
     def learned(self, draw: _Draw, z: Tensor) -> Tensor:
         """The network's part of the control variate, of each entry of a draw, of the shape of ``z``."""
@@ -219,43 +230,63 @@ def place_features(like: Tensor) -> Tensor:
     return torch.cat([angles.sin(), angles.cos()], -1)
 
 
-AnyDraw = TypeVar("AnyDraw")
+class Replay:
+    """A second run of a program on other values of the same draws.
 
-
-def replay(
-    by: Relaxation,
-    program: Program,
-    draws: list[AnyDraw],
-    value: Callable[[AnyDraw], Tensor],
-    following: Following | None = None,
-) -> Callable[[Any], Any]:
-    """``program`` with ``value(draw)`` for each of its draws, one after another.
-
-    Raises:
-        ZooError: when it runs, if it asks for other draws than before.
+    Args:
+        by: the relaxation, for messages.
+        draws: those of the first run, each with its ``distribution``.
+        values: what each is in this run.
     """
-    remaining = iter(draws)
 
-    def draw(x: Any, mask: Tensor | None = None) -> Tensor:
-        known: Any = next(remaining, None)
-        now = by.served(x, mask).logits.detach()
-        if known is None or now.shape != known.distribution.logits.shape or not same(now, known.distribution.logits):
-            raise ZooError(
-                f"{type(by).__name__} runs a program twice, and the second time it asked for a draw with other logits or "
-                "another mask: a network before the draw is random (dropout), or the draw depends on an earlier one. Use "
-                "rloo or reinforce, or a pathwise relaxation"
-            )
-        return value(known)
+    def __init__(self, by: Relaxation, draws: Sequence[Any], values: Sequence[Tensor]) -> None:
+        self.by, self.draws, self.values, self.count = by, draws, values, 0
 
-    drawing: Draw = following.drawing(draw) if following else draw
-    return lambda _: program(drawing)
+    def draw(self, x: Any, mask: Tensor | None = None) -> Tensor:
+        """Raises ``ZooError`` if the program asks for another draw than in its first run."""
+        now = self.by.served(x, mask).logits
+        if self.count == len(self.draws):
+            self.differs(f"it asked for more than the {self.count} draws of the first time")
+        known = self.draws[self.count].distribution.logits
+        if now.shape != known.shape:
+            self.differs(f"draw {self.count} was {tuple(known.shape)} and is now {tuple(now.shape)}")
+        if not same(now, known):
+            self.differs(f"draw {self.count} had other logits or another mask")
+        self.count += 1
+        return self.values[self.count - 1]
+
+    def check(self, cost: Tensor, first: Tensor) -> None:
+        """Raises ``ZooError`` if the program has drawn less than in its first run, or given another number of costs."""
+        if self.count < len(self.draws):
+            self.differs(f"it asked for {self.count} draws in place of {len(self.draws)}")
+        if cost.shape != first.shape:
+            self.differs(f"its costs were {tuple(first.shape)} and are now {tuple(cost.shape)}")
+
+    def differs(self, how: str) -> None:
+        raise ZooError(
+            f"{type(self.by).__name__} runs a program twice, and the second time {how}. What comes before a draw must "
+            "not be random (such as dropout: draw such noise outside of the program) nor depend on an earlier draw. Use "
+            "rloo or reinforce, or a pathwise relaxation"
+        )
 
 
 def same(one: Tensor, other: Tensor) -> bool:
-    """Whether two tensors are equal, as far as a transform lets one see it."""
+    """Whether two tensors are equal, in a transform of ``torch.func`` for all that it maps over."""
     if torch._C._are_functorch_transforms_active():
-        return True
-    return torch.equal(one.nan_to_num(), other.detach().nan_to_num())
+        with temporarily_clear_interpreter_stack():
+            return same_values(inside(one), inside(other))
+    return same_values(one, other)
+
+
+def same_values(one: Tensor, other: Tensor) -> bool:
+    one, other = one.detach(), other.detach()
+    return torch.equal(one, other) or torch.equal(one.nan_to_num(), other.nan_to_num())
+
+
+def inside(tensor: Tensor) -> Tensor:
+    """``tensor`` without the wrappers of transforms."""
+    *_, tensor = unwrapped(tensor)
+    return tensor
 
 
 def gradient_at(function: Callable[[Tensor], Tensor], at: Tensor, *, create_graph: bool = False) -> Tensor:
@@ -285,9 +316,66 @@ def inner(first: list[Tensor], second: list[Tensor]) -> Tensor:
     return torch.stack([(a * b).sum() / max(len(a), 1) for a, b in zip(first, second)]).sum().detach()
 
 
-def with_gradient(cost: Tensor, draws: list[_Draw], gradients: list[Tensor]) -> Tensor:
-    """``cost`` in value and in its own gradient, plus ``gradients`` at the logits of the draws."""
-    for draw, gradient in zip(draws, gradients):
-        linear = sum_like(gradient.detach() * eager.finite(draw.distribution.logits), cost)
-        cost = cost + (linear - linear.detach())
-    return cost
+def with_gradient(cost: Tensor, at: Tensor, gradient: Tensor, *, by: Relaxation) -> Tensor:
+    """``cost`` in value and in its own gradient, plus ``gradient`` at ``at``, whose first dimensions are the cost's.
+
+    Raises:
+        ZooError: when the gradient is differentiated in turn: its derivative would be a wrong one.
+        ValueError: if the dimensions of ``at`` are others.
+    """
+    if at.shape[: cost.dim()] != cost.shape:
+        sum_like(at, cost)
+    return _WithGradient.apply(cost, at, gradient.detach(), type(by).__name__)
+
+
+class _WithGradient(torch.autograd.Function):
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(cost: Tensor, at: Tensor, gradient: Tensor, name: str) -> Tensor:
+        return cost.clone()
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor, Tensor, str], output: Tensor) -> None:
+        _, at, gradient, ctx.name = inputs
+        ctx.save_for_backward(at, gradient)
+        ctx.save_for_forward(at, gradient)
+
+    @staticmethod
+    def backward(ctx: Any, slope: Tensor) -> tuple[Tensor, Tensor, None, None]:
+        at, gradient = ctx.saved_tensors
+        return slope, shaped(slope, gradient) * _Once.apply(gradient, at, ctx.name), None, None
+
+    @staticmethod
+    def jvp(ctx: Any, cost: Tensor, at: Tensor, gradient: None, name: None) -> Tensor:
+        point, gradient = ctx.saved_tensors
+        moved = _Once.apply(gradient, point, ctx.name) * at
+        return cost + moved.flatten(cost.dim()).sum(-1) if moved.dim() > cost.dim() else cost + moved
+
+
+class _Once(torch.autograd.Function):
+    """``gradient``, which depends on ``at`` in a way that is not known."""
+
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(gradient: Tensor, at: Tensor, name: str) -> Tensor:
+        return gradient.clone()
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor, str], output: Tensor) -> None:
+        ctx.name = inputs[2]
+
+    @staticmethod
+    def backward(ctx: Any, slope: Tensor) -> tuple[Tensor, Tensor, None]:
+        raise no_second_derivative(ctx.name)
+
+    @staticmethod
+    def jvp(ctx: Any, *tangents: Any) -> Tensor:
+        raise no_second_derivative(ctx.name)
+
+
+def no_second_derivative(name: str) -> ZooError:
+    return ZooError(
+        f"{name} estimates no second derivative: use exact, or reinforce or rloo, which are right for any order"
+    )

@@ -29,9 +29,18 @@ def plain() -> bool:
     )
 
 
-def pays(x: Tensor) -> bool:
-    """Whether many small steps in place beat PyTorch's kernels: on a GPU each is a launch and a pass over memory."""
-    return x.numel() >= WORTH and x.is_cpu and not plain()
+def pays(x: Tensor, parts: int = 1) -> bool:
+    """Whether many small steps in place beat PyTorch's kernels: on a GPU each is a launch and a pass over memory.
+
+    Args:
+        parts: of how many processes ``x`` has a part of the batch. Where the two ways draw other numbers, that of the
+            whole batch is to be taken, however it is split.
+    """
+    # A compiler is asked first: it would keep what a size that may vary is compared with. A mode, such as follows the
+    # draws of a program, sees through plain formulas alone.
+    if torch.compiler.is_compiling() or torch._C._len_torch_dispatch_stack():
+        return False
+    return x.numel() * parts >= WORTH and x.is_cpu and not plain()
 
 
 def with_signature(forward: Callable) -> Callable:

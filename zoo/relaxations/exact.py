@@ -10,14 +10,15 @@ from zoo.errors import ZooError
 from zoo.relaxations.base import InEval, Program, Relaxation, average, run, sum_like
 from zoo.relaxations.distributions import Enumerable
 from zoo.relaxations.distributions.base import LIMIT, rounded
+from zoo.relaxations.following import unwrapped
 from zoo.relaxations.noise import Noise
 
 
 class Exact(Relaxation):
     """``sum_z p(z) cost(z)`` over every combination of choices: no bias, no variance.
 
-    The program runs once a combination, so it may draw many times, later draws may depend on earlier ones, and masks may
-    rule choices out: only what is allowed is enumerated. For a single choice among a few it is also the fastest
+    The program runs once a combination, so it may draw many times, later draws may depend on earlier ones, and masks
+    may rule choices out: only what is allowed is enumerated. For a single choice among a few it is also the fastest
     estimator. To know how many values a mask leaves it looks at the device's data.
 
     Args:
@@ -25,8 +26,8 @@ class Exact(Relaxation):
 
     Raises:
         ValueError: if ``limit`` is less than 1.
-        ZooError: from ``expectation``, before the program's first cost is computed, if its draws have more than ``limit``
-            combinations.
+        ZooError: from ``expectation``, if the program's draws have more than ``limit`` combinations: before its first
+            cost is computed, unless they might be of replicas.
     """
 
     unbiased = True
@@ -40,21 +41,27 @@ class Exact(Relaxation):
 
     def estimate(self, program: Program, noise: Noise) -> tuple[Tensor, Any]:
         # An odometer over all choices of all draws, its length found out by running the program. The replicas of an
-        # example are independent and go through their combinations side by side: whether there are any is known
-        # after a first run, which takes the smaller number of combinations for its limit.
+        # example are independent and go through their combinations side by side: whether there are any is only known
+        # after a first run. If that has too many combinations, another finds out whether it was for replicas.
+        dims, too_many = 1, None
         digits: list[int] = []
-        cost, *_ = self._run(program, digits, dims=2)
-        if cost.dim() == 1:
-            digits = []
-        dims, total = cost.dim(), torch.zeros_like(cost)
-        weights, auxiliaries = [], []
-        while True:
+        try:
             cost, weight, auxiliary, options = self._run(program, digits, dims)
+        except TooMany as error:
+            too_many = error
+        if too_many or cost.dim() == 2:
+            dims, digits = 2, []
+            cost, weight, auxiliary, options = self._run(program, digits, dims)
+        if too_many and cost.dim() == 1:
+            raise too_many
+        total, weights, auxiliaries = torch.zeros_like(cost), [], []
+        while True:
             total = total + weight * cost.masked_fill(weight == 0, 0.0)
             weights.append(weight.detach())
             auxiliaries.append(auxiliary)
             if not _advance(digits, options):
                 return total, average(auxiliaries, weights)
+            cost, weight, auxiliary, options = self._run(program, digits, dims)
 
     def _run(self, program: Program, digits: list[int], dims: int) -> tuple[Tensor, Tensor, Any, list[int]]:
         """Run ``program`` with its choices set to ``digits``.
@@ -66,25 +73,31 @@ class Exact(Relaxation):
             dims: of the cost, whose examples (and replicas) have their combinations side by side.
 
         Returns:
-            the cost and its probability, each of the shape of the costs, the auxiliary values, and the number of options
-            of each choice.
+            the cost and its probability, each of the shape of the costs, the auxiliary values, and the number of
+            options of each choice.
         """
         options: list[int] = []
         log_probs: list[Tensor] = []
 
         def draw(x: Any, mask: Tensor | None = None) -> Tensor:
             distribution = self.served(x, mask)
+            assert isinstance(distribution, Enumerable)
             inside = distribution.shape[dims:]
             start, count = len(options), math.prod(inside)
             size = distribution.cardinality()
             if isinstance(size, int):
                 options.extend([size] * count)
             elif size.numel():
-                options.extend(size.expand(distribution.shape).reshape(-1, count).amax(0).tolist())
+                if any(torch._C._functorch.is_batchedtensor(each) for each in unwrapped(size)):
+                    raise ZooError(
+                        "Exact must know how many values a mask leaves, which vmap over masks does not let it see: put "
+                        "the masks into the batch, or use rloo"
+                    )
+                options.extend(size.expand(distribution.shape).reshape(-1, max(count, 1)).amax(0)[:count].tolist())
             else:
                 options.extend([1] * count)
             if math.prod(options) > self.limit:
-                raise ZooError(
+                raise TooMany(
                     f"Exact would enumerate at least {rounded(math.prod(options))} combinations, over the limit of "
                     f"{self.limit}: use fewer choices or categories, or an estimator that samples (such as rloo)"
                 )
@@ -101,6 +114,10 @@ class Exact(Relaxation):
         cost, auxiliary = run(program, draw)
         weight = sum((sum_like(log_p, cost) for log_p in log_probs), torch.zeros_like(cost)).exp()
         return cost, weight, auxiliary, options
+
+
+class TooMany(ZooError):
+    """More combinations than the limit."""
 
 
 def _advance(digits: list[int], options: list[int]) -> bool:

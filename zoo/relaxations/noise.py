@@ -72,7 +72,7 @@ class Noise:
         A small ``E`` decides between rare categories, so it must be right far below the step of float32 at one: ``E``
         is drawn in double precision, or, where that is faster, from 31 bits of which the small ones are refined.
         """
-        if eager.pays(like) and like.dtype == torch.float32:
+        if eager.pays(like, self.parts) and like.dtype == torch.float32:
             return eager.gumbel(self, like.shape, like.device, batch_dim)
         if like.is_cpu and not eager.plain():  # whose kernel computes in double precision, whatever it writes
             return self.draw(

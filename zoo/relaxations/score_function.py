@@ -7,10 +7,8 @@ from torch import Tensor
 
 from zoo.relaxations import eager
 from zoo.relaxations.base import (
-    Draw,
     InEval,
     Program,
-    Relaxation,
     ScoredProgram,
     TakesBaseline,
     average,
@@ -18,7 +16,7 @@ from zoo.relaxations.base import (
     sum_like,
 )
 from zoo.relaxations.distributions import Scored
-from zoo.relaxations.following import Following
+from zoo.relaxations.following import run_watched
 from zoo.relaxations.noise import Noise
 
 
@@ -32,7 +30,7 @@ class ScoreFunction(TakesBaseline):
     unbiased = True
     needs = (Scored,)
 
-    def run(self, program: Program, noise: Noise, *, watched: bool = True) -> tuple[Tensor, Tensor, Any]:
+    def run(self, program: Program, noise: Noise) -> tuple[Tensor, Tensor, Any]:
         """Run ``program`` on hard samples.
 
         Returns:
@@ -40,12 +38,13 @@ class ScoreFunction(TakesBaseline):
             values.
         """
         if isinstance(program, ScoredProgram):
-            cost, log_prob = program.sample()
+            cost, log_prob, *auxiliary = program.sample()
             if cost.shape != log_prob.shape:
                 raise ValueError(
                     f"a ScoredProgram sampled costs {tuple(cost.shape)} but log-probabilities {tuple(log_prob.shape)}"
                 )
-            return cost, log_prob, None
+            _, given = run(lambda _: (cost, *auxiliary) if auxiliary else cost, self.draw)
+            return cost, log_prob, given
         log_probs: list[Tensor] = []
 
         def record(x: Any, mask: Tensor | None = None) -> Tensor:
@@ -54,28 +53,27 @@ class ScoreFunction(TakesBaseline):
             log_probs.append(distribution.log_prob(value))
             return value
 
-        cost, auxiliary = follow(program, record, self) if watched else run(program, record)
+        cost, auxiliary = run_watched(program, record, self)
         total = sum((sum_like(log_prob, cost) for log_prob in log_probs), torch.zeros_like(cost))
         return cost, total, auxiliary
 
 
-def follow(program: Program, draw: Draw, by: Relaxation) -> tuple[Tensor, Any]:
-    """:func:`run`, and refuse a program whose rows depend on each other through its draws."""
-    if torch.compiler.is_compiling():
-        return run(program, draw)
-    with Following(by) as following:
-        return run(program, following.drawing(draw))
-
-
 def surrogate(cost: Tensor, baseline: Tensor, log_prob: Tensor) -> Tensor:
-    """``cost`` in value; in gradient its own plus ``(cost - baseline) grad log_prob``."""
-    return cost + (cost - baseline).detach() * (log_prob - log_prob.detach())
+    """``cost`` in value; in gradient its own plus ``(cost - baseline) grad log_prob``.
+
+    Derivatives of any order are right, too: it is the cost times ``exp(log_prob - log_prob.detach())``, which is 1
+    (Foerster et al. 2018, "DiCE", arXiv 1802.05098).
+    """
+    change = torch.expm1(log_prob - log_prob.detach())
+    return cost + (cost - baseline.detach()) * change
 
 
 def fit_baseline(baseline: Tensor, cost: Tensor) -> Tensor:
     """The user's ``baseline``, ``(batch,)`` or of the shape of the costs, to go with ``cost``."""
     if baseline.shape not in (cost.shape, cost.shape[:1]):
-        raise ValueError(f"a baseline must be (batch,) or of the shape of the costs {tuple(cost.shape)}, got {tuple(baseline.shape)}")
+        raise ValueError(
+            f"a baseline must be (batch,) or of the shape of the costs {tuple(cost.shape)}, got {tuple(baseline.shape)}"
+        )
     return baseline if baseline.shape == cost.shape else baseline.unsqueeze(1)
 
 
@@ -136,10 +134,12 @@ class RLOO(ScoreFunction):
         self.samples = samples
 
     def estimate(self, program: Program, noise: Noise, *, baseline: Tensor | None = None) -> tuple[Tensor, Any]:
-        runs = [self.run(program, noise, watched=i == 0) for i in range(self.samples)]
+        runs = [self.run(program, noise) for _ in range(self.samples)]
         cost, log_prob = (torch.stack([each[i] for each in runs]) for i in (0, 1))  # (samples, batch[, replicas])
         if baseline is None:
-            total, count = (cost.sum(0), len(cost)) if cost.dim() == 2 else (cost.sum((0, 2)), len(cost) * cost.shape[2])
+            total, count = (
+                (cost.sum(0), len(cost)) if cost.dim() == 2 else (cost.sum((0, 2)), len(cost) * cost.shape[2])
+            )
             others = (total.view(-1, *[1] * (cost.dim() - 2)) - cost) / (count - 1)
         else:
             others = fit_baseline(baseline, cost[0])

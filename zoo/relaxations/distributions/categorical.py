@@ -73,7 +73,7 @@ class Categorical(Recoupled, Linear, OneOfK, Gibbs):
     def _index(self, noise: Noise) -> tuple[Tensor, Tensor, Tensor | None]:
         """What is finite where a choice is, an index drawn, and, where they were computed, the probabilities."""
         logits = self.logits.detach()
-        if not eager.pays(logits):
+        if not eager.pays(logits, noise.parts):
             return *(logits + noise.gumbel(logits, self.batch_dim)).max(-1, keepdim=True), None
         p = eager.softmax_(logits.clone(memory_format=torch.contiguous_format))
         return p[..., :1], invert(p, noise, self.batch_dim), p
@@ -84,7 +84,7 @@ class Categorical(Recoupled, Linear, OneOfK, Gibbs):
     def _log_prob(self, value: Tensor) -> Tensor:
         log_p = self.logits.log_softmax(-1)
         if self.mask is None and not eager.plain():
-            return (value * log_p).sum(-1)
+            return torch.where(value == 0, 0.0, value * log_p).sum(-1)  # a logit of -inf times zero
         never = log_p == -math.inf
         inside = (value * log_p.masked_fill(never, 0.0)).sum(-1)
         return inside.masked_fill(((value != 0) & never).any(-1), -math.inf)
@@ -127,7 +127,7 @@ class Categorical(Recoupled, Linear, OneOfK, Gibbs):
         return one_hot(index, scores, one_or_nan(top))
 
     def through(self, scores: Tensor, soft: Tensor) -> Tensor:
-        if soft.shape[-1] == 1 or soft.numel() >= eager.WORTH or eager.plain():
+        if eager.plain() or soft.shape[-1] == 1 or soft.numel() >= eager.WORTH:
             return super().through(scores, soft)
         value = soft.clone()  # as in eager.straight_through, the hard value written into it at once; NaN stays NaN
         value.detach().mul_(0.0).scatter_(-1, scores.argmax(-1, keepdim=True), 1.0)

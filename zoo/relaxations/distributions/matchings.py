@@ -95,10 +95,9 @@ class Matching(Linear):
             )
 
     def harden(self, scores: Tensor) -> Tensor:
-        return assign(scores.detach())
+        return traced_assign(scores.detach()) if eager.plain() else assign(scores.detach())
 
 
-@torch.library.custom_op("zoo::assign", mutates_args=())
 def assign(scores: Tensor) -> Tensor:
     """The permutation matrices ``(..., n, n)`` of the largest sum of ``scores``, none of the chosen ``-inf``.
 
@@ -120,16 +119,20 @@ def assign(scores: Tensor) -> Tensor:
     return torch.from_numpy(values).view(scores.shape).to(scores)
 
 
-@assign.register_fake
+# For what can look into torch operations only: compilers and transforms.
+traced_assign = torch.library.custom_op("zoo::assign", assign, mutates_args=())
+
+
+@traced_assign.register_fake
 def _(scores: Tensor) -> Tensor:
     return scores.new_empty(scores.shape)
 
 
-@assign.register_vmap
+@traced_assign.register_vmap
 def _(info: Any, in_dims: tuple[int | None], scores: Tensor) -> tuple[Tensor, int]:
     (dim,) = in_dims
     assert dim is not None
-    return assign(scores.movedim(dim, 0)), 0
+    return traced_assign(scores.movedim(dim, 0)), 0
 
 
 def allows_matching(mask: list[list[bool]]) -> bool:
