@@ -7,6 +7,7 @@ import pytest
 import torch
 
 import zoo
+from tests.conftest import ROOT
 from zoo import hub
 from zoo.cli import main
 from zoo.cli.eval import evaluate
@@ -78,7 +79,7 @@ def test_a_run_that_was_stopped_ends_as_one_that_was_not(tmp_path, objective):
 
 def test_published_and_scored(tmp_path, monkeypatch):
     train(config(), tmp_path / "run", command="")
-    monkeypatch.setattr(hub.registry, "resource", lambda name: tmp_path / name)
+    monkeypatch.setattr(hub.registry, "resource", lambda name: tmp_path if name == "checkpoints" else ROOT / name)
     options = ["model.eval_symmetries=2", "model.eval_samples=3", "model.eval_beam=2"]
     folder = publish(RunFolder(tmp_path / "run"), "pointer_net.test", options)
     card = (folder / "README.md").read_text()

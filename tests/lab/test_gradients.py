@@ -48,6 +48,7 @@ def rows(folder):
         return [lab.Score(**{k: kinds.get(k, float)(v) for k, v in row.items()}) for row in csv.DictReader(file)]
 
 
+@pytest.mark.slow
 def test_every_estimator_is_in_the_table(folder, rows):
     text = (folder / "gradients.md").read_text()
     assert "Written by `python scripts/gradients.py quick=true` in" in text
@@ -60,18 +61,21 @@ def test_every_estimator_is_in_the_table(folder, rows):
         assert (folder / f"{problem}.png").read_bytes().startswith(b"\x89PNG") and f"]({problem}.png)" in text
 
 
+@pytest.mark.slow
 def test_the_tables_agree_with_theory(rows):
     claims = lab.claims(rows)
     assert len(claims) == 16
     assert not [claim for claim in claims if not claim.holds]
 
 
+@pytest.mark.slow
 def test_a_bias_that_is_there_is_seen(rows):
     for row in rows:
         if row.estimator == "straight_through":
             assert row.bias > 4 * row.error and not row.unbiased
 
 
+@pytest.mark.slow
 def test_the_figures_of_a_row_fit_together(rows):
     for row in rows:
         assert row.mse == pytest.approx(row.bias**2 + row.std**2, rel=1e-3)
