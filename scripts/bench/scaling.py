@@ -172,13 +172,15 @@ def ddp_step(config: dict, share: int, device: torch.device) -> Callable[[bool],
 
 def endless(config: dict, share: int, device: torch.device) -> Iterator[torch.Tensor]:
     """Images of MNIST on the device, as the data module gives them."""
-    from zoo.data.images import Batches
+    from zoo.data.batches import Place
+    from zoo.data.images import ImageBatches
 
     data = from_config(config["data"])
     data.setup()
     images, labels = (values.to(device) for values in data.splits["train"])
     while True:
-        for x, _ in Batches(images, labels, batch_size=share, binarize="dynamic", key=(0, 0), shuffle=True):
+        options = {"batch_size": share, "binarize": "dynamic", "key": (0, 0), "shuffle": True, "place": Place()}
+        for x, _ in ImageBatches(images, labels, **options):
             yield x
 
 

@@ -70,21 +70,6 @@ def test_every_batch_has_known_speakers(root):
     assert len(chosen.unique()) == len(loader.speech.log_frames.unique())  # the others are all there, once
 
 
-def test_batches_follow_seed_and_epoch(root):
-    data = digits(root, batch_size=50, seed=3)
-    first, again = (torch.cat([x.log_frames for x in data.train_dataloader()]) for _ in range(2))
-    assert torch.equal(first, again) and len(first) == 150
-    loader = data.train_dataloader()
-    loader.position = lambda: (1, 2)
-    assert len(list(loader)) == 1 and not torch.equal(next(iter(loader)).log_frames, first[100:])
-    halves = []
-    for rank in range(2):
-        loader = data.train_dataloader()
-        loader.rank, loader.world_size = rank, 2
-        halves.append(next(iter(loader)).log_frames)
-    assert torch.equal(torch.cat(halves), first[:50])
-
-
 def test_bad_recordings_are_named_counted_and_left_out(tmp_path, caplog):
     folder = tmp_path / "fsdd" / "recordings"
     write_digits(folder, {"low": 100.0, "high": 180.0}, takes=9)

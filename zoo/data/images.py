@@ -1,27 +1,21 @@
 """MNIST and FashionMNIST, held on the training device."""
 
-from collections.abc import Callable, Iterator
-from typing import Any, Literal
+from typing import Literal
 
 import torch
-from lightning import LightningDataModule
 from torch import Tensor
 
-from zoo.config import Configurable
 from zoo.data import sources
-from zoo.data.seeding import BINARIZE, SHUFFLE, TEST, TRAIN, VALIDATE, generator
+from zoo.data.batches import DataModule, Place, Slices
+from zoo.data.seeding import BINARIZE, TEST, TRAIN, VALIDATE, generator
 
 Binarize = Literal["dynamic", "threshold", "none"]
 VALIDATION_IMAGES = 10_000
 EVAL_SEED = 0  # validation and test images are binarised alike in every run
 
 
-class Batches:
-    """Batches of images as index slices of tensors on the device; an iterable for the Trainer.
-
-    Every batch is a pure function of (seed, epoch, batch index). The iterator asks ``position`` where
-    training stands when its first batch is fetched, so a run resumed in mid-epoch goes on with the
-    right batch, whatever was fetched ahead when it was stopped.
+class ImageBatches(Slices[tuple[Tensor, Tensor]]):
+    """Batches of images.
 
     Yields:
         ``(x, y)``: images float32 ``(batch, 1, 28, 28)`` in [0, 1], labels int64 ``(batch,)``.
@@ -34,8 +28,7 @@ class Batches:
             ``threshold`` cuts at half; ``none`` keeps grey levels.
         key: of all randomness: (seed, stage).
         shuffle: a new order each epoch, and the last, incomplete batch is dropped.
-        rank, world_size: the share of this process.
-        position: returns (epoch, index of the next batch).
+        place: of this process.
     """
 
     def __init__(
@@ -47,39 +40,18 @@ class Batches:
         binarize: Binarize,
         key: tuple[int, int],
         shuffle: bool,
-        rank: int = 0,
-        world_size: int = 1,
-        position: Callable[[], tuple[int, int]] = lambda: (0, 0),
+        place: Place,
     ) -> None:
-        self.images, self.labels = images, labels
-        self.batch_size, self.binarize, self.key, self.shuffle = batch_size, binarize, key, shuffle
-        self.rank, self.world_size, self.position = rank, world_size, position
+        super().__init__(
+            len(images), batch_size=batch_size, key=key, shuffle=shuffle, device=images.device, place=place
+        )
+        self.images, self.labels, self.binarize = images, labels, binarize
 
-    def __len__(self) -> int:
-        full, rest = divmod(len(self.images), self.batch_size)
-        return full + (rest > 0 and not self.shuffle)
-
-    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
-        epoch, start = self.position()
-        device = self.images.device
-        if self.shuffle:
-            g = generator(device, *self.key, SHUFFLE, epoch)
-            order = torch.randperm(len(self.images), generator=g, device=device)
-        else:
-            order = torch.arange(len(self.images), device=device)
-        for batch in range(start, len(self)):
-            index = order[batch * self.batch_size : (batch + 1) * self.batch_size]
-            share = slice(len(index) * self.rank // self.world_size, len(index) * (self.rank + 1) // self.world_size)
-            g = generator(device, *self.key, BINARIZE, epoch, batch)
-            noise = bernoulli_noise(len(index), self.images, g)[share] if self.binarize == "dynamic" else None
-            yield to_float(self.images[index[share]], self.binarize, noise), self.labels[index[share]]
-
-    # The Trainer warns on a mid-epoch resume of a loader without these two. This one has no state to save.
-    def state_dict(self) -> dict[str, int]:
-        return {}
-
-    def load_state_dict(self, state: dict[str, int]) -> None:
-        pass
+    def take(self, index: Tensor, epoch: int, batch: int) -> tuple[Tensor, Tensor]:
+        share = self.place.share(len(index))
+        g = generator(self.device, *self.key, BINARIZE, epoch, batch)
+        noise = bernoulli_noise(len(index), self.images, g)[share] if self.binarize == "dynamic" else None
+        return to_float(self.images[index[share]], self.binarize, noise), self.labels[index[share]]
 
 
 def bernoulli_noise(count: int, images: Tensor, g: torch.Generator) -> Tensor:
@@ -96,7 +68,7 @@ def to_float(images: Tensor, binarize: Binarize, noise: Tensor | None) -> Tensor
     return images.float() / 255
 
 
-class MNIST(Configurable, LightningDataModule):
+class MNIST(DataModule):
     """Handwritten digits, 28 x 28.
 
     Split 50,000 / 10,000 / 10,000 into training, validation and test. With ``dynamic`` binarisation the
@@ -145,15 +117,14 @@ class MNIST(Configurable, LightningDataModule):
 
     def prepare_data(self) -> None:
         """Fetch missing or damaged files in one process of each machine, where several will want them."""
-        if self.trainer and self.trainer.world_size > 1:
+        if self.world_size > 1:
             sources.fetch(self.name, sources.data_root(self.root))
 
     def setup(self, stage: str | None = None) -> None:
         """Put the images on the training device (the CPU without a Trainer)."""
         if self.splits:
             return
-        device = self.trainer.strategy.root_device if self.trainer else torch.device("cpu")
-        arrays = {file: array.to(device) for file, array in sources.load(self.name, self.root).items()}
+        arrays = {file: array.to(self.device) for file, array in sources.load(self.name, self.root).items()}
         train, test = (arrays[f"{part}-images-idx3-ubyte"].unsqueeze(1) for part in ("train", "t10k"))
         train_y, test_y = (arrays[f"{part}-labels-idx1-ubyte"].long() for part in ("train", "t10k"))
         held_out = slice(len(train) - VALIDATION_IMAGES, None)
@@ -164,25 +135,22 @@ class MNIST(Configurable, LightningDataModule):
             "test": (test, test_y),
         }
 
-    def train_dataloader(self) -> Batches:
-        return self._batches("train", self.batch_size, (self.seed, TRAIN), shuffle=True, position=self._position)
+    def train_dataloader(self) -> ImageBatches:
+        return self._batches("train", self.batch_size, (self.seed, TRAIN), self.in_training, shuffle=True)
 
-    def val_dataloader(self) -> Batches:
-        return self._batches("val", self.eval_batch_size, (EVAL_SEED, VALIDATE), shuffle=False)
+    def val_dataloader(self) -> ImageBatches:
+        return self._batches("val", self.eval_batch_size, (EVAL_SEED, VALIDATE), self.in_evaluation)
 
-    def test_dataloader(self) -> Batches:
-        return self._batches("test", self.eval_batch_size, (EVAL_SEED, TEST), shuffle=False)
+    def test_dataloader(self) -> ImageBatches:
+        return self._batches("test", self.eval_batch_size, (EVAL_SEED, TEST), self.in_evaluation)
 
-    def _batches(self, split: str, batch_size: int, key: tuple[int, int], **options: Any) -> Batches:
-        if self.trainer:
-            options |= {"rank": self.trainer.global_rank, "world_size": self.trainer.world_size}
-        return Batches(*self.splits[split], batch_size=batch_size, binarize=self.binarize, key=key, **options)
-
-    def _position(self) -> tuple[int, int]:
-        """Epoch and index of the next batch, as the Trainer has them: right also after a resume in mid-epoch."""
-        if not self.trainer:
-            return 0, 0
-        return self.trainer.current_epoch, self.trainer.fit_loop.epoch_loop.batch_progress.current.ready
+    def _batches(
+        self, split: str, batch_size: int, key: tuple[int, int], place: Place, *, shuffle: bool = False
+    ) -> ImageBatches:
+        images, labels = self.splits[split]
+        return ImageBatches(
+            images, labels, batch_size=batch_size, binarize=self.binarize, key=key, shuffle=shuffle, place=place
+        )
 
 
 class FashionMNIST(MNIST):

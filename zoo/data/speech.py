@@ -5,18 +5,16 @@ Recordings are files ``<digit>_<speaker>_<take>.wav``. :class:`SpokenDigits` doe
 """
 
 import logging
-from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
-from lightning import LightningDataModule
 from torch import Tensor
 
-from zoo.config import Configurable
 from zoo.data import audio
-from zoo.data.seeding import SHUFFLE, TRAIN, generator
+from zoo.data.batches import DataModule, Place, Slices
+from zoo.data.seeding import TRAIN, generator
 from zoo.errors import ZooError, did_you_mean
 
 log = logging.getLogger(__name__)
@@ -64,63 +62,33 @@ class Recording:
     take: int
 
 
-class SpeechBatches:
-    """Batches of :class:`Speech` as index slices of tensors on the device; an iterable for the Trainer.
+class SpeechBatches(Slices[Speech]):
+    """Batches of :class:`Speech`.
 
-    As :class:`zoo.data.images.Batches`, every batch is a pure function of (seed, epoch, batch index). The recordings of
-    an epoch are in a new order; a last, incomplete batch is dropped in training. Each training batch has an eighth more
-    of recordings whose speaker is known, where only some are: else a batch would rarely have one.
+    Each training batch has an eighth more of recordings whose speaker is known, where only some are: else a batch would
+    rarely have one.
     """
 
-    def __init__(
-        self,
-        speech: Speech,
-        *,
-        batch_size: int,
-        key: tuple[int, ...],
-        shuffle: bool,
-        rank: int = 0,
-        world_size: int = 1,
-        position: Callable[[], tuple[int, int]] = lambda: (0, 0),
-    ) -> None:
-        self.speech, self.batch_size, self.key, self.shuffle = speech, batch_size, key, shuffle
-        self.rank, self.world_size, self.position = rank, world_size, position
+    def __init__(self, speech: Speech, *, batch_size: int, key: tuple[int, ...], shuffle: bool, place: Place) -> None:
+        count = len(speech.mel)
+        super().__init__(count, batch_size=batch_size, key=key, shuffle=shuffle, device=speech.mel.device, place=place)
+        self.speech = speech
+        self.known = (speech.label != UNKNOWN).nonzero()[:, 0]
+        self.extra = -(-batch_size // 8) if shuffle and 0 < len(self.known) < count else 0
 
-    def __len__(self) -> int:
-        full, rest = divmod(len(self.speech.mel), self.batch_size)
-        return full + (rest > 0 and not self.shuffle)
-
-    def __iter__(self) -> Iterator[Speech]:
-        epoch, start = self.position()
-        n, device = len(self.speech.mel), self.speech.mel.device
-        order = torch.arange(n, device=device)
-        if self.shuffle:
-            order = torch.randperm(n, generator=generator(device, *self.key, SHUFFLE, epoch), device=device)
-        known = (self.speech.label != UNKNOWN).nonzero()[:, 0]
-        extra = -(-self.batch_size // 8) if self.shuffle and 0 < len(known) < n else 0
-        for batch in range(start, len(self)):
-            index = self._share(order[batch * self.batch_size : (batch + 1) * self.batch_size])
-            again = index[:0]
-            if extra:
-                g = generator(device, *self.key, EXTRA, epoch, batch)
-                again = self._share(known[torch.randint(len(known), (extra,), generator=g, device=device)])
-            yield Speech(*(values[torch.cat([index, again])] for values in self.speech))._replace(
-                extra=torch.arange(len(index) + len(again), device=device) >= len(index)
-            )
-
-    def _share(self, index: Tensor) -> Tensor:
-        """This process's share of ``index``."""
-        return index[len(index) * self.rank // self.world_size : len(index) * (self.rank + 1) // self.world_size]
-
-    # The Trainer warns on a mid-epoch resume of a loader without these two. This one has no state to save.
-    def state_dict(self) -> dict[str, int]:
-        return {}
-
-    def load_state_dict(self, state: dict[str, int]) -> None:
-        pass
+    def take(self, index: Tensor, epoch: int, batch: int) -> Speech:
+        index = index[self.place.share(len(index))]
+        again = index[:0]
+        if self.extra:
+            g = generator(self.device, *self.key, EXTRA, epoch, batch)
+            more = self.known[torch.randint(len(self.known), (self.extra,), generator=g, device=self.device)]
+            again = more[self.place.share(self.extra)]
+        return Speech(*(values[torch.cat([index, again])] for values in self.speech))._replace(
+            extra=torch.arange(len(index) + len(again), device=self.device) >= len(index)
+        )
 
 
-class SpokenDigits(Configurable, LightningDataModule):
+class SpokenDigits(DataModule):
     """Spoken digits of several speakers: takes 0 to 4 for the test, 5 to 7 for validation, the others to train on.
 
     Args:
@@ -179,7 +147,6 @@ class SpokenDigits(Configurable, LightningDataModule):
         """Put the spectrograms on the training device (the CPU without a Trainer)."""
         if self.splits:
             return
-        device = self.trainer.strategy.root_device if self.trainer else torch.device("cpu")
         found = find_recordings(self.folder(), self.speakers)
         speech, kept = analyse(found, self.speakers)
         for split, takes in (("test", TEST_TAKES), ("val", VALIDATION_TAKES), ("train", None)):
@@ -191,7 +158,7 @@ class SpokenDigits(Configurable, LightningDataModule):
             part = Speech(*(values[torch.tensor(index)] for values in speech))
             if split == "train":
                 part = part._replace(label=self._labels(part.speaker))
-            self.splits[split] = Speech(*(values.to(device) for values in part))
+            self.splits[split] = Speech(*(values.to(self.device) for values in part))
             self.recordings[split] = [kept[i] for i in index]
 
     def proportions(self) -> Tensor:
@@ -232,24 +199,17 @@ class SpokenDigits(Configurable, LightningDataModule):
             raise ZooError(
                 f"data.batch_size={self.batch_size} is more than the {len(self.splits['train'].mel)} there are"
             )
-        return self._batches("train", self.batch_size, shuffle=True, position=self._position)
+        return self._batches("train", self.batch_size, self.in_training, shuffle=True)
 
     def val_dataloader(self) -> SpeechBatches:
-        return self._batches("val", self.eval_batch_size, shuffle=False)
+        return self._batches("val", self.eval_batch_size, self.in_evaluation)
 
     def test_dataloader(self) -> SpeechBatches:
-        return self._batches("test", self.eval_batch_size, shuffle=False)
+        return self._batches("test", self.eval_batch_size, self.in_evaluation)
 
-    def _batches(self, split: str, batch_size: int, **options: Any) -> SpeechBatches:
-        if self.trainer:
-            options |= {"rank": self.trainer.global_rank, "world_size": self.trainer.world_size}
-        return SpeechBatches(self.splits[split], batch_size=batch_size, key=(self.seed, TRAIN), **options)
-
-    def _position(self) -> tuple[int, int]:
-        """Epoch and index of the next batch, as the Trainer has them: right also after a resume in mid-epoch."""
-        if not self.trainer:
-            return 0, 0
-        return self.trainer.current_epoch, self.trainer.fit_loop.epoch_loop.batch_progress.current.ready
+    def _batches(self, split: str, batch_size: int, place: Place, *, shuffle: bool = False) -> SpeechBatches:
+        speech = self.splits[split]
+        return SpeechBatches(speech, batch_size=batch_size, key=(self.seed, TRAIN), shuffle=shuffle, place=place)
 
 
 def find_recordings(folder: Path, speakers: list[str]) -> list[Recording]:

@@ -12,11 +12,9 @@ from zoo.errors import ZooError
 from zoo.models.pointer_net import (
     TASKS,
     TSP,
-    Instances,
     LSTMEncoder,
     PointerDecoder,
     PointerNet,
-    Sorting,
     TransformerEncoder,
 )
 from zoo.models.pointer_net.model import most_probable, sample
@@ -350,18 +348,6 @@ def test_round_trip(tmp_path):
     again = zoo.from_pretrained(zoo.save_pretrained(model, tmp_path / "pointer_net.test"))
     x = instances(model)
     assert torch.equal(again(x), model(x))
-
-
-def test_fresh_instances_depend_on_where_training_stands():
-    data = Instances(task=Sorting(), size=5, batch_size=3, epoch_batches=4)
-    epochs = [[x for x, _ in data.train_dataloader()] for _ in range(2)]
-    assert len(epochs[0]) == 4 and all(torch.equal(a, b) for a, b in zip(*epochs))
-    loader = data.train_dataloader()
-    loader.position = lambda: (0, 2)
-    assert torch.equal(next(iter(loader))[0], epochs[0][2])
-    loader.position = lambda: (1, 0)
-    assert not torch.equal(next(iter(loader))[0], epochs[0][0])
-    assert not torch.equal(epochs[0][0], epochs[0][1])
 
 
 @pytest.mark.parametrize(

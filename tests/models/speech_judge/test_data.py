@@ -1,12 +1,10 @@
 """What judges of speech hear."""
 
 import pytest
-import torch
 
 from tests.speech import write_digits
 from zoo.data import FSDD
 from zoo.models.speech_judge import VocodedSpeech
-from zoo.models.speech_judge.data import Heard, HeardBatches
 
 SPEAKERS = ["low", "high"]
 
@@ -29,11 +27,3 @@ def test_mixed_voices_are_between_two(root):
     assert near.mean() < far.mean()
     with pytest.raises(ValueError, match="mix=null"):
         VocodedSpeech(speech=FSDD(root=str(root), speakers=SPEAKERS, mix=[0.7, 0.3]))
-
-
-def test_processes_share_the_batches_of_a_judge():
-    heard = Heard(*torch.arange(100).expand(5, -1))
-    options = {"batch_size": 20, "seed": 0, "shuffle": True, "position": lambda: (0, 0)}
-    whole = [x.mel for x in HeardBatches(heard, **options)]
-    shares = [[x.mel for x in HeardBatches(heard, **options, rank=rank, world_size=4)] for rank in range(4)]
-    assert len(whole) == 5 and all(torch.equal(torch.cat(parts), x) for x, *parts in zip(whole, *shares, strict=True))

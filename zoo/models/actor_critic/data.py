@@ -1,13 +1,12 @@
 """Reinforcement-learning environments as a data module: many copies of one, and what was lived in them lately."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import torch
-from lightning import LightningDataModule
 from torch import distributed
 
-from zoo.config import Configurable
+from zoo.data.batches import Batches, DataModule, Place
 from zoo.data.seeding import EPISODE, TEST, TRAIN, VALIDATE, derive_seed
 from zoo.models.actor_critic.arena import Arena
 from zoo.models.actor_critic.environments import Spaces, spaces
@@ -18,45 +17,30 @@ from zoo.models.actor_critic.trial import Trial
 EVAL_SEED = 0  # validation and test episodes start alike in every run
 
 
-class Once:
+class Once(Batches[Trial]):
     """An evaluation loader: one trial. (A plain list is several loaders to the Trainer.)"""
 
     def __init__(self, trial: Trial) -> None:
+        super().__init__(1, Place())
         self.trial = trial
 
-    def __len__(self) -> int:
-        return 1
-
-    def __iter__(self) -> Iterator[Trial]:
+    def epoch(self, epoch: int, start: int) -> Iterator[Trial]:
         yield self.trial
 
 
-class Ticks:
-    """The training loader: the same experience again and again, an epoch long.
+class Ticks(Batches[Experience]):
+    """The training loader: the same experience again and again, an epoch long."""
 
-    It holds no place of its own: it asks where training stands, so that a run resumed in mid-epoch ends the epoch
-    where it would have ended.
-    """
+    def __init__(self, experience: Experience, length: int, place: Place) -> None:
+        super().__init__(length, place)
+        self.experience = experience
 
-    def __init__(self, experience: Experience, length: int, position: Callable[[], int]) -> None:
-        self.experience, self.length, self.position = experience, length, position
-
-    def __len__(self) -> int:
-        return self.length
-
-    def __iter__(self) -> Iterator[Experience]:
-        for _ in range(self.position(), self.length):
+    def epoch(self, epoch: int, start: int) -> Iterator[Experience]:
+        for _ in range(start, len(self)):
             yield self.experience
 
-    # The Trainer warns on a mid-epoch resume of a loader without these two. This one has no state to save.
-    def state_dict(self) -> dict[str, int]:
-        return {}
 
-    def load_state_dict(self, state: dict[str, int]) -> None:
-        pass
-
-
-class Environments(Configurable, LightningDataModule):
+class Environments(DataModule):
     """Any registered Gymnasium environment with discrete actions and vectors or small images as observations.
 
     A training batch is an :class:`Experience`, the same each time: the step acts in it and samples from it. A batch of
@@ -135,19 +119,10 @@ class Environments(Configurable, LightningDataModule):
     def spaces(self) -> Spaces:
         return spaces(self.env)
 
-    @property
-    def rank(self) -> int:
-        return self.trainer.global_rank if self.trainer else 0
-
-    @property
-    def world_size(self) -> int:
-        return self.trainer.world_size if self.trainer else 1
-
     def setup(self, stage: str | None = None) -> None:
         """Make the training environments (on the CPU) and the replay (on the training device)."""
         if stage not in (None, "fit") or self.experience:
             return
-        device = self.trainer.strategy.root_device if self.trainer else torch.device("cpu")
         arena = Arena(self.env, self.envs, self._training_seed)
         replay = Replay(
             self.replay_size // self.envs,
@@ -155,7 +130,7 @@ class Environments(Configurable, LightningDataModule):
             self.spaces.observation,
             len(self.spaces.actions),
             dtype=torch.from_numpy(arena.observation).dtype,
-            device=device,
+            device=self.device,
         )
         self.experience = Experience(
             arena,
@@ -171,11 +146,7 @@ class Environments(Configurable, LightningDataModule):
 
     def train_dataloader(self) -> Ticks:
         assert self.experience, "setup comes first"
-        return Ticks(self.experience, max(1, self.epoch_steps // (self.envs * self.world_size)), self._position)
-
-    def _position(self) -> int:
-        """Index of the next batch, as the Trainer has it: right also after a resume in mid-epoch."""
-        return self.trainer.fit_loop.epoch_loop.batch_progress.current.ready if self.trainer else 0
+        return Ticks(self.experience, max(1, self.epoch_steps // (self.envs * self.world_size)), self.in_training)
 
     def val_dataloader(self) -> Once:
         return self._trials(VALIDATE, self.eval_episodes)

@@ -1,14 +1,33 @@
-"""Batches without content, for models that are their own data."""
+"""Batches without content, for a model that is its own data."""
+
+from collections.abc import Iterator
 
 import torch
-from lightning import LightningDataModule
+from torch import Tensor
 
-from zoo.config import Configurable
-from zoo.data.images import Batches
-from zoo.data.seeding import TRAIN
+from zoo.data.batches import Batches, DataModule, Place
 
 
-class Steps(Configurable, LightningDataModule):
+class EmptyBatches(Batches[tuple[Tensor]]):
+    """Tensors ``(batch, 0)``: all that a batch says is its size.
+
+    Args:
+        length: batches of an epoch.
+        batch_size: over all processes together.
+        place: of this process.
+    """
+
+    def __init__(self, length: int, batch_size: int, place: Place) -> None:
+        super().__init__(length, place)
+        self.batch_size = batch_size
+
+    def epoch(self, epoch: int, start: int) -> Iterator[tuple[Tensor]]:
+        share = self.place.share(self.batch_size)
+        for _ in range(start, len(self)):
+            yield (torch.empty(share.stop - share.start, 0),)
+
+
+class Steps(DataModule):
     """``steps`` empty batches an epoch, and one for validation and for test.
 
     Args:
@@ -25,33 +44,11 @@ class Steps(Configurable, LightningDataModule):
             raise ValueError(f"batch_size and steps must be at least 1, got {batch_size}, {steps}")
         self.batch_size, self.steps = batch_size, steps
 
-    def train_dataloader(self) -> Batches:
-        return self._batches(self.steps)
+    def train_dataloader(self) -> EmptyBatches:
+        return EmptyBatches(self.steps, self.batch_size, self.in_training)
 
-    def val_dataloader(self) -> Batches:
-        return self._batches(1)
+    def val_dataloader(self) -> EmptyBatches:
+        return EmptyBatches(1, self.batch_size, self.in_evaluation)
 
-    def test_dataloader(self) -> Batches:
-        return self._batches(1)
-
-    def _batches(self, steps: int) -> Batches:
-        """Images of one black pixel, in an order that does not matter."""
-        count = steps * self.batch_size
-        trainer = self.trainer
-        return Batches(
-            torch.zeros(count, 1, 1, 1, dtype=torch.uint8),
-            torch.zeros(count, dtype=torch.int64),
-            batch_size=self.batch_size,
-            binarize="none",
-            key=(0, TRAIN),
-            shuffle=False,
-            rank=trainer.global_rank if trainer else 0,
-            world_size=trainer.world_size if trainer else 1,
-            position=self._position if steps > 1 else lambda: (0, 0),
-        )
-
-    def _position(self) -> tuple[int, int]:
-        """Epoch and index of the next batch, as the Trainer has them."""
-        if not self.trainer:
-            return 0, 0
-        return self.trainer.current_epoch, self.trainer.fit_loop.epoch_loop.batch_progress.current.ready
+    def test_dataloader(self) -> EmptyBatches:
+        return self.val_dataloader()

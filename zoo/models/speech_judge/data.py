@@ -1,15 +1,13 @@
 """Real and vocoded words to train judges of speech on, with voices that are mixed from two."""
 
-from collections.abc import Callable, Iterator
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
-from lightning import LightningDataModule
 from torch import Tensor
 
-from zoo.config import Configurable
 from zoo.data import Speech, audio
-from zoo.data.seeding import SHUFFLE, TRAIN, generator
+from zoo.data.batches import DataModule, Place, Slices
+from zoo.data.seeding import TRAIN, generator
 from zoo.data.speech import SpokenDigits
 from zoo.errors import ZooError
 
@@ -37,48 +35,20 @@ class Heard(NamedTuple):
     vocoded: Tensor
 
 
-class HeardBatches:
-    """Batches of :class:`Heard` on the device; as :class:`zoo.data.speech.SpeechBatches`."""
+class HeardBatches(Slices[Heard]):
+    """Batches of :class:`Heard`."""
 
-    def __init__(
-        self,
-        heard: Heard,
-        *,
-        batch_size: int,
-        seed: int,
-        shuffle: bool,
-        position: Callable[[], tuple[int, int]],
-        rank: int = 0,
-        world_size: int = 1,
-    ) -> None:
-        self.heard, self.batch_size, self.seed = heard, batch_size, seed
-        self.shuffle, self.position = shuffle, position
-        self.rank, self.world_size = rank, world_size
+    def __init__(self, heard: Heard, *, batch_size: int, seed: int, shuffle: bool, place: Place) -> None:
+        count, device = len(heard.mel), heard.mel.device
+        super().__init__(count, batch_size=batch_size, key=(seed, TRAIN), shuffle=shuffle, device=device, place=place)
+        self.heard = heard
 
-    def __len__(self) -> int:
-        full, rest = divmod(len(self.heard.mel), self.batch_size)
-        return full + (rest > 0 and not self.shuffle)
-
-    def __iter__(self) -> Iterator[Heard]:
-        epoch, start = self.position()
-        n, device = len(self.heard.mel), self.heard.mel.device
-        order = torch.arange(n, device=device)
-        if self.shuffle:
-            order = torch.randperm(n, generator=generator(device, self.seed, TRAIN, SHUFFLE, epoch), device=device)
-        for batch in range(start, len(self)):
-            index = order[batch * self.batch_size : (batch + 1) * self.batch_size]
-            index = index[len(index) * self.rank // self.world_size : len(index) * (self.rank + 1) // self.world_size]
-            yield Heard(*(values[index] for values in self.heard))
-
-    # The Trainer warns on a mid-epoch resume of a loader without these two. This one has no state to save.
-    def state_dict(self) -> dict[str, int]:
-        return {}
-
-    def load_state_dict(self, state: dict[str, int]) -> None:
-        pass
+    def take(self, index: Tensor, epoch: int, batch: int) -> Heard:
+        index = index[self.place.share(len(index))]
+        return Heard(*(values[index] for values in self.heard))
 
 
-class VocodedSpeech(Configurable, LightningDataModule):
+class VocodedSpeech(DataModule):
     """Each recording as it is; vocoded, alone or as a mix of two sets of takes of its speaker; and vocoded as a mix of
     such a set with one of another speaker. A set has one to five takes, the share of one is from 0.35 to 0.65.
 
@@ -112,34 +82,25 @@ class VocodedSpeech(Configurable, LightningDataModule):
     def setup(self, stage: str | None = None) -> None:
         """Put the spectrograms on the training device (the CPU without a Trainer)."""
         self.speech.setup()
-        device = self.trainer.strategy.root_device if self.trainer else torch.device("cpu")
         wanted = {"fit": ("train", "val"), "validate": ("val",), "test": ("test",)}.get(
             stage or "", ("train", "val", "test")
         )
         for i, split in enumerate(("train", "val", "test")):
             if split in wanted and split not in self.splits:
                 heard = voices(self.speech.splits[split], generator("cpu", self.seed, TRAIN, MIXTURE, i))
-                self.splits[split] = Heard(*(values.to(device) for values in heard))
+                self.splits[split] = Heard(*(values.to(self.device) for values in heard))
 
     def train_dataloader(self) -> HeardBatches:
-        options: dict[str, Any] = {"shuffle": True, "position": self._position}
-        if self.trainer:
-            options |= {"rank": self.trainer.global_rank, "world_size": self.trainer.world_size}
-        return self._batches("train", self.batch_size, **options)
+        return self._batches("train", self.batch_size, self.in_training, shuffle=True)
 
     def val_dataloader(self) -> HeardBatches:
-        return self._batches("val", self.eval_batch_size, shuffle=False, position=lambda: (0, 0))
+        return self._batches("val", self.eval_batch_size, Place())
 
     def test_dataloader(self) -> HeardBatches:
-        return self._batches("test", self.eval_batch_size, shuffle=False, position=lambda: (0, 0))
+        return self._batches("test", self.eval_batch_size, Place())
 
-    def _batches(self, split: str, batch_size: int, **options: Any) -> HeardBatches:
-        return HeardBatches(self.splits[split], batch_size=batch_size, seed=self.seed, **options)
-
-    def _position(self) -> tuple[int, int]:
-        if not self.trainer:
-            return 0, 0
-        return self.trainer.current_epoch, self.trainer.fit_loop.epoch_loop.batch_progress.current.ready
+    def _batches(self, split: str, batch_size: int, place: Place, *, shuffle: bool = False) -> HeardBatches:
+        return HeardBatches(self.splits[split], batch_size=batch_size, seed=self.seed, shuffle=shuffle, place=place)
 
 
 def voices(x: Speech, g: torch.Generator) -> Heard:
