@@ -17,7 +17,8 @@ LEVELS = (
     ("training",),
     ("models",),
     ("lab",),
-    ("cli", "__main__"),
+    ("cli",),
+    ("__main__",),
 )
 """Each may import those above it and itself. ``zoo/__init__.py`` hands on what is public; nobody imports it."""
 ROOT_IMPORTS = ("errors", "hub")

@@ -10,7 +10,7 @@ from hydra import initialize_config_dir
 from tests.cli.test_distributed import FAST, OPTIONS, difference
 from tests.cli.test_train import train_here
 from zoo import hub
-from zoo.cli.train import main
+from zoo.cli import main
 from zoo.config import composition, from_config
 from zoo.config.composition import check, compose, plain
 from zoo.errors import ZooError
@@ -86,4 +86,4 @@ def test_a_launcher_without_a_sweep_is_refused(monkeypatch):
     """Hydra would train here, on the machine that jobs are sent from."""
     monkeypatch.setattr(sys, "argv", ["train.py", *FAST, "hydra/launcher=slurm"])
     with pytest.raises(SystemExit, match="add -m"):
-        main()
+        main("train")
