@@ -9,17 +9,12 @@ from scipy import stats
 from zoo.relaxations import (
     IGR,
     IMLE,
-    RLOO,
     DecoupledSTGumbel,
-    DisARM,
     GappedST,
     GumbelRao,
-    Rebar,
-    Reinforce,
     ReinMax,
     ReinMaxCV,
     ReinMaxRao,
-    Relax,
     Relaxation,
     STGumbelSoftmax,
     StraightThrough,
@@ -194,103 +189,6 @@ def test_imle_points_to_where_the_cost_is_lower():
     assert (gradient[changed][:, 0] == 2).all() and (gradient[changed].sum(-1) == 0).all()
 
 
-# Unbiased, with less variance -----------------------------------------------------------------------------------------
-
-
-def test_control_variates_lower_the_variance_of_reinforce():
-    """REBAR's coefficient and RELAX's network learn from the first batches."""
-    torch.manual_seed(0)
-    plain = variance(gradients(Reinforce(), 50_000, batches=3))
-    rebar = variance(gradients(Rebar(), 50_000, batches=3))
-    relax = Relax()
-    optimizer = torch.optim.Adam(relax.parameters(), 1e-2)
-    for _ in range(500):
-        batch = LOGITS.expand(500, -1, -1).clone().requires_grad_()
-        optimizer.zero_grad()
-        relax.expectation(lambda draw: cost(draw(batch))).mean().backward()  # noqa: B023
-        optimizer.step()
-    learned = variance(gradients(relax, 50_000))
-    assert rebar < 0.95 * plain
-    assert learned < 0.96 * rebar
-
-
-@pytest.mark.parametrize("tau", [0.1, 0.5])
-def test_rebar_where_its_relaxation_is_poor_is_no_worse_than_reinforce(tau):
-    """Least squares find its weight, and a large constant in the cost does not mislead them."""
-    plain, rebar = (
-        gradients(relaxation, 50_000, batches=3, cost=lambda z: cost(z) + 100)
-        for relaxation in (Reinforce(), Rebar(tau=tau))
-    )
-    assert variance(rebar) < 1.02 * variance(plain)
-
-
-def test_rebar_gives_the_program_its_own_gradient_from_the_hard_run_alone():
-    parameter = torch.ones((), requires_grad=True)
-    logits = torch.zeros(4, 1, 3, requires_grad=True)
-    seen = []
-
-    def program(draw):
-        z = draw(logits)
-        seen.append(z.detach())
-        return parameter * z[:, 0, 0] ** 3
-
-    (gradient,) = torch.autograd.grad(Rebar().expectation(program).sum(), parameter)
-    hard, relaxed = seen
-    assert gradient == hard[:, 0, 0].sum() != (relaxed[:, 0, 0] ** 3).sum()
-
-
-@pytest.mark.parametrize("cls", [Rebar, Relax])
-def test_a_program_without_a_slope_is_refused(cls):
-    logits = torch.zeros(4, 1, 3, requires_grad=True)
-    with pytest.raises(ValueError, match="differentiable in its draws"):
-        cls().expectation(lambda draw: draw(logits).argmax(-1)[:, 0].float())
-
-
-def test_relax_leaves_the_loss_alone_and_trains_its_own_parameters():
-    relaxation = Relax()
-    logits = torch.randn(64, 2, 4, requires_grad=True)
-    loss = relaxation.expectation(lambda draw: cost(draw(logits)))
-    values = torch.cartesian_prod(torch.arange(4), torch.arange(4))
-    possible = cost(torch.nn.functional.one_hot(values, 4).float())
-    assert (loss.detach().unsqueeze(1) - possible).abs().amin(1).max() < 1e-4  # the cost of a hard draw
-    loss.mean().backward()
-    assert all(parameter.grad.abs().sum() > 0 for parameter in relaxation.parameters())
-
-
-def test_disarm_for_two_categories_is_the_published_formula():
-    phi = torch.randn(10_000, 3)
-    logits = torch.stack([phi, torch.zeros_like(phi)], -1).requires_grad_()  # category 0 has the logit phi
-    weight = torch.tensor([1.0, -2.0, 0.7])
-
-    def f(z):
-        return (z[..., 0] @ weight + 0.3) ** 2
-
-    torch.manual_seed(3)
-    (gradient,) = torch.autograd.grad(DisARM().expectation(lambda draw: f(draw(logits))).sum(), logits)
-    torch.manual_seed(3)
-    u = torch.rand(10_000, 3, 1)[..., 0]
-    b, b2 = (u < phi.sigmoid()).float(), (1 - u < phi.sigmoid()).float()
-    difference = (b @ weight + 0.3) ** 2 - (b2 @ weight + 0.3) ** 2
-    expected = difference[:, None] / 2 * (-1) ** b2 * (b != b2) * phi.abs().sigmoid()
-    torch.testing.assert_close(gradient[..., 0], expected, atol=1e-4, rtol=1e-4)
-    torch.testing.assert_close(gradient[..., 1], -expected, atol=1e-4, rtol=1e-4)
-
-
-def test_disarm_has_less_variance_than_two_run_rloo_on_binary_choices():
-    logits = LOGITS[:, :2]
-
-    def binary(draw, batch):
-        z = draw(batch)
-        return (z[:, 0, 0] * 2 - z[:, 1, 0] + 0.5) ** 2
-
-    sizes = {}
-    for relaxation in (DisARM(), RLOO(samples=2)):
-        batch = logits.expand(100_000, -1, -1).clone().requires_grad_()
-        loss = relaxation.expectation(lambda draw: binary(draw, batch))  # noqa: B023
-        sizes[type(relaxation)] = variance(torch.autograd.grad(loss.sum(), batch)[0])
-    assert sizes[DisARM] < sizes[RLOO]
-
-
 # Constructors ---------------------------------------------------------------------------------------------------------
 
 
@@ -304,8 +202,6 @@ def test_disarm_has_less_variance_than_two_run_rloo_on_binary_choices():
         (DecoupledSTGumbel, {"backward_tau": 0.0}),
         (IGR, {"sigma": 0.0}),
         (IMLE, {"strength": 0.0}),
-        (Rebar, {"decay": 1.0}),
-        (Relax, {"hidden": 0}),
     ],
 )
 def test_constructors_check_their_numbers(cls, arguments):
