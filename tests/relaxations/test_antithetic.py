@@ -16,11 +16,6 @@ BOTH = pytest.mark.parametrize("make", [DisARM, ARM])
 WEIGHT = torch.tensor([1.0, -2.0, 0.7])
 
 
-@pytest.fixture(autouse=True)
-def seed():
-    torch.manual_seed(0)
-
-
 @BOTH
 @pytest.mark.parametrize("case", CASES, ids=repr)
 def test_the_mean_is_exact(make, case):

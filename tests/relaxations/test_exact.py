@@ -13,11 +13,6 @@ from zoo.relaxations import Bernoulli, Categorical, Exact
 MASK = torch.tensor([[1, 1, 1, 1], [0, 1, 0, 1], [0, 0, 1, 0]], dtype=torch.bool).unsqueeze(1)
 
 
-@pytest.fixture(autouse=True)
-def seed():
-    torch.manual_seed(0)
-
-
 @pytest.mark.parametrize("case", CASES + DEPENDENT, ids=repr)
 def test_value_and_gradient(case):
     value, gradient = exact(case)

@@ -2,6 +2,8 @@
 
 import contextlib
 import copy
+import io
+import threading
 import warnings
 
 import numpy as np
@@ -33,15 +35,6 @@ TABLE = torch.randn(K, 3, generator=GENERATOR)
 WEIGHT = torch.randn(K, K, generator=GENERATOR)
 VALUES = torch.randn(K, generator=GENERATOR)
 DATA = torch.rand(BATCH, K, generator=GENERATOR)
-
-
-@pytest.fixture(autouse=True)
-def one_thread():
-    torch.manual_seed(0)
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 class Step(torch.autograd.Function):
@@ -284,6 +277,56 @@ def transposed_table(y):
     return F.embedding_bag(y.topk(2).indices, TABLE).sum(-1)
 
 
+def saved(y):
+    file = io.BytesIO()
+    torch.save(y.detach(), file)
+    file.seek(0)
+    return torch.load(file).exp().sum(-1)
+
+
+def subclass(y):
+    class Subclass(torch.Tensor):
+        pass
+
+    return y.detach().as_subclass(Subclass).exp().sum(-1)
+
+
+def moving_average(y):
+    average = torch.zeros(K)
+    average.lerp_(y.detach().mean(0), 0.5)
+    return (average * y).sum(-1)
+
+
+def optimised(y):
+    parameter = nn.Parameter(torch.zeros(K))
+    parameter.grad = y.detach().mean(0)
+    torch.optim.SGD([parameter], 1.0).step()
+    return (parameter * y).sum(-1)
+
+
+def swapped(y):
+    other = torch.zeros(BATCH, K)
+    torch.utils.swap_tensors(other, y.detach().clone())
+    return other.exp().sum(-1)
+
+
+def without_calls(y):
+    with torch._C.DisableTorchFunction():
+        return y.detach().exp().sum(-1)
+
+
+def branches(y):
+    return torch.cond(y.sum() > 2, lambda t: t.sum(-1), lambda t: t.exp().sum(-1), (y,))
+
+
+@torch.library.custom_op("zoo_tests::count", mutates_args=())
+def count(x: torch.Tensor) -> torch.Tensor:
+    return (x > 0.5).float().sum(-1)
+
+
+count.register_autograd(lambda ctx, gradient: gradient.unsqueeze(-1).expand(BATCH, K))
+
+
 def nested_layer(y):
     return StraightThrough()(y).sum(-1) + (StraightThrough()(y @ WEIGHT) * VALUES).sum(-1)
 
@@ -447,6 +490,19 @@ JUMPS = {
     "custom function changed under no_grad": no_grad_into_function,
     "TorchScript": lambda y: scripted(look_up)(y) + y.sum(-1),
     "TorchScript that detaches": lambda y: scripted(cut)(y),
+    "torch.save": saved,
+    "subclass": subclass,
+    "swapped tensors": swapped,
+    "moving average": moving_average,
+    "optimiser": optimised,
+    "unseen by one mode": without_calls,
+    "cond": branches,
+    "custom operator": count,
+    "sparse": lambda y: torch.sparse.mm(y.round().to_sparse(), VALUES.unsqueeze(1)).squeeze(1),
+    "nested estimator": lambda y: Rebar().expectation(lambda draw: draw(y @ WEIGHT) @ VALUES),
+    "nested score function": lambda y: Reinforce().expectation(lambda draw: draw(y @ WEIGHT) @ VALUES),
+    "nested sample": lambda y: Categorical(y @ WEIGHT).sample() @ VALUES,
+    "Jacobian": lambda y: torch.func.vmap(torch.func.jacfwd(lambda r: (r - 0.5).relu().sum()))(y).sum(-1),
     "compiled": lambda y: COMPILED["argmax"](y) + y.sum(-1),
     "compiled detach": lambda y: COMPILED["detach"](y),
 }
@@ -593,6 +649,7 @@ SMOOTH = {
         y.view(BATCH, 2, 2), y.view(BATCH, 2, 2), DATA.view(BATCH, 2, 2), is_causal=True
     ).sum((1, 2)),
     "LSTM": module(lambda: nn.LSTM(2, 3, batch_first=True), lambda m, y: m(y.view(BATCH, 2, 2))[0]),
+    "packed LSTM": module(lambda: nn.LSTM(2, 3, batch_first=True), lambda m, y: m(packed(y))[1][0]),
     "GRU cell": module(lambda: nn.GRUCell(K, 3)),
     "weight norm": module(lambda: nn.utils.parametrizations.weight_norm(nn.Linear(K, 3))),
     "bilinear": module(lambda: nn.Bilinear(K, K, 2), lambda m, y: m(y, y)),
@@ -608,6 +665,9 @@ SMOOTH = {
     "one of our own": lambda y: (
         GumbelSoftmax(tau=0.7)((y @ WEIGHT).repeat(1, 300).view(BATCH, 300, K)).mean(1) @ VALUES
     ),
+    "sparse": lambda y: torch.sparse.mm(y.to_sparse(), VALUES.unsqueeze(1)).squeeze(1),
+    "multivariate normal": lambda y: torch.distributions.MultivariateNormal(y, torch.eye(K)).log_prob(DATA),
+    "simplex": lambda y: torch.distributions.Categorical(probs=y).log_prob(torch.zeros(BATCH, dtype=torch.int64)),
     "vmap": lambda y: torch.func.vmap(lambda r: (r * VALUES).sum().tanh())(y),
     "vmap of vmap": lambda y: torch.func.vmap(torch.func.vmap(torch.sin))(y).sum(-1),
     "functional_call": lambda y: torch.func.functional_call(nn.Identity(), {}, (y @ WEIGHT,)).sum(-1),
@@ -623,6 +683,10 @@ SMOOTH = {
     "not the draw at all": lambda y: DATA.sum(-1),
     "only its shape": lambda y: torch.zeros_like(y).sum(-1) + DATA.argmax(-1),
 }
+
+
+def packed(y):
+    return nn.utils.rnn.pack_padded_sequence(y.view(BATCH, 2, 2), torch.full((BATCH,), 2), batch_first=True)
 
 
 def attend(module, y):
@@ -753,6 +817,53 @@ def test_without_the_check_it_would_be_biased(name, monkeypatch):
     (gradient,) = torch.autograd.grad(relaxation.expectation(lambda draw: BIASED[name](draw(batch))).sum(), batch)
     bias = (gradient.mean(0) - exact).norm() / exact.norm()
     assert bias > 0.1 and bias > 5 * (gradient.std(0) / 200).norm() / exact.norm()
+
+
+class Turned(torch.autograd.Function):
+    """The identity, with a derivative that is not its own."""
+
+    @staticmethod
+    def forward(ctx, x):
+        return x.view_as(x)
+
+    @staticmethod
+    def backward(ctx, gradient):
+        return -gradient
+
+
+def by_module_hook(y):
+    layer = nn.Identity()
+    layer.register_full_backward_hook(lambda module, inner, outer: (2 * inner[0],))
+    return layer(y).exp().sum(-1)
+
+
+def by_saved_tensors(y):
+    with torch.autograd.graph.saved_tensors_hooks(lambda tensor: 2 * tensor, lambda tensor: tensor):
+        return y.exp().sum(-1)
+
+
+def by_thread(y):
+    found = []
+    thread = threading.Thread(target=lambda: found.append(VALUES[y.argmax(-1)]))
+    thread.start()
+    thread.join()
+    return found[0] + y.sum(-1)
+
+
+UNSEEN = {
+    "another derivative": lambda y: Turned.apply(y) @ VALUES,
+    "module hook": by_module_hook,
+    "hook of saved tensors": by_saved_tensors,
+    "thread": by_thread,
+    "DLPack capsule": lambda y: torch.from_dlpack(torch.utils.dlpack.to_dlpack(y.detach())).exp().sum(-1) + y.sum(-1),
+    "text": lambda y: y.sum(-1) * float(f"{y[0, 0]}"),
+}
+
+
+@pytest.mark.parametrize("name", UNSEEN)
+def test_what_the_documentation_says_is_not_seen(name):
+    """Where one of them is seen some day, the documentation is to be changed."""
+    drawn(Rebar(), UNSEEN[name])
 
 
 # Rows, and draws that depend on each other ----------------------------------------------------------------------------

@@ -8,7 +8,7 @@ import torch
 
 from tests.relaxations.enumeration import CASES, DEPENDENT, Thrice, check_unbiased, exact, expected, sampled
 from zoo.errors import ZooError
-from zoo.relaxations import RELAXATIONS, RLOO, Categorical, Reinforce, ScoredProgram
+from zoo.relaxations import RELAXATIONS, RLOO, Categorical, Reinforce, ScoredProgram, StraightThrough
 from zoo.relaxations.distributions import Distribution
 from zoo.relaxations.noise import DEFAULT
 from zoo.relaxations.score_function import ScoreFunction
@@ -18,24 +18,19 @@ LOGITS = torch.tensor([[0.5, -0.3, 1.0], [0.0, 0.2, -0.4]])
 COSTS = torch.tensor([1.0, 3.0, -2.0])
 
 
-@pytest.fixture(autouse=True)
-def seed():
-    torch.manual_seed(0)
-
-
 # The mean -------------------------------------------------------------------------------------------------------------
 
 
 @BOTH
 @pytest.mark.parametrize("case", CASES + DEPENDENT, ids=repr)
 def test_the_mean_is_exact(make, case):
-    check_unbiased(make(), case, 200_000 if make is Reinforce else 50_000)  # of four runs each
+    check_unbiased(make(), case)
 
 
 @BOTH
 @pytest.mark.parametrize("case", [CASES[2], DEPENDENT[0]], ids=repr)
 def test_second_derivatives_are_exact_in_their_mean(make, case):
-    n = 60_000 if make is Reinforce else 15_000
+    n = 200_000
     hessian = torch.autograd.functional.hessian(lambda start: expected(case, start), case.start)
     batch = case.start.expand(n, -1).clone().requires_grad_()
     relaxation = make()
@@ -46,7 +41,7 @@ def test_second_derivatives_are_exact_in_their_mean(make, case):
         (second,) = torch.autograd.grad(row.sum(), batch, retain_graph=True)
         error = second.std(0) / n**0.5
         assert ((second.mean(0) - exact_row).abs() <= 4.5 * error + 1e-5).all()
-        assert error.norm() < 0.25 * hessian.norm()
+        assert error.norm() < 0.1 * hessian.norm()
 
 
 def test_a_cost_without_any_gradient_of_its_own_is_served():
@@ -146,6 +141,16 @@ def test_replicas_are_a_baseline_for_each_other():
         return torch.autograd.grad(loss.sum(), logits)[0].sum(1).view(-1, 2, 3).var(0).sum().item()
 
     assert variance(8) < variance(1) / 8 * 0.8  # less than by averaging alone
+
+
+def test_a_pathwise_relaxation_averages_replicas():
+    logits = LOGITS.repeat(5_000, 1).unsqueeze(1).expand(-1, 3, -1).clone().requires_grad_()
+    loss = StraightThrough().expectation(lambda draw: draw(logits) @ COSTS)
+    p = LOGITS.softmax(-1)
+    expected = p * (COSTS - (p @ COSTS).unsqueeze(1))
+    gradient = torch.autograd.grad(loss.sum(), logits)[0].sum(1).view(-1, 2, 3)
+    assert loss.shape == (10_000,)
+    torch.testing.assert_close(gradient.mean(0), expected, atol=1e-4, rtol=1e-4)
 
 
 # Programs -------------------------------------------------------------------------------------------------------------
@@ -275,8 +280,7 @@ def test_torch_func_takes_the_same_gradient(make, case):
     transformed = torch.func.grad(loss)(batch)
     torch.manual_seed(1)
     (plain,) = torch.autograd.grad(loss(batch.requires_grad_()), batch)
-    # Small draws take the same noise in either way.
-    assert transformed.shape == plain.shape and transformed.isfinite().all()
+    torch.testing.assert_close(transformed, plain)
 
 
 @BOTH

@@ -8,9 +8,10 @@ row see another's draw. Both are seen here, while the program runs, and refused.
 Two modes of PyTorch see it. One sees every kernel, also inside of scripted code, transforms and custom functions: it
 knows which memory holds something that depends on a draw, and what has jumped there. The other sees every call of
 PyTorch's interface, where it is known whether a derivative is kept. Compiled parts run as they were before they were
-compiled. What none of this sees: a custom function with a smooth forward pass and another function's derivative;
-kernels of extensions that PyTorch does not dispatch; other threads; memory that something else reads (DLPack); the text
-of a printed tensor; what a program keeps from one run for the next.
+compiled. What none of this sees: a derivative that is not the function's own (of a custom function with a smooth
+forward pass, of a hook of a module or of saved tensors); kernels of extensions that PyTorch does not dispatch; other
+threads; memory that something else reads (a DLPack capsule); the text of a printed tensor; what a program keeps from
+one run for the next.
 """
 
 import functools
@@ -310,12 +311,17 @@ class Following:
         cut = next(filter(None, cuts), "")
         if kernel.name in SIZES or (cut and self.shapes(kernel.name, args)):
             self.escape(f"a shape that depends on it (of {self.calling or kernel.readable})")
+        if not cut and kernel.opaque:
+            cut = f"the operator {func}, which cannot be looked into"
         if not cut and (kernel.jumps or (kernel.orders and self.jumps_in(kernel, args, kwargs))):
             cut = self.calling or kernel.readable
         result = func(*args, **kwargs)
         if isinstance(result, (bool, int, float, complex)) and not self.harmless:
             self.escape(self.calling or kernel.readable)
-        for tensor in tensors(result):
+        made = tensors(result)
+        if kernel.name == "_pack_padded_sequence" and not self.depends(args[1]):
+            made = made[:1]  # the other depends on the lengths alone
+        for tensor in made:
             smooth = tensor.is_floating_point() or tensor.is_complex()
             self.put(tensor, cut if smooth else cut or self.calling or kernel.readable)
         for i, name in kernel.written:
@@ -351,6 +357,7 @@ class Kernel(NamedTuple):
     """What is to be known of a kernel.
 
     Attributes:
+        opaque: whether it is not one of PyTorch's own.
         jumps: whether it always does.
         orders: its arguments, by place and name, on which that depends.
         written: those that it changes.
@@ -358,6 +365,7 @@ class Kernel(NamedTuple):
 
     name: str
     readable: str
+    opaque: bool
     jumps: bool
     orders: tuple[tuple[int, str], ...]
     written: tuple[tuple[int, str], ...]
@@ -365,16 +373,20 @@ class Kernel(NamedTuple):
 
 @functools.cache
 def describe(func: Any) -> Kernel:
+    if not isinstance(func, torch._ops.OpOverload):  # of a higher order
+        return Kernel(str(func), str(func), True, False, (), ())
     name = func._opname.rstrip("_")
     arguments = list(enumerate(func._schema.arguments))
+    written = tuple((i, a.name) for i, a in arguments if a.alias_info is not None and a.alias_info.is_write)
     norm = "norm" in name or "dist" in name
     special = ("rounding_mode", "interpolation_mode") + (("p", "ord") if norm else ())
     return Kernel(
         name,
         readable(name),
+        func.namespace not in ("aten", "prims"),
         name in STEPS or "quantize" in name or func._overloadname == "dtype",
         tuple((i, argument.name) for i, argument in arguments if argument.name in special),
-        tuple((i, a.name) for i, a in arguments if a.alias_info is not None and a.alias_info.is_write),
+        written,
     )
 
 
@@ -397,6 +409,8 @@ class _Calls(TorchFunctionMode):
 
 class _Kernels(TorchDispatchMode):
     """Sees what is computed."""
+
+    supports_higher_order_operators = True
 
     @classmethod
     def _should_skip_dynamo(cls) -> bool:
@@ -495,7 +509,7 @@ def run_watched(program: Program, draw: Draw, by: Relaxation, *, independent: bo
     if torch.compiler.is_compiling():
         return run(program, draw)
     known, kind = by.__dict__.setdefault("_watched", set()), kind_of(program)
-    if kind in known:
+    if kind in known or torch._C._len_torch_dispatch_stack():  # of another relaxation's program, for example
         return run(program, draw)
     with Following(by, independent=independent) as following:
         result = run(program, following.drawing(draw))
