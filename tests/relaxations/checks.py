@@ -2,6 +2,7 @@
 
 import copy
 import inspect
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -173,7 +174,7 @@ def gradient(loss: Callable[[Tensor], Tensor], logits: Tensor) -> Tensor:
 
 def is_valid(distribution: Distribution, value: Tensor) -> Tensor:
     """Whether each choice of ``value`` is a hard value of a distribution of this kind, ``(batch, ...)``."""
-    other = distribution.with_logits(torch.zeros_like(distribution.logits))
+    other = distribution.with_logits(torch.where(distribution.logits == -math.inf, -math.inf, 0.0))
     inside = tuple(range(-distribution.value_dims, 0))
     binary = (value == 0) | (value == 1)
     binary = binary.all(inside) if inside else binary

@@ -84,7 +84,7 @@ def test_the_farthest_tail_of_the_fast_noise(monkeypatch):
     uniform = (-noise).exp() * (2**31 / 64)
     fine = uniform[uniform < 0.5]  # those that get further bits: the lower half
     assert stats.kstest((2 * fine).numpy(), "uniform").pvalue > 1e-4
-    assert len(fine.unique()) > 0.9 * len(fine) and fine.min() < 1e-4
+    assert len(fine.unique()) > 0.7 * len(fine) and fine.min() < 1e-4
     assert stats.binomtest(len(fine), len(noise), 0.5).pvalue > 1e-4
 
 

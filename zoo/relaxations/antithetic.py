@@ -93,8 +93,8 @@ class _Pair:
             self.broken, self.antithetic = self.u < p, 1 - self.u < p
             first, second = first_true(self.broken), first_true(self.antithetic)
             one = one_or_nan(choice.logits.logsumexp(-1, keepdim=True))
-            self.first = one_hot(first, choice.logits.detach(), one)
-            self.second = one_hot(second, choice.logits.detach(), one)
+            self.first = one_hot(first, choice.logits.detach()) * one  # all of it NaN, or none
+            self.second = one_hot(second, choice.logits.detach()) * one
             open_question = (choice.logits[..., :-1] != -torch.inf) & (later > -5e8)  # not settled by the mask
             self.reached = open_question & (torch.arange(p.shape[-1], device=p.device) <= torch.maximum(first, second))
 

@@ -232,19 +232,22 @@ class Relaxation(Configurable, nn.Module, ABC):
         aside: set[str] = set()
         if prefix + EXTRA in theirs:
             mine, configured = self._configured(), read_configured(theirs[prefix + EXTRA])
+            kept = "state"
             if configured.get("class") != mine["class"]:
                 aside = own.keys() | theirs.keys()
             else:
-                aside = {prefix + name for name in mine if mine[name] != configured.get(name)}
+                names = [name for name in mine if mine[name] != configured.get(name)]
+                aside, kept = {prefix + name for name in names}, ", ".join(names)
             if aside:
                 log.warning(
-                    "%s keeps what it was configured with; the checkpoint is of %s", self, described(configured)
+                    "%s keeps its own %s: the checkpoint is of %s", described(mine), kept, described(configured)
                 )
         elif prefix + "tau" in theirs:
             aside = {name for name in own.keys() | theirs.keys() if shape_in(own, name) != shape_in(theirs, name)}
             lost = aside - {prefix + EXTRA, prefix + "tau"}
             if lost:
-                log.warning("%s, loaded from version 0.2, does without %s", self, ", ".join(sorted(lost)))
+                name = described(self._configured())
+                log.warning("%s, loaded from version 0.2, does without %s", name, ", ".join(sorted(lost)))
         for name in aside:
             state_dict.pop(name, None)
         state_dict.update({name: own[name] for name in aside & own.keys()})
@@ -385,10 +388,7 @@ class Tempered(Relaxation):
 
     def _present(self) -> dict[str, str]:
         values = {name: getattr(self, name) for name in self.temperatures}
-        return {
-            n: f"{v.item():.4g}" if v.dim() == 0 and not v.is_meta else f"tensor{tuple(v.shape)}"
-            for n, v in values.items()
-        }
+        return {name: shown(value) for name, value in values.items()}
 
 
 class _Number:

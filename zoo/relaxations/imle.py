@@ -55,7 +55,7 @@ class AIMLE(Pathwise, Tempered):
     The gradient is ``(z(u + lambda df/dz) - z(u - lambda df/dz)) / (2 lambda)``, with its sign turned; ``lambda`` is
     ``strength`` over the largest ``|df/dz|`` of the choice. After each backward pass ``strength`` moves by ``step``, up
     if fewer than ``target`` of the choices have had a gradient lately, else down. It adapts in eager mode; inside
-    ``torch.compile`` and ``torch.func`` it stays as it is. Biased. One program run.
+    ``torch.compile`` and ``torch.func`` it stays as it is. It has no forward-mode derivative. Biased. One program run.
 
     Args:
         tau: scale of the noise, as of :class:`IMLE`.

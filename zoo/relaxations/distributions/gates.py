@@ -159,7 +159,8 @@ class Bernoulli(Recoupled, Linear, OneOfK, Gibbs):
         return twin
 
     def from_one_hot(self, value: Tensor) -> Tensor:
-        return value[..., 0]
+        opened, closed = value.unbind(-1)
+        return opened + 0 * closed  # NaN where either is
 
     def marginals(self) -> Tensor:
         return self.logits.sigmoid()
