@@ -344,7 +344,7 @@ def _prepare(cls: type[Relaxation], logits: Logits, mask: Tensor | None, dim: in
     fitted: list[float | Tensor] = []
     for tau in taus:
         if not issubclass(cls, Tempered):
-            if isinstance(tau, Tensor) or tau != 1:
+            if isinstance(tau, (Tensor, bool)) or tau != 1:
                 raise ValueError(f"{cls.__name__} has no temperature: tau can only be 1")
         elif not isinstance(tau, Tensor):
             tau = check_tau(tau)
