@@ -106,7 +106,7 @@ def example(distribution: str, masked: bool = False) -> Distribution:
     law = DISTRIBUTIONS[distribution].example()
     if masked:
         mask = torch.ones_like(law.logits, dtype=torch.bool)
-        mask[(..., *[0] * max(law.choice_dims, 1))] = False
+        mask.flatten(1)[:, 0] = False
         law = law.with_logits(law.logits.masked_fill(~mask, -math.inf))
         law.mask = mask
     return law
@@ -119,7 +119,8 @@ def mean_gradient(relaxation: Relaxation, law: Distribution, draws: int) -> tupl
     """
     deterministic = not relaxation.stochastic or isinstance(relaxation, Exact)
     draws, warm_up = (2, 0) if deterministic else (draws, 2 if any(True for _ in relaxation.buffers()) else 0)
-    total, squares, count = 0.0, 0.0, 0
+    total, squares = torch.zeros(2, *law.logits.shape[1:], dtype=torch.float64)
+    count = 0
     for batch in range(warm_up + math.ceil(draws / CHUNK)):
         size = min(CHUNK, draws)
         logits = law.logits.expand(size, *law.logits.shape[1:]).clone().requires_grad_()
@@ -131,8 +132,8 @@ def mean_gradient(relaxation: Relaxation, law: Distribution, draws: int) -> tupl
             total = total + gradient.double().sum(0)
             squares = squares + gradient.double().square().sum(0)
             count += size
-    mean = torch.as_tensor(total) / count
-    variance = (torch.as_tensor(squares) / count - mean**2).clamp_min(0.0)
+    mean = total / count
+    variance = (squares / count - mean**2).clamp_min(0.0)
     return mean, (variance / count).sqrt() if not deterministic else torch.zeros_like(mean), count
 
 

@@ -106,13 +106,10 @@ def register(name: str) -> Callable[[Registered], Registered]:
     """
 
     def join(cls: Registered) -> Registered:
-        registry: dict[str, Any]
-        if issubclass(cls, Relaxation):
-            registry = RELAXATIONS
-        elif issubclass(cls, Distribution):
-            registry = DISTRIBUTIONS
-        else:
+        found = [r for base, r in ((Relaxation, RELAXATIONS), (Distribution, DISTRIBUTIONS)) if issubclass(cls, base)]
+        if not found:
             raise TypeError(f"{cls.__name__} is neither a Relaxation nor a Distribution")
+        registry: dict[str, Any] = found[0]
         if registry.get(name, cls) is not cls:
             raise ValueError(f"the name {name!r} is taken, by {registry[name].__qualname__}")
         registry[name] = cls
@@ -135,5 +132,5 @@ __all__ = [
     "ScoredProgram",
     "Tempered",
     "register",
-    *sorted(c.__name__ for c in (RELAXATIONS | DISTRIBUTIONS).values()),  # type: ignore[operator]
+    *sorted(c.__name__ for c in (RELAXATIONS | DISTRIBUTIONS).values()),
 ]

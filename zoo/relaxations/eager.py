@@ -205,7 +205,8 @@ class _ReinMax(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, g: Tensor) -> tuple[Tensor | None, ...]:
-        return reinmax_backward(g, *ctx.saved_tensors, ctx.tau), None, None, None, None
+        logits, p, index, hard = ctx.saved_tensors
+        return reinmax_backward(g, logits, p, index, hard, ctx.tau), None, None, None, None
 
 
 def reinmax_surrogate(logits: Tensor, hard: Tensor, tau: Tensor | float) -> Tensor:
