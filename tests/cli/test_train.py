@@ -95,7 +95,12 @@ def test_two_runs_in_one_folder_are_refused(run, mnist_root):
         train_here(run.path, mnist_root)
 
 
-@pytest.mark.parametrize("relaxation", RELAXATIONS)
+QUICK = ("gumbel_softmax", "reinmax", "rloo", "rebar")
+
+
+@pytest.mark.parametrize(
+    "relaxation", [name if name in QUICK else pytest.param(name, marks=pytest.mark.slow) for name in RELAXATIONS]
+)
 def test_every_relaxation_trains(tmp_path, mnist_root, relaxation):
     options = (*FEW, "epochs=1", "trainer.limit_train_batches=60")
     run = train_here(tmp_path / "run", mnist_root, f"relaxation={relaxation}", *options)
