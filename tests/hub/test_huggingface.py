@@ -1,6 +1,5 @@
 """The Hugging Face hub, without a network: what would be sent, and what is read from its cache."""
 
-import importlib
 import json
 import os
 import re
@@ -14,6 +13,7 @@ import torch
 import zoo
 from tests.conftest import ROOT
 from tests.models.cat_vae.test_model import make
+from zoo.cli import main
 from zoo.errors import ZooError
 from zoo.hub import huggingface
 from zoo.hub.pushing import stage
@@ -110,10 +110,10 @@ def test_a_missing_run_folder_is_not_asked_for_on_the_hub(script, name, tmp_path
     (tmp_path / "here/mime").mkdir(parents=True)
     (tmp_path / "points.csv").write_text("0,0\n1,0\n0,1\n")
     monkeypatch.setattr(huggingface, "download", lambda name: pytest.fail(f"asked for {name}"))
-    options = {"solve": ["points=points.csv"], "speak": ["--text", "4", "--speaker", "sample"]}.get(script, [])
+    options = {"solve": ["points=points.csv"], "speak": ["text=4", "speaker=sample"]}.get(script, [])
     monkeypatch.setattr(sys, "argv", [f"{script}.py", f"checkpoint={name}", *options])
     with pytest.raises(SystemExit) as ended:
-        importlib.import_module(f"zoo.cli.{script}").main()
+        main(script)
     message = str(ended.value)
     assert f"no pretrained model '{name}', and no run or model folder of that name. " in message
     assert ("Did you mean 'here/mime'?" in message) == (name == "here/mine") and "Give a run folder" in message
