@@ -56,7 +56,7 @@ TINY = {
     "optima": ("size=5", "instances=20", "audit=3"),
     "reproduce": ("polynomial", "methods=ReinMax", "epochs=1", "data.steps=5"),
 }
-"""What makes each small. That of ``gradients`` is in ``test_gradients.py``."""
+"""What makes each small. Those of ``gradients`` and ``cells`` have tests of their own."""
 PLACES = {
     "explore": ("folder={}/runs", "picture={}/made.png"),
     "gradients_pointer": ("out={}",),
@@ -119,7 +119,7 @@ def test_an_experiment_runs(name, tmp_path, monkeypatch, mnist_root, capsys):
 
 
 def test_every_experiment_is_tested_has_a_door_and_explains_itself():
-    assert {*TINY, "gradients"} == set(experiments())
+    assert {*TINY, "gradients", "cells"} == set(experiments())
     for name, path in experiments().items():
         module = ast.parse(path.read_text())
         text = ast.get_docstring(module)

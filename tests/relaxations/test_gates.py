@@ -82,7 +82,7 @@ class TestProbabilities:
         small = -math.exp(-50)
         torch.testing.assert_close(log_p, torch.tensor([-1e4, -50, -math.log(2), small, 0.0]), atol=0, rtol=1e-5)
         for value in (entropy, log_p):
-            assert torch.autograd.grad(value.sum(), logits)[0].isfinite().all()
+            assert torch.autograd.grad(value.sum(), logits, retain_graph=True)[0].isfinite().all()
 
     def test_masked_gates_are_certainly_closed(self):
         logits = torch.tensor([1.0, 2.0, 3.0], requires_grad=True)
