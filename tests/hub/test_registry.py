@@ -36,7 +36,7 @@ model:
     monkeypatch.setattr(registry, "resource", lambda name: tmp_path)
     registry.models.cache_clear()
     try:
-        assert registry.models() == {"mine": registry.Entry("mine.Model", True)}
+        assert registry.models() == {"mine": registry.Entry("mine.Model", True, "Mine.")}
         assert zoo.list_models() == ["mine"]
     finally:
         registry.models.cache_clear()
