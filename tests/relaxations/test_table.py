@@ -64,7 +64,7 @@ def test_a_name_is_given_once():
 @pytest.mark.slow
 def test_what_others_register_is_in_the_table_and_its_tests():
     """The example of the documentation: one method, three methods, and the suite knows them."""
-    command = [sys.executable, "-m", "pytest", "-n0", "-q", "-p", "examples.own_relaxation", __file__]
+    command = [sys.executable, "-m", "pytest", "-n0", "-v", "-m", "", "-p", "examples.own_relaxation", __file__]
     done = subprocess.run(
         [*command, "-k", "test_cell and (laplace_softmax or (window and (rloo or reinforce or rebar or exact)))"],
         cwd=ROOT,

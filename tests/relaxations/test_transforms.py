@@ -25,7 +25,7 @@ from tests.relaxations.checks import (
     weight_of,
 )
 from zoo.errors import ZooError
-from zoo.relaxations import RELAXATIONS, GumbelSoftmax, PerturbedOptimizer, Relaxation, eager, functional
+from zoo.relaxations import RELAXATIONS, GumbelSoftmax, Noise, PerturbedOptimizer, Relaxation, eager, functional
 
 needs_compiler = pytest.mark.skipif(shutil.which("g++") is None, reason="the inductor needs a C++ compiler")
 
@@ -160,12 +160,38 @@ def test_fast_paths_are_their_formulas(relaxation, distribution, masked, monkeyp
     fast = results()
     monkeypatch.setattr(eager, "WORTH", 2**60)
     small = results()
+    monkeypatch.setattr(eager, "TINY", 0)
+    few = results()
     monkeypatch.setattr(eager, "plain", lambda: True)
-    for one, other, formula in zip(fast, small, results()):
-        torch.testing.assert_close(one, formula)
-        torch.testing.assert_close(other, formula)
+    for *ways, formula in zip(fast, small, few, results()):
+        for way in ways:
+            torch.testing.assert_close(way, formula)
     if cls.hard:
         assert torch.equal(fast[0], small[0]) and torch.equal(fast[0].round(), fast[0])
+
+
+class OtherNoise(Noise):
+    """What :class:`Noise` draws, by the way of any other source."""
+
+
+@pytest.mark.parametrize("relaxation", ["gumbel_softmax", "st_gumbel_softmax", "straight_through", "reinmax"])
+@pytest.mark.parametrize("tau", [0.7, 1.0])
+@pytest.mark.parametrize("shape", [(3, 1), (2, 5), (16, 10)])
+def test_the_short_way_of_few_numbers_draws_the_same(relaxation, tau, shape):
+    """To the bit, also where logits are infinite or NaN; and the gradient to rounding."""
+    logits = torch.randn(shape, generator=torch.Generator().manual_seed(0))
+    if shape[1] > 1:
+        logits[0, 0], logits[1, 1] = -torch.inf, torch.nan
+    weight = torch.randn(shape, generator=torch.Generator().manual_seed(1))
+    values, gradients = [], []
+    for source in (Noise, OtherNoise):
+        layer, x = RELAXATIONS[relaxation](tau=tau), logits.clone().requires_grad_()
+        value = layer(x, noise=source(torch.Generator().manual_seed(2)))
+        values.append(value.detach())
+        gradients.append(torch.autograd.grad(value[2:], x, weight[2:])[0] if shape[0] > 2 else value.detach())
+    assert torch.equal(values[0].nan_to_num(9.0), values[1].nan_to_num(9.0))
+    assert shape[1] == 1 or (values[0][1].isnan().any() and values[0][0, 0] == 0)
+    torch.testing.assert_close(*gradients, equal_nan=True)
 
 
 # Compilers ------------------------------------------------------------------------------------------------------------

@@ -484,7 +484,7 @@ def perturbed_optimizer(law: Distribution, logits: Tensor, samples: int = 10) ->
     g = slope(law, mean).unsqueeze(1)
     product = (values - mean.unsqueeze(1)) * g
     weight = product if not law.choice_dims else product.flatten(2).sum(2).view(POINTS, samples, *[1] * logits.dim())
-    return (weight * noise).sum(1).mean(0) / (samples - 1)
+    return ((weight * noise).sum(1).mean(0) / (samples - 1)).masked_fill(logits == -math.inf, 0.0)
 
 
 FORMULAS: dict[str, Callable[..., Any]] = {

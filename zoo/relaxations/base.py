@@ -548,6 +548,8 @@ def check_tau(tau: Any, name: str = "tau") -> float:
     Raises:
         ValueError: if it is not a positive finite number.
     """
+    if type(tau) is float and 0.0 < tau < math.inf:
+        return tau
     number = float(tau) if isinstance(tau, Real) and not isinstance(tau, bool) else math.nan
     if not (number > 0 and math.isfinite(number)):
         raise ValueError(f"{name} must be a positive finite number, or a tensor; got {tau!r}")

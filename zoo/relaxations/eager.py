@@ -5,6 +5,7 @@ says which of the two is to be taken, :func:`pays` where the fast one is worth i
 the twins equal in float64.
 """
 
+import functools
 import inspect
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from zoo.relaxations.noise import Noise
 
 WORTH = 4096  # numbers from which fewer passes save more than their calls cost
+TINY = 128  # numbers up to which PyTorch's softmax is quicker than its steps one by one
 _REFINED = 32  # of 2^31: numbers this small get further bits
 
 
@@ -39,6 +41,29 @@ def pays(x: Tensor, parts: int = 1) -> bool:
     if torch.compiler.is_compiling() or torch._C._len_torch_dispatch_stack():
         return False
     return x.numel() * parts >= WORTH and x.is_cpu and not plain()
+
+
+def few(x: Tensor) -> bool:
+    """Whether a draw of ``x`` costs the calls that it makes: a small tensor on a CPU."""
+    return (
+        not plain()  # first, as in pays
+        and 0 < x.numel() < WORTH
+        and x.is_cpu
+        and x.dtype is torch.float32
+        and not torch._C._len_torch_dispatch_stack()
+    )
+
+
+def perturbed(x: Tensor, generator: torch.Generator | None) -> Tensor:
+    """``x`` plus Gumbel noise, by the fewest calls; the same to the bit as of :class:`zoo.relaxations.noise.Noise`."""
+    return x - torch.empty_like(x, memory_format=torch.contiguous_format).exponential_(generator=generator).log_()
+
+
+def harden_into(soft: Tensor, scores: Tensor) -> Tensor:
+    """One-hot at the largest of ``scores`` in value, NaN where ``soft`` is; ``soft``, a softmax, in gradient."""
+    value = soft.clone()  # one node of the graph, which saves nothing
+    value.detach().mul_(0.0).scatter_(-1, scores.argmax(-1, keepdim=True), 1.0)
+    return value
 
 
 def with_signature(forward: Callable) -> Callable:
@@ -92,16 +117,12 @@ class _Softmax(torch.autograd.Function):
     """
 
     @staticmethod
-    @with_signature
-    def forward(logits: Tensor, y: Tensor, tau: Tensor | float) -> Tensor:
-        return y.detach()
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor, Tensor | float], output: Tensor) -> None:
-        tau = inputs[2]
+    def forward(ctx: Any, logits: Tensor, y: Tensor, tau: Tensor | float) -> Tensor:
+        output = y.detach()
         ctx.tau = None if isinstance(tau, Tensor) else tau
         ctx.save_for_backward(output, *([tau] if isinstance(tau, Tensor) else []))
         ctx.set_materialize_grads(False)
+        return output
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor | None) -> tuple[Tensor | None, None, None]:
@@ -121,7 +142,10 @@ def softmax_(x: Tensor, tau: Tensor | float = 1.0) -> Tensor:
 
     PyTorch's kernel is for long rows: on a CPU ten categories take it four times as long as these single steps.
     """
-    x.sub_(x.amax(-1, keepdim=True)).div_(tau).exp_()
+    x.sub_(x.amax(-1, keepdim=True))
+    if isinstance(tau, Tensor) or tau != 1.0:
+        x.div_(tau)
+    x.exp_()
     return x.div_(x.sum(-1, keepdim=True))
 
 
@@ -129,22 +153,13 @@ def straight_through(hard: Tensor, surrogate: Tensor) -> Tensor:
     """``hard`` in value, to the bit where the surrogate is finite; ``surrogate`` in gradient."""
     if plain():
         return hard + (surrogate - surrogate.detach())
-    if hard.numel() >= WORTH:
-        return _StraightThrough.apply(hard, surrogate)
-    value = surrogate.clone()  # one node of the graph, a third of what an autograd function costs; no one has saved it
-    value.detach().copy_(hard)
-    return value
+    return _StraightThrough.apply(hard, surrogate)
 
 
 class _StraightThrough(torch.autograd.Function):
     @staticmethod
-    @with_signature
-    def forward(hard: Tensor, surrogate: Tensor) -> Tensor:
+    def forward(ctx: Any, hard: Tensor, surrogate: Tensor) -> Tensor:
         return hard.detach()
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor], output: Tensor) -> None:
-        pass
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[None, Tensor]:
@@ -157,56 +172,62 @@ def reinmax(logits: Tensor, p: Tensor | None, index: Tensor, hard: Tensor, tau: 
     Args:
         p: ``softmax(logits)`` without gradient, if it is known; else the backward pass computes it.
     """
-    if hard.numel() >= WORTH:
-        return _ReinMax.apply(logits, p, index, hard, tau)
-    if not (logits.requires_grad and torch.is_grad_enabled()):
-        return hard
-    between = logits.view_as(logits)
-    between.register_hook(lambda g: reinmax_backward(g, logits, p, index, hard, tau))
-    return straight_through(hard, between)
+    return _ReinMax.apply(logits, p, index, hard, tau)
 
 
-def reinmax_backward(
-    g: Tensor, logits: Tensor, p: Tensor | None, index: Tensor, hard: Tensor, tau: Tensor | float
-) -> Tensor:
-    """A gradient ``g`` at the draw as one at the logits. Since ``D`` has a single entry,
+class _ReinMax(torch.autograd.Function):
+    """The Jacobian, with ``q = softmax(logits / tau)``, which is not kept, and ``J(q) = diag(q) - q q'``, is
 
-        (2 J(p1) - J(p) / 2) g = q (g - (g_D + q'g) / 2) + D (g_D - q'g) / 2 - p (g - p'g) / 2
+        2 J(p1) - J(p) / 2 = J(q) + (D - q) (D - q)' / 2 - J(p) / 2.
 
-    where ``g_D = D'g`` and products of vectors without a prime are entry by entry: neither ``D``, ``q`` nor ``p1`` is
-    kept. A second derivative is that of the plain formula.
+    A second derivative is that of the plain formula.
     """
-    if torch.is_grad_enabled():
-        return torch.autograd.grad(reinmax_surrogate(logits, hard, tau), logits, g, create_graph=True)[0]
-    at_draw = g.gather(-1, index)
-    if p is None or logits.numel() < WORTH:  # on an accelerator it is computed here
-        q, p = (logits / tau).softmax(-1), logits.softmax(-1)
-        lead = at_draw.sub_((q * g).sum(-1, keepdim=True)).div_(2)
+
+    @staticmethod
+    def forward(ctx: Any, logits: Tensor, p: Tensor | None, index: Tensor, hard: Tensor, tau: Tensor | float) -> Tensor:
+        ctx.tau = tau
+        ctx.save_for_backward(logits, p, index, hard)
+        return hard.detach()
+
+    @staticmethod
+    def backward(ctx: Any, g: Tensor) -> tuple[Tensor | None, ...]:
+        logits, p, index, hard = ctx.saved_tensors
+        if torch.is_grad_enabled():
+            surrogate = reinmax_surrogate(logits, hard, ctx.tau)
+            slope = torch.autograd.grad(surrogate, logits, g, create_graph=True)[0]
+        elif p is None:
+            slope = reinmax_backward(g, logits, hard, ctx.tau)
+        else:
+            slope = reinmax_backward_(g, logits, p, index, ctx.tau)
+        return slope, None, None, None, None
+
+
+def reinmax_backward(g: Tensor, logits: Tensor, hard: Tensor, tau: Tensor | float) -> Tensor:
+    """The gradient at the logits by few calls: for few numbers, and for an accelerator."""
+    if logits.numel() >= TINY and logits.is_cpu:
+        both = softmax_(torch.stack([scaled(logits, tau), logits]))
+        slopes = both * g
+        slopes.addcmul_(both, slopes.sum(-1, keepdim=True), value=-1)
+        q, (slope, other) = both[0], slopes.unbind()
+    else:
+        q, p = torch.softmax(scaled(logits, tau), -1), torch.softmax(logits, -1)
         slope = torch._softmax_backward_data(g, q, -1, q.dtype)
-        slope.sub_(torch._softmax_backward_data(g, p, -1, p.dtype), alpha=0.5).addcmul_(q, lead, value=-1)
-        return slope.scatter_add_(-1, index, lead)
+        other = torch._softmax_backward_data(g, p, -1, p.dtype)
+    ahead = q.neg_().add_(hard)
+    return slope.sub_(other, alpha=0.5).addcmul_(ahead, torch.linalg.vecdot(ahead, g).unsqueeze_(-1), value=0.5)
+
+
+def reinmax_backward_(g: Tensor, logits: Tensor, p: Tensor, index: Tensor, tau: Tensor | float) -> Tensor:
+    """The gradient at the logits by few passes: since ``D`` has a single entry it is
+
+    q (g - (g_D + q'g) / 2) + D (g_D - q'g) / 2 - p (g - p'g) / 2,    g_D = D'g.
+    """
+    at_draw = g.gather(-1, index)
     q = softmax_(logits.clone(memory_format=torch.contiguous_format), tau)
     slope, mean_p = q * g, torch.einsum("...k,...k->...", p, g).unsqueeze(-1)
     mean_q = slope.sum(-1, keepdim=True)
     slope.addcmul_(q, at_draw + mean_q, value=-0.5).addcmul_(p, g, value=-0.5).addcmul_(p, mean_p, value=0.5)
     return slope.scatter_add_(-1, index, (at_draw - mean_q) / 2)
-
-
-class _ReinMax(torch.autograd.Function):
-    @staticmethod
-    @with_signature
-    def forward(logits: Tensor, p: Tensor, index: Tensor, hard: Tensor, tau: Tensor | float) -> Tensor:
-        return hard.detach()
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-        logits, p, index, hard, ctx.tau = inputs
-        ctx.save_for_backward(logits, p, index, hard)
-
-    @staticmethod
-    def backward(ctx: Any, g: Tensor) -> tuple[Tensor | None, ...]:
-        logits, p, index, hard = ctx.saved_tensors
-        return reinmax_backward(g, logits, p, index, hard, ctx.tau), None, None, None, None
 
 
 def reinmax_surrogate(logits: Tensor, hard: Tensor, tau: Tensor | float) -> Tensor:
@@ -224,3 +245,16 @@ def reinmax_surrogate(logits: Tensor, hard: Tensor, tau: Tensor | float) -> Tens
 def finite(x: Tensor) -> Tensor:
     """``x`` with 0 for ``-inf``: what is multiplied or subtracted must not be infinite."""
     return x.masked_fill(x == -torch.inf, 0.0)
+
+
+def scaled(scores: Tensor, tau: Tensor | float) -> Tensor:
+    """``scores / tau``; a number that PyTorch must wrap for every call costs as much as a small softmax."""
+    if isinstance(tau, Tensor) or plain():
+        return scores / tau
+    return scores if tau == 1.0 else scores / _constant(tau, scores.dtype)
+
+
+@functools.lru_cache(maxsize=256)
+def _constant(value: float, dtype: torch.dtype) -> Tensor:
+    with torch.inference_mode(False):
+        return torch.tensor(value, dtype=dtype, device="cpu")

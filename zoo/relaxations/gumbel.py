@@ -2,6 +2,7 @@
 
 from typing import Any, ClassVar
 
+import torch
 from torch import Tensor
 
 from zoo.errors import ZooError
@@ -9,6 +10,7 @@ from zoo.relaxations import eager
 from zoo.relaxations.base import InEval, Pathwise, Tempered
 from zoo.relaxations.distributions import Distribution, Perturbed
 from zoo.relaxations.distributions.base import NoiseLaw
+from zoo.relaxations.distributions.categorical import few
 from zoo.relaxations.noise import Noise
 
 
@@ -126,10 +128,15 @@ class DecoupledSTGumbel(Pathwise, Tempered):
 
 
 def gumbel_softmax(distribution: Any, tau: Tensor | float, noise: Noise, law: NoiseLaw = "gumbel") -> Tensor:
+    if law == "gumbel" and few(distribution, tau, noise):
+        return torch.softmax(eager.scaled(eager.perturbed(distribution.logits, noise.generator), tau), -1)
     return distribution.relax_(distribution.perturb(noise, law), tau)
 
 
 def st_gumbel_softmax(distribution: Any, tau: Tensor | float, noise: Noise, law: NoiseLaw = "gumbel") -> Tensor:
+    if law == "gumbel" and few(distribution, tau, noise):
+        scores = eager.perturbed(distribution.logits, noise.generator)
+        return eager.harden_into(torch.softmax(eager.scaled(scores, tau), -1), scores)
     scores = distribution.perturb(noise, law)
     if eager.pays(scores):
         hard = distribution.harden(scores)  # before the scores are overwritten

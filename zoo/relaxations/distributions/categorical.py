@@ -72,6 +72,8 @@ class Categorical(Recoupled, Linear, OneOfK, Gibbs):
     def _index(self, noise: Noise) -> tuple[Tensor, Tensor, Tensor | None]:
         """What is finite where a choice is, an index drawn, and, where they were computed, the probabilities."""
         logits = self.logits.detach()
+        if few(self, 1.0, noise):
+            return *eager.perturbed(logits, noise.generator).max(-1, keepdim=True), None
         if not eager.pays(logits, noise.parts):
             return *(logits + noise.gumbel(logits, self.batch_dim)).max(-1, keepdim=True), None
         p = eager.softmax_(logits.clone(memory_format=torch.contiguous_format))
@@ -113,12 +115,12 @@ class Categorical(Recoupled, Linear, OneOfK, Gibbs):
     def relax(self, scores: Tensor, tau: Tensor | float) -> Tensor:
         if eager.pays(scores) and not needs_gradient(tau):
             return eager.softmax(scores, tau, scores.detach().clone(memory_format=torch.contiguous_format))
-        return (scores / tau).softmax(-1)
+        return torch.softmax(eager.scaled(scores, tau), -1)
 
     def relax_(self, scores: Tensor, tau: Tensor | float) -> Tensor:
         if eager.pays(scores) and not needs_gradient(tau):
             return eager.softmax(scores, tau, scores.detach())
-        return (scores / tau).softmax(-1)
+        return torch.softmax(eager.scaled(scores, tau), -1)
 
     def harden(self, scores: Tensor) -> Tensor:
         scores = scores.detach()
@@ -128,9 +130,7 @@ class Categorical(Recoupled, Linear, OneOfK, Gibbs):
     def through(self, scores: Tensor, soft: Tensor) -> Tensor:
         if eager.plain() or soft.shape[-1] == 1 or soft.numel() >= eager.WORTH:
             return super().through(scores, soft)
-        value = soft.clone()  # as in eager.straight_through, the hard value written into it at once; NaN stays NaN
-        value.detach().mul_(0.0).scatter_(-1, scores.argmax(-1, keepdim=True), 1.0)
-        return value
+        return eager.harden_into(soft, scores)
 
     def rsample(
         self,
@@ -224,6 +224,17 @@ def invert(p: Tensor, noise: Noise, batch_dim: int = 0) -> Tensor:
 def needs_gradient(tau: Tensor | float) -> bool:
     """Whether a temperature is to be learned: the fast paths take it as given."""
     return isinstance(tau, Tensor) and (tau.requires_grad or tau.dim() > 0)
+
+
+def few(distribution: Distribution, tau: Tensor | float, noise: Noise) -> bool:
+    """Whether a Gumbel draw is of so few numbers that it is made by the fewest calls."""
+    return (
+        type(distribution) is Categorical
+        and type(tau) is float
+        and type(noise) is Noise
+        and eager.few(distribution.logits)
+        and distribution.logits.shape[-1] > 1
+    )
 
 
 def categorical(x: Tensor | Distribution, mask: Tensor | None = None, dim: int = -1) -> Distribution:
