@@ -1,6 +1,6 @@
 """Time and peak memory of a draw and its gradient on a CPU: this project's relaxations beside PyTorch's function.
 
-    python scripts/bench/relaxations.py [--threads N] [--seconds S] [--half]
+    python scripts/bench/relaxations.py [--threads N] [--seconds S] [--tau T] [--half]
 
 Each relaxation, as a function and as a layer, is run forward and backward in turns with
 ``torch.nn.functional.gumbel_softmax`` (soft or hard, as the relaxation is), ReinMax and straight-through also with
@@ -32,7 +32,7 @@ try:
 except ImportError:
     reinmax = None
 
-TAU = 0.7
+TAU = 0.7  # in half precision; else --tau
 SHAPES = [(200, 30, 10), (1024, 128, 64), (256, 1, 32768)]
 SMALL = [(1, 4), (64, 10)]
 MASKED = [(200, 30, 10)]
@@ -49,32 +49,32 @@ SAMPLE = 1e-3
 Function = Callable[[Tensor], Tensor]
 
 
-def theirs(mask: Tensor | None = None) -> dict[str, Function]:
+def theirs(mask: Tensor | None = None, tau: float = TAU) -> dict[str, Function]:
     def masked(logits: Tensor) -> Tensor:
         return logits if mask is None else logits.masked_fill(~mask, -torch.inf)
 
     functions: dict[str, Function] = {
-        "PyTorch soft": lambda logits: torch_functional.gumbel_softmax(masked(logits), tau=TAU),
-        "PyTorch hard": lambda logits: torch_functional.gumbel_softmax(masked(logits), tau=TAU, hard=True),
+        "PyTorch soft": lambda logits: torch_functional.gumbel_softmax(masked(logits), tau=tau),
+        "PyTorch hard": lambda logits: torch_functional.gumbel_softmax(masked(logits), tau=tau, hard=True),
     }
     if reinmax is not None and mask is None:
-        functions["package"] = lambda logits: reinmax(logits, TAU)[0]
+        functions["package"] = lambda logits: reinmax(logits, tau)[0]
     return functions
 
 
-def functions_of(mask: Tensor | None = None) -> dict[str, Function]:
+def functions_of(mask: Tensor | None = None, tau: float = TAU) -> dict[str, Function]:
     """Ours, as functions."""
     return {
-        "gumbel_softmax": lambda logits: functional.gumbel_softmax(logits, TAU, mask=mask),
-        "st_gumbel_softmax": lambda logits: functional.gumbel_softmax(logits, TAU, hard=True, mask=mask),
-        "straight_through": lambda logits: functional.straight_through(logits, TAU, mask=mask),
-        "reinmax": lambda logits: functional.reinmax(logits, TAU, mask=mask),
+        "gumbel_softmax": lambda logits: functional.gumbel_softmax(logits, tau, mask=mask),
+        "st_gumbel_softmax": lambda logits: functional.gumbel_softmax(logits, tau, hard=True, mask=mask),
+        "straight_through": lambda logits: functional.straight_through(logits, tau, mask=mask),
+        "reinmax": lambda logits: functional.reinmax(logits, tau, mask=mask),
     }
 
 
-def layers_of(mask: Tensor | None = None) -> dict[str, Function]:
+def layers_of(mask: Tensor | None = None, tau: float = TAU) -> dict[str, Function]:
     """Ours, as layers."""
-    layers = {name: cls(tau=TAU) for name, cls in LAYERS.items()}  # type: ignore[call-arg]
+    layers = {name: cls(tau=tau) for name, cls in LAYERS.items()}  # type: ignore[call-arg]
     return {name: lambda logits, layer=layer: layer(logits, mask) for name, layer in layers.items()}
 
 
@@ -89,6 +89,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--seconds", type=float, default=20.0, help="of each shape, at least 7 rounds")
+    parser.add_argument("--tau", type=float, default=TAU, help="of all")
     parser.add_argument("--half", action="store_true", help="compare half precision instead")
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
@@ -99,13 +100,13 @@ def main() -> None:
         compare_half("cuda" if torch.cuda.is_available() else "cpu")
         return
     threads, load = torch.get_num_threads(), os.getloadavg()[0]
-    print(f"PyTorch {torch.__version__}, {threads} CPU threads, load {load:.1f} before.\n")
+    print(f"PyTorch {torch.__version__}, {threads} CPU threads, tau {arguments.tau}, load {load:.1f} before.\n")
     print("| shape | ours | beside | theirs, ms | function, times as fast | layer, times as fast | memory |")
     print("| --- | --- | --- | ---: | ---: | ---: | ---: |")
     for shape in SHAPES + SMALL:
-        compare(shape, arguments.seconds)
+        compare(shape, arguments.seconds, arguments.tau)
     for shape in MASKED:
-        compare(shape, arguments.seconds, some_mask(shape))
+        compare(shape, arguments.seconds, arguments.tau, some_mask(shape))
 
 
 def some_mask(shape: tuple[int, ...]) -> Tensor:
@@ -115,12 +116,12 @@ def some_mask(shape: tuple[int, ...]) -> Tensor:
     return mask
 
 
-def compare(shape: tuple[int, ...], seconds: float, mask: Tensor | None = None) -> None:
+def compare(shape: tuple[int, ...], seconds: float, tau: float, mask: Tensor | None = None) -> None:
     """The lines of the table for one shape."""
     logits = torch.randn(shape, requires_grad=True)
     gradient = torch.randn(shape)
-    functions, layers = functions_of(mask), layers_of(mask)
-    ways = functions | {f"{name} layer": layer for name, layer in layers.items()} | theirs(mask)
+    functions, layers = functions_of(mask, tau), layers_of(mask, tau)
+    ways = functions | {f"{name} layer": layer for name, layer in layers.items()} | theirs(mask, tau)
     steps = {name: step(function, logits, gradient) for name, function in ways.items()}
     memory = {name: peak_bytes(run, "cpu") for name, run in steps.items()}  # which also warms up
     times = time_in_turns(steps, seconds)

@@ -16,6 +16,7 @@ from torch.utils._pytree import tree_map
 
 from zoo.config import Configurable
 from zoo.errors import ZooError
+from zoo.relaxations import eager
 from zoo.relaxations.distributions.base import Distribution, Relaxable
 from zoo.relaxations.distributions.categorical import categorical
 from zoo.relaxations.noise import DEFAULT, Noise
@@ -415,6 +416,19 @@ class Pathwise(Relaxation):
 
     A new one writes :meth:`pathwise`.
     """
+
+    short_way: ClassVar[Any] = None
+    """A draw of few numbers by the fewest calls, the same to the bit; of this class alone, not of those derived."""
+
+    def forward(
+        self, logits: Tensor | Distribution, mask: Tensor | None = None, *, noise: Noise | None = None
+    ) -> Tensor:
+        short_way = type(self).__dict__.get("short_way")
+        if short_way and mask is None and noise is None and self.noise is DEFAULT and self.training:
+            tau = self._number("tau")  # type: ignore[operator]
+            if tau is not None and eager.few(logits):
+                return short_way(logits, tau)
+        return super().forward(logits, mask, noise=noise)
 
     @abstractmethod
     def pathwise(self, distribution: Any, noise: Noise) -> Tensor:

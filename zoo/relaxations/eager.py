@@ -43,13 +43,15 @@ def pays(x: Tensor, parts: int = 1) -> bool:
     return x.numel() * parts >= WORTH and x.is_cpu and not plain()
 
 
-def few(x: Tensor) -> bool:
-    """Whether a draw of ``x`` costs the calls that it makes: a small tensor on a CPU."""
+def few(x: Any) -> bool:
+    """Whether a draw with the logits ``x`` costs the calls that it makes: a small tensor on a CPU."""
     return (
         not plain()  # first, as in pays
-        and 0 < x.numel() < WORTH
-        and x.is_cpu
+        and isinstance(x, Tensor)
         and x.dtype is torch.float32
+        and 0 < x.numel() < WORTH
+        and x.shape[-1:] > (1,)
+        and x.is_cpu
         and not torch._C._len_torch_dispatch_stack()
     )
 
@@ -57,6 +59,17 @@ def few(x: Tensor) -> bool:
 def perturbed(x: Tensor, generator: torch.Generator | None) -> Tensor:
     """``x`` plus Gumbel noise, by the fewest calls; the same to the bit as of :class:`zoo.relaxations.noise.Noise`."""
     return x - torch.empty_like(x, memory_format=torch.contiguous_format).exponential_(generator=generator).log_()
+
+
+def short_gumbel_softmax(logits: Tensor, tau: float, generator: torch.Generator | None = None) -> Tensor:
+    """Gumbel-softmax of few numbers."""
+    return torch.softmax(scaled(perturbed(logits, generator), tau), -1)
+
+
+def short_st_gumbel_softmax(logits: Tensor, tau: float, generator: torch.Generator | None = None) -> Tensor:
+    """Straight-through Gumbel-softmax of few numbers."""
+    scores = perturbed(logits, generator)
+    return harden_into(torch.softmax(scaled(scores, tau), -1), scores)
 
 
 def harden_into(soft: Tensor, scores: Tensor) -> Tensor:
@@ -186,26 +199,51 @@ class _ReinMax(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, logits: Tensor, p: Tensor | None, index: Tensor, hard: Tensor, tau: Tensor | float) -> Tensor:
         ctx.tau = tau
-        ctx.save_for_backward(logits, p, index, hard)
+        ctx.save_for_backward(logits, hard, p, index)
         return hard.detach()
 
     @staticmethod
     def backward(ctx: Any, g: Tensor) -> tuple[Tensor | None, ...]:
-        logits, p, index, hard = ctx.saved_tensors
-        if torch.is_grad_enabled():
-            surrogate = reinmax_surrogate(logits, hard, ctx.tau)
-            slope = torch.autograd.grad(surrogate, logits, g, create_graph=True)[0]
-        elif p is None:
+        logits, hard, p, index = ctx.saved_tensors
+        if p is None or torch.is_grad_enabled():
             slope = reinmax_backward(g, logits, hard, ctx.tau)
         else:
             slope = reinmax_backward_(g, logits, p, index, ctx.tau)
         return slope, None, None, None, None
 
 
+def short_reinmax(logits: Tensor, tau: float, generator: torch.Generator | None = None) -> Tensor:
+    """ReinMax of few numbers."""
+    return _ShortReinMax.apply(logits, tau, generator)
+
+
+class _ShortReinMax(torch.autograd.Function):
+    """:class:`_ReinMax` with its draw: nothing of it is recorded."""
+
+    @staticmethod
+    def forward(ctx: Any, logits: Tensor, tau: float, generator: torch.Generator | None) -> Tensor:
+        scores = perturbed(logits, generator)
+        top, index = scores.max(-1, keepdim=True)
+        hard = torch.zeros_like(scores).scatter_(-1, index, top.sub_(top).exp_())
+        ctx.tau = tau
+        ctx.save_for_backward(logits, hard)
+        return hard.detach()
+
+    @staticmethod
+    def backward(ctx: Any, g: Tensor) -> tuple[Tensor | None, ...]:
+        logits, hard = ctx.saved_tensors
+        return reinmax_backward(g, logits, hard, ctx.tau), None, None
+
+
 def reinmax_backward(g: Tensor, logits: Tensor, hard: Tensor, tau: Tensor | float) -> Tensor:
     """The gradient at the logits by few calls: for few numbers, and for an accelerator."""
-    if logits.numel() >= TINY and logits.is_cpu:
-        both = softmax_(torch.stack([scaled(logits, tau), logits]))
+    if torch.is_grad_enabled():
+        return torch.autograd.grad(reinmax_surrogate(logits, hard, tau), logits, g, create_graph=True)[0]
+    if isinstance(tau, float) and tau == 1.0:  # p (g - g_D) / 2, plus at D what makes the sum zero
+        slope = (g - torch.linalg.vecdot(hard, g).unsqueeze_(-1)).mul_(torch.softmax(logits, -1))
+        return slope.addcmul_(hard, slope.sum(-1, keepdim=True), value=-1).mul_(0.5)
+    if logits.numel() >= TINY and logits.is_cpu and isinstance(tau, float):
+        both = softmax_(logits * _inverse_and_one(tau, logits.dtype, logits.dim()))
         slopes = both * g
         slopes.addcmul_(both, slopes.sum(-1, keepdim=True), value=-1)
         q, (slope, other) = both[0], slopes.unbind()
@@ -223,6 +261,9 @@ def reinmax_backward_(g: Tensor, logits: Tensor, p: Tensor, index: Tensor, tau: 
     q (g - (g_D + q'g) / 2) + D (g_D - q'g) / 2 - p (g - p'g) / 2,    g_D = D'g.
     """
     at_draw = g.gather(-1, index)
+    if isinstance(tau, float) and tau == 1.0:
+        slope = (g - at_draw).mul_(p)
+        return slope.scatter_add_(-1, index, slope.sum(-1, keepdim=True).neg_()).mul_(0.5)
     q = softmax_(logits.clone(memory_format=torch.contiguous_format), tau)
     slope, mean_p = q * g, torch.einsum("...k,...k->...", p, g).unsqueeze(-1)
     mean_q = slope.sum(-1, keepdim=True)
@@ -258,3 +299,9 @@ def scaled(scores: Tensor, tau: Tensor | float) -> Tensor:
 def _constant(value: float, dtype: torch.dtype) -> Tensor:
     with torch.inference_mode(False):
         return torch.tensor(value, dtype=dtype, device="cpu")
+
+
+@functools.lru_cache(maxsize=256)
+def _inverse_and_one(value: float, dtype: torch.dtype, dims: int) -> Tensor:
+    with torch.inference_mode(False):
+        return torch.tensor([1 / value, 1.0], dtype=dtype, device="cpu").view(2, *[1] * dims)

@@ -13,13 +13,14 @@ half precision by way of float32. ``tau`` is a number, a 0-dim tensor, or one va
 Masked entries are exactly zero.
 """
 
+from math import inf
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from zoo.errors import ZooError
-from zoo.relaxations import gumbel, sparse
+from zoo.relaxations import eager, gumbel, sparse
 from zoo.relaxations import gumbel_rao as rao
 from zoo.relaxations import igr as gaussian
 from zoo.relaxations import imle as maps
@@ -97,6 +98,8 @@ def gumbel_softmax(
 
     A drop-in for PyTorch's, whose fourth argument ``eps`` does nothing and is not here.
     """
+    if mask is None and dim == -1 and noise is None and type(tau) is float and 0 < tau < inf and eager.few(logits):
+        return (eager.short_st_gumbel_softmax if hard else eager.short_gumbel_softmax)(logits, tau, generator)  # type: ignore[arg-type]
     law, tau = _prepare(gumbel.GumbelSoftmax, logits, mask, dim, tau)
     formula = gumbel.st_gumbel_softmax if hard else gumbel.gumbel_softmax
     return law.place(formula(law, tau, choose_noise(generator, noise)))
@@ -196,6 +199,8 @@ def reinmax(
 ) -> Tensor:
     """:class:`~zoo.relaxations.ReinMax`, always hard; ``tau`` has no gradient."""
     _only_hard(hard, "reinmax")
+    if mask is None and dim == -1 and noise is None and type(tau) is float and 0 < tau < inf and eager.few(logits):
+        return eager.short_reinmax(logits, tau, generator)  # type: ignore[arg-type]
     law, tau = _prepare(through.ReinMax, logits, mask, dim, tau)
     return law.place(through.reinmax(law, tau, choose_noise(generator, noise)))
 

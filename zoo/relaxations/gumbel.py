@@ -2,7 +2,6 @@
 
 from typing import Any, ClassVar
 
-import torch
 from torch import Tensor
 
 from zoo.errors import ZooError
@@ -28,6 +27,7 @@ class GumbelSoftmax(Pathwise, Tempered):
     hard = False
     needs = (Perturbed,)
     noise_law: ClassVar[NoiseLaw] = "gumbel"
+    short_way = eager.short_gumbel_softmax
 
     def pathwise(self, distribution: Any, noise: Noise) -> Tensor:
         return gumbel_softmax(distribution, self.temperature_for(distribution), noise, self.noise_law)
@@ -44,6 +44,7 @@ class STGumbelSoftmax(Pathwise, Tempered):
 
     needs = (Perturbed,)
     noise_law: ClassVar[NoiseLaw] = "gumbel"
+    short_way = eager.short_st_gumbel_softmax
 
     def pathwise(self, distribution: Any, noise: Noise) -> Tensor:
         return st_gumbel_softmax(distribution, self.temperature_for(distribution), noise, self.noise_law)
@@ -129,14 +130,13 @@ class DecoupledSTGumbel(Pathwise, Tempered):
 
 def gumbel_softmax(distribution: Any, tau: Tensor | float, noise: Noise, law: NoiseLaw = "gumbel") -> Tensor:
     if law == "gumbel" and few(distribution, tau, noise):
-        return torch.softmax(eager.scaled(eager.perturbed(distribution.logits, noise.generator), tau), -1)
+        return eager.short_gumbel_softmax(distribution.logits, tau, noise.generator)  # type: ignore[arg-type]
     return distribution.relax_(distribution.perturb(noise, law), tau)
 
 
 def st_gumbel_softmax(distribution: Any, tau: Tensor | float, noise: Noise, law: NoiseLaw = "gumbel") -> Tensor:
     if law == "gumbel" and few(distribution, tau, noise):
-        scores = eager.perturbed(distribution.logits, noise.generator)
-        return eager.harden_into(torch.softmax(eager.scaled(scores, tau), -1), scores)
+        return eager.short_st_gumbel_softmax(distribution.logits, tau, noise.generator)  # type: ignore[arg-type]
     scores = distribution.perturb(noise, law)
     if eager.pays(scores):
         hard = distribution.harden(scores)  # before the scores are overwritten

@@ -71,6 +71,7 @@ class ReinMax(Pathwise, Tempered):
 
     needs = (OneOfK,)
     learns_tau = False
+    short_way = eager.short_reinmax
 
     def pathwise(self, distribution: Any, noise: Noise) -> Tensor:
         return reinmax(distribution, self.temperature_for(distribution), noise)

@@ -233,7 +233,6 @@ def few(distribution: Distribution, tau: Tensor | float, noise: Noise) -> bool:
         and type(tau) is float
         and type(noise) is Noise
         and eager.few(distribution.logits)
-        and distribution.logits.shape[-1] > 1
     )
 
 
