@@ -35,14 +35,20 @@ class Window(Scored):
     """
 
     def _sample(self, noise: Noise) -> Tensor:
-        return self._open(Categorical(self.logits)._sample(noise))
+        return self._open(self._first()._sample(noise))
 
     def _mode(self) -> Tensor:
-        return self._open(Categorical(self.logits)._mode())
+        return self._open(self._first()._mode())
 
     def _log_prob(self, value: Tensor) -> Tensor:
-        start = value.cumsum(-1)[..., :-1] * (value.cumsum(-1)[..., :-1] == 1)  # the window's first place
-        return Categorical(self.logits)._log_prob(start * value[..., :-1])
+        start = (value.cumsum(-1) == 1).to(value)[..., :-1]  # of a window, one-hot at its first place
+        valid = (start.sum(-1) == 1) & (self._open(start) == value).all(-1)
+        return self._first()._log_prob(start).masked_fill(~valid, -torch.inf)
+
+    def _first(self) -> Categorical:
+        first = Categorical(self.logits)
+        first.batch_dim = self.batch_dim  # so that each example draws the same noise in any number of processes
+        return first
 
     @staticmethod
     def _open(start: Tensor) -> Tensor:

@@ -170,3 +170,12 @@ def test_it_has_no_state_and_draws_nothing():
     relaxation.expectation(lambda draw: draw(torch.zeros(2, 3))[:, 0])
     assert torch.equal(before, torch.get_rng_state())
     assert all(torch.equal(state[name], value) for name, value in relaxation.state_dict().items())
+
+
+def test_a_distribution_that_forgets_a_value_is_refused():
+    class Forgetful(Categorical):
+        def cardinality(self) -> int:
+            return self.logits.shape[-1] - 1
+
+    with pytest.raises(ZooError, match=r"probability of 0\.75"):
+        Exact().expectation(lambda draw: draw(Forgetful(torch.zeros(1, 4))).sum(-1))

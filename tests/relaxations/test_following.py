@@ -2,6 +2,7 @@
 
 import contextlib
 import copy
+import functools
 import io
 import threading
 import warnings
@@ -938,6 +939,22 @@ def test_batch_normalisation_behind_a_draw_is_refused(make):
         compiled_model = Normalised(nn.BatchNorm1d(8))
         compiled_model.compile(backend="eager")
         drawn(make(), compiled_model)
+
+
+@pytest.mark.parametrize("norm", [False, True])
+def test_batch_normalisation_is_refused_also_where_an_option_brings_it(norm):
+    """After a first run of the same code without it."""
+    relaxation, layers = RLOO(), nn.Sequential(nn.Linear(K, 8), nn.BatchNorm1d(8).eval())
+
+    def cost(use, draw):
+        z = draw(torch.zeros(BATCH, K))
+        return (F.batch_norm(z, None, None, training=True) if use else layers(z)).sum(1)
+
+    relaxation.expectation(functools.partial(cost, False))
+    if norm:
+        layers[1].train()
+    with pytest.raises(ZooError, match="each row see"):
+        relaxation.expectation(functools.partial(cost, not norm))
 
 
 @pytest.mark.parametrize("make", [Reinforce, RLOO, DisARM])

@@ -36,6 +36,7 @@ from zoo.relaxations import (
     AIMLE,
     DISTRIBUTIONS,
     RELAXATIONS,
+    Bernoulli,
     Categorical,
     DecoupledSTGumbel,
     GumbelSoftmax,
@@ -45,6 +46,7 @@ from zoo.relaxations import (
     Relaxation,
     STGumbelSoftmax,
     StraightThrough,
+    Subset,
     functional,
 )
 from zoo.relaxations.score_function import ScoreFunction
@@ -774,3 +776,54 @@ def test_a_baseline_is_for_score_functions(relaxation):
     example = DISTRIBUTIONS[first_distribution(relaxation)].example()
     with pytest.raises(ZooError, match="takes no baseline"):
         make(relaxation).expectation(lambda draw: draw(example).flatten(1).sum(1), baseline=torch.zeros(1))
+
+
+# What is written behind its back --------------------------------------------------------------------------------------
+
+
+def test_a_temperature_that_was_written_through_data_counts():
+    for write in (lambda tau: tau.data.fill_(0.1), lambda tau: tau.numpy().__setitem__(..., 0.1)):
+        layer, logits = GumbelSoftmax(tau=1.0), torch.randn(50, 4)
+        write(layer.tau)
+        drawn = [
+            each(logits, noise=Noise(torch.Generator().manual_seed(0))) for each in (layer, GumbelSoftmax(tau=0.1))
+        ]
+        torch.testing.assert_close(*drawn)
+
+
+def test_a_loaded_temperature_is_the_number_that_was_configured():
+    """Of which the checkpoint has what float32 leaves."""
+    one, other, logits = ReinMax(tau=1.1), ReinMax(tau=1.1), torch.randn(40, 10, requires_grad=True)
+    other.load_state_dict(one.state_dict())
+    values = [each(logits, noise=Noise(torch.Generator().manual_seed(0))) for each in (one, other)]
+    slopes = [torch.autograd.grad(value.square().cumsum(1).sum(), logits)[0] for value in values]
+    assert torch.equal(*slopes) and other.temperature_for(Categorical(logits)) == 1.1
+
+
+# Distributions --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", [name for name in DISTRIBUTIONS if hasattr(DISTRIBUTIONS[name], "rsample")])
+def test_a_relaxed_sample_asks_for_a_temperature(name):
+    law = DISTRIBUTIONS[name].example()
+    for tau in (-1.0, 0.0, math.nan):
+        with pytest.raises(ValueError, match="tau must be a positive"):
+            law.rsample(tau)
+    assert law.rsample(torch.tensor(-1.0)).isnan().all()
+    assert law.rsample(0.5).shape == law.sample().shape
+    if name not in ("categorical", "bernoulli"):
+        with pytest.raises(ZooError, match="no density of a relaxed sample"):
+            law.relaxed_log_prob(law.rsample(0.5), 0.5)
+
+
+@pytest.mark.parametrize("law", [Categorical, Bernoulli, lambda x, mask=None: Subset(x, 1, mask)])
+def test_a_divergence_is_infinite_where_the_other_law_never_goes(law):
+    mask = torch.tensor([[True, False]])
+    assert (law(torch.tensor([[0.0, -110.0]])).kl(law(torch.zeros(1, 2), mask)) == math.inf).any()
+
+
+def test_the_probability_of_what_is_no_value_is_refused():
+    with pytest.raises(ValueError, match=r"a value of Categorical\(\(4, 5\)\) must be \(..., 4, 5\)"):
+        Categorical(torch.zeros(4, 5)).log_prob(torch.tensor([0.0, 1.0, 2.0, 3.0]))
+    with pytest.raises(ValueError, match="floating-point tensor, got list"):
+        Categorical([0.0, 1.0])

@@ -380,3 +380,17 @@ class TestEstimators:
             loss.mean().backward()
             optimiser.step()
         assert torch.equal(Ranking(logits).mode() @ numbers, target)
+
+
+def test_an_item_of_no_weight_is_one_that_is_masked():
+    logits, mask = torch.tensor([[0.5, -0.3, 0.9, -math.inf]]), torch.tensor([[True, True, True, False]])
+    free, masked = Ranking(logits), Ranking(logits, mask)
+    weight = torch.arange(16.0).view(4, 4).sin()
+
+    def expected(law: Ranking) -> Tensor:
+        return Exact().expectation(lambda draw: (draw(law) * weight).sum((-2, -1)))
+
+    costs = [expected(law) for law in (free, masked)]
+    torch.testing.assert_close(*costs)
+    torch.testing.assert_close(free.entropy(), masked.entropy())
+    assert free.entropy() > 1 and free.kl(masked) == 0

@@ -8,7 +8,17 @@ import torch
 
 from tests.relaxations.enumeration import CASES, DEPENDENT, Thrice, check_unbiased, exact, expected, sampled
 from zoo.errors import ZooError
-from zoo.relaxations import RELAXATIONS, RLOO, Categorical, Reinforce, ScoredProgram, StraightThrough
+from zoo.relaxations import (
+    RELAXATIONS,
+    RLOO,
+    Bernoulli,
+    Categorical,
+    CommonNumbers,
+    Reinforce,
+    ScoredProgram,
+    StraightThrough,
+    Subset,
+)
 from zoo.relaxations.distributions import Distribution
 from zoo.relaxations.noise import DEFAULT
 from zoo.relaxations.score_function import ScoreFunction
@@ -339,3 +349,14 @@ def test_a_distribution_without_a_log_probability_is_refused_before_any_work():
 
     with pytest.raises(ZooError, match="RLOO does not serve Opaque: it needs a log-probability"):
         RLOO().expectation(lambda draw: draw(Opaque(LOGITS)) @ COSTS)
+
+
+@pytest.mark.parametrize("law", [Categorical, Bernoulli, lambda x: Subset(x, 2)])
+def test_the_first_run_of_a_program_draws_what_later_ones_draw(law):
+    """It is followed, and the others are not: a run that is resumed begins with a first one again."""
+    logits, relaxation, noise = torch.randn(500, 10), RLOO(), CommonNumbers()
+    values = []
+    for _ in range(2):
+        noise.rewind()
+        values.append(relaxation.expectation(lambda draw: draw(law(logits)).cumsum(1).sin().sum(1), noise=noise))
+    assert torch.equal(*values)

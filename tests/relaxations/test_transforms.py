@@ -1,5 +1,6 @@
 """What every relaxation composes with, on every distribution that it serves: against eager mode with the same noise."""
 
+import contextlib
 import copy
 import shutil
 from typing import Any
@@ -7,6 +8,7 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.func import functional_call, grad, jacrev, jvp, stack_module_state, vmap
 
 from tests.relaxations.checks import (
@@ -269,3 +271,37 @@ def test_compiled_draws_in_eval(in_eval):
     logits = 50 * torch.eye(4)
     draw = torch.compile(layer, backend="aot_eager", fullgraph=True)(logits)
     torch.testing.assert_close(draw, torch.eye(4))
+
+
+# What meets a derivative ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("tau", [0.7, 1.0])
+@pytest.mark.parametrize("shape", [(4, 4), (16, 16), (64, 64)])
+def test_many_gradients_of_reinmax_at_once_are_one_after_another(shape, tau):
+    x = torch.randn(shape, requires_grad=True)
+    value, many = functional.reinmax(x, tau), torch.randn(3, *shape)
+    (batched,) = torch.autograd.grad(value, x, many, is_grads_batched=True, retain_graph=True)
+    one_by_one = torch.stack([torch.autograd.grad(value, x, each, retain_graph=True)[0] for each in many])
+    torch.testing.assert_close(batched, one_by_one)
+
+
+@pytest.mark.parametrize("shape", [(2, 5), (64, 64)])
+def test_hooks_of_the_logits_run_once_where_a_gradient_has_a_graph(shape):
+    slopes = []
+    for create_graph in (False, True):
+        x = torch.randn(shape, generator=torch.Generator().manual_seed(0)).requires_grad_()
+        x.register_hook(lambda g: 2 * g)
+        value = functional.reinmax(x, 0.7, generator=torch.Generator().manual_seed(1))
+        slopes += torch.autograd.grad(value.square().sum(), x, create_graph=create_graph)
+    torch.testing.assert_close(*slopes)
+
+
+@pytest.mark.parametrize("name", ["gumbel_softmax", "reinmax"])
+def test_tensors_without_data_leave_nothing_behind(name):
+    function = getattr(functional, name)
+    for _ in range(2):
+        for mode in (FakeTensorMode(), contextlib.nullcontext()):
+            with mode:
+                x = torch.randn(16, 10, requires_grad=True)
+                torch.autograd.grad(function(x, 0.37).sum(), x)

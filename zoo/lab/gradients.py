@@ -195,7 +195,7 @@ def expectation(relaxation: Relaxation, problem: Problem, draws: int) -> tuple[T
 def gradients(relaxation: Relaxation, problem: Problem, draws: int) -> Tensor:
     """Independent gradients, ``(draws, cases, latents * categories)``."""
     cost, logits = expectation(relaxation, problem, draws)
-    return torch.autograd.grad(cost.sum(), logits)[0].view(draws, len(problem.logits), -1)
+    return torch.autograd.grad(cost.sum(), logits)[0].reshape(draws, len(problem.logits), -1)
 
 
 def warm_up(relaxation: Relaxation, problem: Problem, *, steps: int, draws: int = 64) -> None:

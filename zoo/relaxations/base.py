@@ -8,7 +8,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from numbers import Real
-from typing import Any, ClassVar, Literal, TypeVar
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
@@ -17,7 +17,7 @@ from torch.utils._pytree import tree_map
 from zoo.config import Configurable
 from zoo.errors import ZooError
 from zoo.relaxations import eager
-from zoo.relaxations.distributions.base import Distribution, Relaxable
+from zoo.relaxations.distributions.base import Distribution, Relaxable, check_tau, fit_shape, spoilt
 from zoo.relaxations.distributions.categorical import categorical
 from zoo.relaxations.noise import DEFAULT, Noise
 
@@ -40,8 +40,6 @@ InEval = Literal["sample", "mode", "soft"]
 
 EXTRA = "_extra_state"
 NO_GRADIENT = "{} has no gradient for its {}: give a number or a constant tensor"
-
-DistributionT = TypeVar("DistributionT", bound=Distribution)
 
 
 @dataclass(frozen=True)
@@ -384,7 +382,8 @@ class Tempered(Relaxation):
         for name, known in self._numbers.items():
             if known.buffer is self._buffers.get(name) and not known.buffer.is_meta:
                 loaded = known.buffer.item()
-                if loaded > 0 and math.isfinite(loaded):
+                image = torch.tensor(known.value, dtype=known.buffer.dtype).item()  # of the number as it was saved
+                if loaded != image and loaded > 0 and math.isfinite(loaded):
                     self._numbers[name] = _Number(loaded, known.buffer)
 
     def _present(self) -> dict[str, str]:
@@ -398,17 +397,24 @@ class _Number:
     def __init__(self, value: float, buffer: Tensor) -> None:
         self.value, self.buffer = value, buffer
         self.version = -1 if buffer.is_inference() else buffer._version  # an inference tensor does not count writes
+        self.image = buffer.item() if buffer.is_cpu else math.nan
 
     def __getstate__(self) -> tuple[float, Tensor, bool]:
         return self.value, self.buffer, self.holds(self.buffer)
 
     def __setstate__(self, state: tuple[float, Tensor, bool]) -> None:
-        self.value, self.buffer, held = state  # a copy of a tensor counts its writes anew
-        self.version = self.buffer._version if held else -1
+        value, buffer, held = state
+        self.__init__(value, buffer)  # type: ignore[misc]  # a copy of a tensor counts its writes anew
+        if not held:
+            self.version, self.image = -1, math.nan
 
     def holds(self, buffer: Tensor | None) -> bool:
-        """Whether ``buffer`` is that one, and still has the number."""
-        return buffer is self.buffer and self.version >= 0 and buffer._version == self.version
+        """Whether ``buffer`` is that one, and still has the number: looked up on a CPU, elsewhere by counted writes."""
+        if buffer is not self.buffer:
+            return False
+        if buffer.is_cpu and not torch._C._len_torch_dispatch_stack():
+            return buffer.item() == self.image
+        return self.version >= 0 and buffer._version == self.version
 
 
 class Pathwise(Relaxation):
@@ -556,46 +562,6 @@ def sum_like(value: Tensor, cost: Tensor) -> Tensor:
     return value.flatten(cost.dim()).sum(-1) if value.dim() > cost.dim() else value
 
 
-def check_tau(tau: Any, name: str = "tau") -> float:
-    """``tau`` as a float.
-
-    Raises:
-        ValueError: if it is not a positive finite number.
-    """
-    if type(tau) is float and 0.0 < tau < math.inf:
-        return tau
-    number = float(tau) if isinstance(tau, Real) and not isinstance(tau, bool) else math.nan
-    if not (number > 0 and math.isfinite(number)):
-        raise ValueError(f"{name} must be a positive finite number, or a tensor; got {tau!r}")
-    return number
-
-
 def shown(tau: Tensor) -> str:
     """A temperature for a ``repr``."""
     return f"tensor of shape {tuple(tau.shape)}" if tau.dim() or tau.is_meta else f"{tau.item():.4g}"
-
-
-def spoilt(distribution: DistributionT, tau: Tensor) -> DistributionT:
-    """``distribution``, with NaN for logits where ``tau`` is not positive and finite: no draw of it is a valid one."""
-    nothing = 0 * fit_shape(tau, distribution).detach().log()
-    return distribution.with_logits(distribution.logits + nothing.to(distribution.logits.dtype))
-
-
-def fit_shape(tau: Tensor, distribution: Distribution) -> Tensor:
-    """A temperature, laid out as the logits of ``distribution``.
-
-    Raises:
-        ValueError: if it is neither 0-dim nor one for each example.
-    """
-    if tau.dim() == 0:
-        return tau
-    logits, inside = distribution.logits, distribution.choice_dims
-    if distribution.dim != -1 and tau.dim() == logits.dim():
-        tau = tau.movedim(distribution.dim, -1)
-    wanted = [*logits.shape[: logits.dim() - inside], *[1] * inside]
-    if tau.dim() != logits.dim() or any(n not in (1, size) for n, size in zip(tau.shape, wanted)):
-        raise ValueError(
-            f"a tensor of temperatures must be 0-dim or {tuple(wanted)}, with 1 where it is the same for all, to go "
-            f"with logits of shape {tuple(logits.shape)}; got {tuple(tau.shape)}"
-        )
-    return tau.to(logits.dtype)

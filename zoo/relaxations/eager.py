@@ -238,11 +238,12 @@ class _ShortReinMax(torch.autograd.Function):
 def reinmax_backward(g: Tensor, logits: Tensor, hard: Tensor, tau: Tensor | float) -> Tensor:
     """The gradient at the logits by few calls: for few numbers, and for an accelerator."""
     if torch.is_grad_enabled():
+        logits = logits.view_as(logits)  # whose hooks have not run: those of the logits themselves run once
         return torch.autograd.grad(reinmax_surrogate(logits, hard, tau), logits, g, create_graph=True)[0]
     if isinstance(tau, float) and tau == 1.0:  # p (g - g_D) / 2, plus at D what makes the sum zero
-        slope = (g - torch.linalg.vecdot(hard, g).unsqueeze_(-1)).mul_(torch.softmax(logits, -1))
+        slope = (g - (hard * g).sum(-1, keepdim=True)).mul_(torch.softmax(logits, -1))
         return slope.addcmul_(hard, slope.sum(-1, keepdim=True), value=-1).mul_(0.5)
-    if logits.numel() >= TINY and logits.is_cpu and isinstance(tau, float):
+    if logits.numel() >= TINY and logits.is_cpu and isinstance(tau, float) and _constants_serve(logits):
         both = softmax_(logits * _inverse_and_one(tau, logits.dtype, logits.dim()))
         slopes = both * g
         slopes.addcmul_(both, slopes.sum(-1, keepdim=True), value=-1)
@@ -252,7 +253,7 @@ def reinmax_backward(g: Tensor, logits: Tensor, hard: Tensor, tau: Tensor | floa
         slope = torch._softmax_backward_data(g, q, -1, q.dtype)
         other = torch._softmax_backward_data(g, p, -1, p.dtype)
     ahead = q.neg_().add_(hard)
-    return slope.sub_(other, alpha=0.5).addcmul_(ahead, torch.linalg.vecdot(ahead, g).unsqueeze_(-1), value=0.5)
+    return slope.sub_(other, alpha=0.5).addcmul_(ahead, (ahead * g).sum(-1, keepdim=True), value=0.5)
 
 
 def reinmax_backward_(g: Tensor, logits: Tensor, p: Tensor, index: Tensor, tau: Tensor | float) -> Tensor:
@@ -265,7 +266,7 @@ def reinmax_backward_(g: Tensor, logits: Tensor, p: Tensor, index: Tensor, tau: 
         slope = (g - at_draw).mul_(p)
         return slope.scatter_add_(-1, index, slope.sum(-1, keepdim=True).neg_()).mul_(0.5)
     q = softmax_(logits.clone(memory_format=torch.contiguous_format), tau)
-    slope, mean_p = q * g, torch.einsum("...k,...k->...", p, g).unsqueeze(-1)
+    slope, mean_p = q * g, (p * g).sum(-1, keepdim=True)
     mean_q = slope.sum(-1, keepdim=True)
     slope.addcmul_(q, at_draw + mean_q, value=-0.5).addcmul_(p, g, value=-0.5).addcmul_(p, mean_p, value=0.5)
     return slope.scatter_add_(-1, index, (at_draw - mean_q) / 2)
@@ -290,9 +291,14 @@ def finite(x: Tensor) -> Tensor:
 
 def scaled(scores: Tensor, tau: Tensor | float) -> Tensor:
     """``scores / tau``; a number that PyTorch must wrap for every call costs as much as a small softmax."""
-    if isinstance(tau, Tensor) or plain():
+    if isinstance(tau, Tensor) or plain() or not _constants_serve(scores):
         return scores / tau
     return scores if tau == 1.0 else scores / _constant(tau, scores.dtype)
+
+
+def _constants_serve(x: Tensor) -> bool:
+    """Whether ``x`` goes with tensors that are kept: one of another kind, or under a mode, would spoil them."""
+    return not torch._C._len_torch_dispatch_stack() and type(x) in (Tensor, torch.nn.Parameter)
 
 
 @functools.lru_cache(maxsize=256)

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from zoo.errors import ZooError
+from zoo.relaxations import eager
 from zoo.relaxations.base import InEval, Program, Relaxation, average, run, sum_like
 from zoo.relaxations.distributions import Enumerable
 from zoo.relaxations.distributions.base import LIMIT, rounded
@@ -54,12 +55,18 @@ class Exact(Relaxation):
             cost, weight, auxiliary, options = self._run(program, digits, dims)
         if too_many and cost.dim() == 1:
             raise too_many
-        total, weights, auxiliaries = torch.zeros_like(cost), [], []
+        total, mass, weights, auxiliaries = torch.zeros_like(cost), torch.zeros_like(cost), [], []
         while True:
             total = total + weight * cost.masked_fill(weight == 0, 0.0)
+            mass = mass + weight.detach()
             weights.append(weight.detach())
             auxiliaries.append(auxiliary)
             if not _advance(digits, options):
+                if mass.is_cpu and not eager.plain() and ((mass - 1).abs() > 1e-2).any():
+                    raise ZooError(
+                        f"the values that were enumerated have a probability of {mass.min():.3g} in all: what is drawn "
+                        "must list each of its values once, with its log-probability"
+                    )
                 return total, average(auxiliaries, weights)
             cost, weight, auxiliary, options = self._run(program, digits, dims)
 

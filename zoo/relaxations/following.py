@@ -11,7 +11,7 @@ PyTorch's interface, where it is known whether a derivative is kept. Compiled pa
 compiled. What none of this sees: a derivative that is not the function's own (of a custom function with a smooth
 forward pass, of a hook of a module or of saved tensors); kernels of extensions that PyTorch does not dispatch; other
 threads; memory that something else reads (a DLPack capsule); the text of a printed tensor; what a program keeps from
-one run for the next.
+one run for the next; a jump where a smooth formula divides by zero, as the sign of ``x`` written ``x / x.abs()``.
 """
 
 import functools
@@ -22,11 +22,11 @@ from types import CodeType, FrameType, TracebackType
 from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch._C import _functorch as functorch
 from torch.multiprocessing.reductions import StorageWeakRef
 from torch.overrides import TorchFunctionMode
-from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_modes
 
 from zoo.errors import ZooError
 from zoo.relaxations.base import Draw, Program, Relaxation, run
@@ -136,7 +136,8 @@ class Following:
             if self.independent:
                 with torch._C.DisableTorchFunction():
                     self.check_independent([x, mask, *(vars(x).values() if isinstance(x, Distribution) else ())])
-            value = draw(x, mask)
+            with _disable_current_modes():  # else the draw would take other numbers than in a run that is not followed
+                value = draw(x, mask)
             with torch._C.DisableTorchFunction():
                 self.begin(value)
             return value
@@ -518,12 +519,28 @@ def run_watched(program: Program, draw: Draw, by: Relaxation, *, independent: bo
 
 
 def kind_of(program: Program) -> int:
-    """The same number for programs of the same code, of modules in the same mode."""
-    cells = getattr(program, "__closure__", None) or ()
-    parts = [program, getattr(program, "__self__", None)]
-    for cell in cells:
+    """The same number for programs of the same code, with modules of the same kinds in the same mode."""
+    return hash(_kind(program, 0))
+
+
+def _kind(part: Any, depth: int) -> Any:
+    if isinstance(part, (bool, str, type(None))):
+        return part
+    if isinstance(part, nn.Module):
+        return type(part), tuple((type(module), module.training) for module in part.modules())
+    if depth == DEEPEST:
+        return type(part)
+    if isinstance(part, functools.partial):
+        inside = [part.func, *part.args, *part.keywords, *part.keywords.values()]
+        return tuple(_kind(each, depth + 1) for each in inside)
+    inside = [getattr(part, "__self__", None), *(getattr(part, "__defaults__", None) or ())]
+    for cell in getattr(part, "__closure__", None) or ():
         try:
-            parts.append(cell.cell_contents)
+            inside.append(cell.cell_contents)
         except ValueError:  # not set yet
-            parts.append(None)
-    return hash(tuple((getattr(part, "__code__", type(part)), getattr(part, "training", None)) for part in parts))
+            inside.append(None)
+    return getattr(part, "__code__", type(part)), tuple(_kind(each, depth + 1) for each in inside)
+
+
+DEEPEST = 4
+"""How far functions within functions are looked into."""

@@ -123,6 +123,7 @@ class PerturbedOptimizer(Pathwise):
 
     Raises:
         ValueError: if ``sigma`` is not positive or ``samples`` less than 1.
+        ZooError: in ``eval()`` with ``in_eval="soft"``: what is soft of it is random.
 
     Source: Berthet et al. 2020, arXiv 2002.08676, proposition 3.1; the mean is subtracted from ``z`` in the Jacobian,
     which lowers its variance.
@@ -143,13 +144,13 @@ class PerturbedOptimizer(Pathwise):
     def law(self, distribution: Distribution) -> Distribution:
         raise ZooError("PerturbedOptimizer draws from a law that has no closed form")
 
+    def soft(self, distribution: Distribution) -> Tensor:
+        raise ZooError("PerturbedOptimizer has no soft form without noise: in_eval must be sample or mode")
+
     def sample_in_eval(self, distribution: Any, noise: Noise) -> Tensor:
         return distribution.harden(
             distribution.logits + self.sigma * noise.normal(distribution.logits, distribution.batch_dim)
         )
-
-    def soft(self, distribution: Distribution) -> Tensor:
-        return self.pathwise(distribution, self.noise)
 
 
 def perturbed_optimizer(distribution: Any, noise: Noise, sigma: float, samples: int) -> Tensor:

@@ -21,7 +21,8 @@ class Noise:
 
     Args:
         generator: of the device of the logits; None for the default one, which is also what compilers and
-            ``torch.func`` know how to follow.
+            ``torch.func`` know how to follow, and the only one that activation checkpointing puts back before it
+            computes a draw once more.
     """
 
     parts = 1

@@ -70,7 +70,7 @@ def surrogate(cost: Tensor, baseline: Tensor, log_prob: Tensor) -> Tensor:
 
 def fit_baseline(baseline: Tensor, cost: Tensor) -> Tensor:
     """The user's ``baseline``, ``(batch,)`` or of the shape of the costs, to go with ``cost``."""
-    if baseline.shape not in (cost.shape, cost.shape[:1]):
+    if not isinstance(baseline, Tensor) or baseline.shape not in (cost.shape, cost.shape[:1]):
         raise ValueError(
             f"a baseline must be (batch,) or of the shape of the costs {tuple(cost.shape)}, got {tuple(baseline.shape)}"
         )

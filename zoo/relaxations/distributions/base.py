@@ -12,7 +12,8 @@ expectation, :class:`Relaxable` and :class:`Perturbed` the pathwise ones, :class
 import copy
 import math
 from abc import ABC, abstractmethod
-from typing import Any, ClassVar, Literal, Self
+from numbers import Real
+from typing import Any, ClassVar, Literal, Self, TypeVar
 
 import torch
 from torch import Tensor
@@ -26,6 +27,9 @@ LIMIT = 65536
 
 NoiseLaw = Literal["gumbel", "gaussian", "box"]
 """A method of :class:`Noise`: what perturbs the logits. The last two are controls with the variance of the first."""
+
+
+DistributionT = TypeVar("DistributionT", bound="Distribution")
 
 
 class Distribution(ABC):
@@ -51,8 +55,9 @@ class Distribution(ABC):
     """How many of the last dimensions of a value are of one choice."""
 
     def __init__(self, logits: Tensor, mask: Tensor | None = None, *, dim: int = -1) -> None:
-        if not logits.is_floating_point():
-            raise ValueError(f"logits must be a floating-point tensor, got {logits.dtype}")
+        if not isinstance(logits, Tensor) or not logits.is_floating_point():
+            got = logits.dtype if isinstance(logits, Tensor) else type(logits).__name__
+            raise ValueError(f"logits must be a floating-point tensor, got {got}")
         if logits.dim() < self.choice_dims:
             raise ValueError(f"logits of {type(self).__name__} must be (..., choice), got shape {tuple(logits.shape)}")
         self.dtype, self.dim, self.batch_dim = logits.dtype, -1, 0
@@ -231,9 +236,7 @@ class Enumerable(Scored):
         assert isinstance(other, Enumerable)
         values = self._values("The KL divergence")
         log_p, log_q = self._log_probs(values), other.expand(values.shape[:1])._log_prob(values)
-        inside = log_p == -math.inf
-        difference = log_p.masked_fill(inside, 0.0) - log_q.masked_fill(inside, 0.0)
-        return (log_p.exp() * difference).sum(0)
+        return divergence(log_p, log_q, 0)
 
     def _values(self, what: str) -> Tensor:
         """All values, ``(values, batch, ..., *value)``, laid out as :attr:`logits`."""
@@ -300,6 +303,25 @@ class Perturbed(Relaxable):
     def _sample(self, noise: Noise) -> Tensor:
         return self.harden(self.perturb(noise).detach())
 
+    def rsample(
+        self, tau: Tensor | float, *, generator: torch.Generator | None = None, noise: Noise | None = None
+    ) -> Tensor:
+        """A relaxed sample, :meth:`relax` of perturbed logits, differentiable; laid out as a value.
+
+        Raises:
+            ValueError: if ``tau`` is a number that is not positive, or a tensor of a shape that does not fit.
+        """
+        law, tau = tempered_for(self, tau)
+        return self.place(law.relax(law.perturb(choose_noise(generator, noise)), tau))
+
+    def relaxed_log_prob(self, value: Tensor, tau: Tensor | float) -> Tensor:
+        """Log-density, ``(batch, ...)``, of a relaxed sample ``value``.
+
+        Raises:
+            ZooError: if it has no closed form.
+        """
+        raise self._lacks("density of a relaxed sample")
+
 
 class Linear(Perturbed):
     """Its hard value is the arg max over all values ``z`` of the sum of ``scores * z``: what I-MLE needs."""
@@ -357,6 +379,13 @@ def choose_noise(generator: torch.Generator | None, noise: Noise | None) -> Nois
     return Noise(generator)
 
 
+def divergence(log_p: Tensor, log_q: Tensor, dim: int) -> Tensor:
+    """``KL(p || q)`` of what is listed along ``dim``; infinite where ``q`` rules out what ``p`` does not."""
+    never, forbidden = log_p == -math.inf, (log_q == -math.inf) & (log_p != -math.inf)
+    difference = log_p.masked_fill(never, 0.0) - log_q.masked_fill(never | forbidden, 0.0)
+    return (log_p.exp() * difference).sum(dim).masked_fill(forbidden.any(dim), math.inf)
+
+
 def require_kind(one: Distribution, other: Distribution) -> None:
     """Raise ``ZooError`` unless the two are of the same kind and shape."""
     if type(one) is not type(other) or one.logits.shape[-1:] != other.logits.shape[-1:]:
@@ -394,3 +423,63 @@ def one_hot(index: Tensor, like: Tensor, one: Tensor | float = 1.0) -> Tensor:
 def one_or_nan(x: Tensor) -> Tensor:
     """1 where ``x`` is finite, else NaN."""
     return (x - x).exp()
+
+
+def check_tau(tau: Any, name: str = "tau") -> float:
+    """``tau`` as a float.
+
+    Raises:
+        ValueError: if it is not a positive finite number.
+    """
+    if type(tau) is float and 0.0 < tau < math.inf:
+        return tau
+    number = float(tau) if isinstance(tau, Real) and not isinstance(tau, bool) else math.nan
+    if not (number > 0 and math.isfinite(number)):
+        raise ValueError(f"{name} must be a positive finite number, or a tensor; got {tau!r}")
+    return number
+
+
+def spoilt(distribution: DistributionT, tau: Tensor) -> DistributionT:
+    """``distribution``, with NaN for logits where ``tau`` is not positive and finite: no draw of it is a valid one."""
+    nothing = 0 * fit_shape(tau, distribution).detach().log()
+    return distribution.with_logits(distribution.logits + nothing.to(distribution.logits.dtype))
+
+
+def fit_shape(tau: Tensor, distribution: Distribution) -> Tensor:
+    """A temperature, laid out as the logits of ``distribution``.
+
+    Raises:
+        ValueError: if it is neither 0-dim nor one for each example.
+    """
+    if tau.dim() == 0:
+        return tau
+    logits, inside = distribution.logits, distribution.choice_dims
+    if distribution.dim != -1 and tau.dim() == logits.dim():
+        tau = tau.movedim(distribution.dim, -1)
+    wanted = [*logits.shape[: logits.dim() - inside], *[1] * inside]
+    if tau.dim() != logits.dim() or any(n not in (1, size) for n, size in zip(tau.shape, wanted)):
+        raise ValueError(
+            f"a tensor of temperatures must be 0-dim or {tuple(wanted)}, with 1 where it is the same for all, to go "
+            f"with logits of shape {tuple(logits.shape)}; got {tuple(tau.shape)}"
+        )
+    return tau.to(logits.dtype)
+
+
+def tempered_for(law: DistributionT, tau: Any) -> tuple[DistributionT, Any]:
+    """``law`` and a temperature laid out as its logits: a checked number, or a tensor that spoils what is not positive.
+
+    Raises:
+        ValueError: as :func:`check_tau` and :func:`fit_shape`.
+    """
+    if not isinstance(tau, Tensor):
+        return law, check_tau(tau)
+    fitted = fit_shape(tau, law)
+    return spoilt(law, tau), fitted
+
+
+def check_value(value: Tensor, law: Distribution, inside: tuple[int, ...]) -> None:
+    """Raise ``ValueError`` unless ``value`` broadcasts to choices like those of ``law``, of the shape ``inside``."""
+    wanted, got = (*law.shape, *inside), tuple(value.shape)
+    fits = got[-len(inside) :] == tuple(inside)
+    if not fits or any(a != b and 1 not in (a, b) for a, b in zip(got[::-1], wanted[::-1])):
+        raise ValueError(f"a value of {law} must be (..., {str(wanted)[1:-1].rstrip(',')}), got shape {got}")

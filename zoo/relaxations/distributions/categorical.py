@@ -12,10 +12,13 @@ from zoo.relaxations.distributions.base import (
     Linear,
     OneOfK,
     Recoupled,
+    check_value,
     choose_noise,
+    divergence,
     one_hot,
     one_or_nan,
     require_kind,
+    tempered_for,
 )
 from zoo.relaxations.noise import Noise
 
@@ -83,6 +86,8 @@ class Categorical(Recoupled, Linear, OneOfK, Gibbs):
         return self.harden(self.logits.detach())
 
     def _log_prob(self, value: Tensor) -> Tensor:
+        """Of a one-hot ``value``; linear in it, so that of a soft one it is the mean."""
+        check_value(value, self, self.logits.shape[-1:])
         log_p = self.logits.log_softmax(-1)
         if self.mask is None and not eager.plain():
             return torch.where(value == 0, 0.0, value * log_p).sum(-1)  # a logit of -inf times zero
@@ -96,9 +101,7 @@ class Categorical(Recoupled, Linear, OneOfK, Gibbs):
 
     def kl(self, other: Distribution) -> Tensor:
         require_kind(self, other)
-        log_p, log_q = self.logits.log_softmax(-1), other.logits.log_softmax(-1)
-        never = log_p == -math.inf
-        return (log_p.exp() * (log_p.masked_fill(never, 0.0) - log_q.masked_fill(never, 0.0))).sum(-1)
+        return divergence(self.logits.log_softmax(-1), other.logits.log_softmax(-1), -1)
 
     def cardinality(self) -> int | Tensor:
         return self.logits.shape[-1] if self.mask is None else self.mask.sum(-1)
@@ -144,7 +147,8 @@ class Categorical(Recoupled, Linear, OneOfK, Gibbs):
 
         In log space a relaxed sample keeps its digits however near it is to a corner.
         """
-        scores = self.perturb(choose_noise(generator, noise)) / tau
+        law, tau = tempered_for(self, tau)
+        scores = law.perturb(choose_noise(generator, noise)) / tau
         return self.place(scores.log_softmax(-1) if log else scores.softmax(-1))
 
     def relaxed_log_prob(self, value: Tensor, tau: Tensor | float, *, log: bool = False) -> Tensor:
@@ -152,7 +156,7 @@ class Categorical(Recoupled, Linear, OneOfK, Gibbs):
 
         Source: Maddison et al. 2017, arXiv 1611.00712, eq. 10 and, in log space, appendix C.3.2, eq. 25.
         """
-        value = self.unplace(value)
+        value, tau = self.unplace(value), tempered_for(self, tau)[1]
         allowed = self.logits != -math.inf
         log_y = value if log else value.log()
         logits, log_y = eager.finite(self.logits), torch.where(allowed, log_y, 0.0)

@@ -16,6 +16,7 @@ from zoo.relaxations.distributions.base import (
     choose_noise,
     one_or_nan,
     require_kind,
+    tempered_for,
 )
 from zoo.relaxations.distributions.categorical import Categorical
 from zoo.relaxations.noise import Noise
@@ -68,10 +69,10 @@ class Bernoulli(Recoupled, Linear, OneOfK, Gibbs):
         require_kind(self, other)
         assert isinstance(other, Bernoulli)
         (never, logits), (others_never, others) = self._masked(), other._masked()
-        opened = F.logsigmoid(logits) - F.logsigmoid(others).masked_fill(others_never, -math.inf)
+        opened = F.logsigmoid(logits) - F.logsigmoid(others)
         closed = F.logsigmoid(-logits) - F.logsigmoid(-others).masked_fill(others_never, 0.0)
         p = logits.sigmoid()
-        both = p * opened + (1 - p) * closed
+        both = (p * opened + (1 - p) * closed).masked_fill(others_never, math.inf)
         only_closed = -F.logsigmoid(-others).masked_fill(others_never, 0.0)
         return torch.where(never, only_closed, both)
 
@@ -113,7 +114,8 @@ class Bernoulli(Recoupled, Linear, OneOfK, Gibbs):
 
         Log-odds keep their digits however near the gate is to 0 or 1.
         """
-        scores = self.perturb(choose_noise(generator, noise)) / tau
+        law, tau = tempered_for(self, tau)
+        scores = law.perturb(choose_noise(generator, noise)) / tau
         return self.place(scores if log else scores.sigmoid())
 
     def relaxed_log_prob(self, value: Tensor, tau: Tensor | float, *, log: bool = False) -> Tensor:
@@ -122,7 +124,7 @@ class Bernoulli(Recoupled, Linear, OneOfK, Gibbs):
         Source: Maddison et al. 2017, arXiv 1611.00712, appendix B and C.3.1.
         """
         never, logits = self._masked()
-        value = self.unplace(value)
+        value, tau = self.unplace(value), tempered_for(self, tau)[1]
         odds = (value if log else torch.logit(value)).masked_fill(never, 0.0)
         scaled = tau * odds - logits
         density = (

@@ -7,9 +7,9 @@ import torch
 from torch import Tensor
 
 from zoo.relaxations.distributions.base import (
-    Distribution,
     Enumerable,
     Recoupled,
+    check_value,
     one_hot,
     one_or_nan,
 )
@@ -99,10 +99,13 @@ class Ranking(Recoupled, Enumerable):
         # Lehmer's code: digit i of the number, of which there are as many as items left, is which of those comes next.
         logits = self.logits.detach()
         n, device = logits.shape[-1], logits.device
-        left = torch.ones_like(logits, dtype=torch.bool) if self.mask is None else self.mask
-        count = left.sum(-1)
         factorials = torch.tensor([min(math.factorial(i), MANY) for i in range(n + 1)], device=device)
-        index = torch.where(index < factorials[count], index, 0)
+        if self.mask is not None:
+            index = torch.where(index < factorials[self.mask.sum(-1)], index, 0)
+        left = logits != -math.inf
+        count = left.sum(-1)
+        exists = index < factorials[count]  # else no order at all, which has no probability
+        left = left & exists.unsqueeze(-1)
         rows = []
         for place in range(n):
             base = factorials[(count - 1 - place).clamp_min(0)]
@@ -225,11 +228,3 @@ def log_of_difference(z: Tensor, larger: Tensor) -> Tensor:
 def zero_or_nan(x: Tensor) -> Tensor:
     """0 where ``x`` is finite, else NaN."""
     return x.detach() * 0
-
-
-def check_value(value: Tensor, law: Distribution, inside: tuple[int, ...]) -> None:
-    """Raise ``ValueError`` unless ``value`` broadcasts to choices like those of ``law``, of the shape ``inside``."""
-    wanted, got = (*law.shape, *inside), tuple(value.shape)
-    fits = got[-len(inside) :] == tuple(inside)
-    if not fits or any(a != b and 1 not in (a, b) for a, b in zip(got[::-1], wanted[::-1])):
-        raise ValueError(f"a value of {law} must be (..., {str(wanted)[1:-1].rstrip(',')}), got shape {got}")

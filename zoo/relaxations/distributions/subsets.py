@@ -16,6 +16,7 @@ from zoo.relaxations.distributions.base import (
     Linear,
     Recoupled,
     Relaxable,
+    check_value,
     one_hot,
     one_or_nan,
     require_kind,
@@ -23,7 +24,6 @@ from zoo.relaxations.distributions.base import (
 from zoo.relaxations.distributions.rankings import (
     LOW,
     MANY,
-    check_value,
     log_prob_of_first,
     recouple_first,
     zero_or_nan,
@@ -46,7 +46,7 @@ class _KOfN(Relaxable, Enumerable, Gibbs):
     def _check(self) -> None:
         super()._check()
         n = self.logits.shape[-1]
-        if not 1 <= self.k <= n:
+        if not isinstance(self.k, int) or not 1 <= self.k <= n:
             raise ValueError(f"k = {self.k} of {n} items: k must be from 1 to the number of items, the size at dim")
 
     def _enough(self, mask: Tensor) -> Tensor:
