@@ -265,11 +265,19 @@ def reinmax_backward_(g: Tensor, logits: Tensor, p: Tensor, index: Tensor, tau: 
     if isinstance(tau, float) and tau == 1.0:
         slope = (g - at_draw).mul_(p)
         return slope.scatter_add_(-1, index, slope.sum(-1, keepdim=True).neg_()).mul_(0.5)
-    q = softmax_(logits.clone(memory_format=torch.contiguous_format), tau)
-    slope, mean_p = q * g, (p * g).sum(-1, keepdim=True)
+    q = softmax_(torch.div(logits, tau).contiguous())
+    slope, mean_p = q * g, inner(p, g)
     mean_q = slope.sum(-1, keepdim=True)
     slope.addcmul_(q, at_draw + mean_q, value=-0.5).addcmul_(p, g, value=-0.5).addcmul_(p, mean_p, value=0.5)
     return slope.scatter_add_(-1, index, (at_draw - mean_q) / 2)
+
+
+def inner(x: Tensor, y: Tensor) -> Tensor:
+    """Inner product of each row, ``(..., 1)``."""
+    many = torch._C._functorch.is_legacy_batchedtensor(y)  # gradients at once, for which einsum has no rule
+    if many or plain() or torch.is_autocast_enabled(x.device.type):  # where it rounds
+        return (x * y).sum(-1, keepdim=True)
+    return torch.einsum("...k,...k->...", x, y).unsqueeze(-1)
 
 
 def reinmax_surrogate(logits: Tensor, hard: Tensor, tau: Tensor | float) -> Tensor:
