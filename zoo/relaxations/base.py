@@ -99,6 +99,11 @@ class Relaxation(Configurable, nn.Module, ABC):
         self.in_eval: InEval = in_eval or ("sample" if self.stochastic else "mode")
         self.noise: Noise = DEFAULT
 
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name == "tau" and not isinstance(self, Tempered):
+            raise ZooError(f"{type(self).__name__} has no temperature: one that has derives from Tempered")
+        super().__setattr__(name, value)
+
     # The program --------------------------------------------------------------------------------------------------
 
     def expectation(self, program: Program, *, baseline: Tensor | None = None, noise: Noise | None = None) -> Any:
@@ -441,10 +446,30 @@ class Pathwise(Relaxation):
         """A draw in training mode, ``(batch, ..., *value)``, laid out as ``distribution.logits``."""
 
     def draw(self, distribution: Distribution, noise: Noise) -> Tensor:
-        return distribution.place(self.pathwise(distribution, noise))
+        value = self.pathwise(distribution, noise)
+        if not isinstance(value, Tensor) or value.shape[: len(distribution.shape)] != distribution.shape:
+            got = tuple(value.shape) if isinstance(value, Tensor) else type(value).__name__
+            raise ValueError(
+                f"{type(self).__name__}.pathwise must give a value for each choice, {tuple(distribution.shape)} and "
+                f"then what a value has, got {got}"
+            )
+        return distribution.place(value)
 
     def estimate(self, program: Program, noise: Noise) -> tuple[Tensor, Any]:
-        return run(program, lambda x, mask=None: self.draw(self.served(x, mask), noise))
+        """Raises ``ZooError`` if the cost is cut off from a draw that has a gradient to give: it would be lost."""
+        draws: list[Tensor] = []
+
+        def draw(x: Any, mask: Tensor | None = None) -> Tensor:
+            draws.append(self.draw(self.served(x, mask), noise))
+            return draws[-1]
+
+        cost, auxiliary = run(program, draw)
+        if not cost.requires_grad and any(value.requires_grad for value in draws):
+            raise ZooError(
+                f"{type(self).__name__} sends its gradient through the draw, but the cost has none: it is cut off on the "
+                "way (by an arg max, a look-up, detach, an environment). Use rloo or reinforce, which need none"
+            )
+        return cost, auxiliary
 
 
 # What estimators share ------------------------------------------------------------------------------------------------
