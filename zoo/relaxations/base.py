@@ -466,8 +466,8 @@ class Pathwise(Relaxation):
         cost, auxiliary = run(program, draw)
         if not cost.requires_grad and any(value.requires_grad for value in draws):
             raise ZooError(
-                f"{type(self).__name__} sends its gradient through the draw, but the cost has none: it is cut off on the "
-                "way (by an arg max, a look-up, detach, an environment). Use rloo or reinforce, which need none"
+                f"{type(self).__name__} sends its gradient through the draw, but the cost has none: it is cut off on "
+                "the way (by an arg max, a look-up, detach, an environment). Use rloo or reinforce, which need none"
             )
         return cost, auxiliary
 
