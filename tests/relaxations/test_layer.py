@@ -827,3 +827,29 @@ def test_the_probability_of_what_is_no_value_is_refused():
         Categorical(torch.zeros(4, 5)).log_prob(torch.tensor([0.0, 1.0, 2.0, 3.0]))
     with pytest.raises(ValueError, match="floating-point tensor, got list"):
         Categorical([0.0, 1.0])
+
+
+# What would be lost without a word ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["softmax", "st_gumbel_softmax", "reinmax"])
+def test_a_cost_that_is_cut_off_from_its_draw_is_refused(name):
+    logits, rewards = torch.zeros(5, 3, requires_grad=True), torch.arange(3.0)
+    with pytest.raises(ZooError, match=f"{RELAXATIONS[name].__name__} sends its gradient through the draw.*Use rloo"):
+        make(name).expectation(lambda draw: rewards[draw(logits).argmax(-1)])
+    with torch.no_grad():
+        assert make(name).expectation(lambda draw: rewards[draw(logits).argmax(-1)]).shape == (5,)
+
+
+def test_a_temperature_is_given_only_to_what_has_one():
+    with pytest.raises(ZooError, match="RLOO has no temperature"):
+        make("rloo").tau = 0.3
+
+
+def test_a_draw_of_another_shape_is_an_error():
+    class Wrong(GumbelSoftmax):
+        def pathwise(self, distribution, noise):
+            return distribution.logits[:2]
+
+    with pytest.raises(ValueError, match=r"Wrong.pathwise must give a value for each choice, \(5,\).*got \(2, 3\)"):
+        Wrong()(torch.zeros(5, 3))

@@ -130,9 +130,7 @@ class RLOO(ScoreFunction):
     def __init__(self, *, samples: int = 4, in_eval: InEval | None = None) -> None:
         super().__init__(in_eval=in_eval)
         if not isinstance(samples, int) or samples < 2:
-            raise ValueError(
-                f"samples must be a whole number of at least 2 (each needs another as its baseline), got {samples}"
-            )
+            raise ValueError(f"samples must be at least 2 (each needs another as its baseline), got {samples}")
         self.samples = samples
 
     def estimate(self, program: Program, noise: Noise, *, baseline: Tensor | None = None) -> tuple[Tensor, Any]:
