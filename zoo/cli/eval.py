@@ -61,6 +61,7 @@ def evaluate(saved: hub.Saved, overrides: dict[str, Any]) -> dict[str, float]:
     """
     from zoo.config import from_config
     from zoo.training import callbacks
+    from zoo.training.distributed import joint_work
     from zoo.training.trainer import build_trainer
 
     config = configure(saved, overrides)
@@ -72,7 +73,8 @@ def evaluate(saved: hub.Saved, overrides: dict[str, Any]) -> dict[str, float]:
         logger=False,
         enable_checkpointing=False,
     )
-    scores = trainer.test(model, data, verbose=False)[0]
+    with joint_work(trainer):
+        scores = trainer.test(model, data, verbose=False)[0]
     return {name.removeprefix("test/"): value for name, value in scores.items()}
 
 

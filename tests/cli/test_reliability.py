@@ -1,0 +1,304 @@
+"""What docs/reliability.md promises of runs, through the command line."""
+
+import logging
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+from tests.cli.test_train import same_weights
+from tests.conftest import ROOT
+from zoo.cli import main
+from zoo.config import composition
+from zoo.hub.files import read_checkpoint
+from zoo.training import runs
+from zoo.training.checkpointing import newest_checkpoint
+from zoo.training.loggers import read_metrics
+from zoo.training.runs import RunFolder
+
+pytestmark = pytest.mark.filterwarnings("ignore")
+
+QUICK = ("model=polynomial", "data.steps=20", "epochs=3", "logger=csv", "checkpoint_every_n_steps=7")
+LR = "model.optimizer.lr=0.05"
+
+
+@pytest.fixture
+def zoo(tmp_path, monkeypatch, capsys):
+    """The command line in this process: what it prints and its exit status."""
+    monkeypatch.chdir(tmp_path)
+
+    def call(*words: str) -> tuple[int, str]:
+        monkeypatch.setattr(sys, "argv", [str(ROOT / "scripts/train.py"), *words])
+        capsys.readouterr()
+        status = 0
+        try:
+            main()
+        except SystemExit as ended:
+            status = ended.code if isinstance(ended.code, int) else 1
+            if isinstance(ended.code, str):
+                print(ended.code)
+        printed = capsys.readouterr()
+        return status, printed.out + printed.err
+
+    return call
+
+
+def ends_alike(a: RunFolder, b: RunFolder) -> bool:
+    assert same_weights(a.best, b.best) and same_weights(*(newest_checkpoint(run.checkpoints) for run in (a, b)))
+    assert a.read_results()["metrics"] == b.read_results()["metrics"]
+    assert a.read_results()["best"] == b.read_results()["best"]
+    return read_metrics(a.metrics) == read_metrics(b.metrics)
+
+
+# A run folder is a folder ---------------------------------------------------------------------------------------------
+
+
+FIRST = (*QUICK, LR, "run=first/place")
+
+
+def unfinished(run: RunFolder) -> Path:
+    """As if the run had been stopped in its last epoch; its checkpoint."""
+    run.results.unlink()
+    older, newest = sorted(run.checkpoints.glob("step-*"))
+    newest.unlink()
+    return older
+
+
+def test_a_run_goes_on_elsewhere_with_its_best_weights(zoo, tmp_path):
+    assert zoo("train", *FIRST)[0] == 0
+    run = RunFolder(tmp_path / "second" / "ä b=c,(d")
+    run.path.parent.mkdir()
+    shutil.move(tmp_path / "first/place", run.path)
+    checkpoint = read_checkpoint(older := unfinished(run))
+    (key,) = checkpoint["callbacks"]
+    checkpoint["callbacks"][key]["best_model_score"] = torch.tensor(0.0)  # what follows will not be better
+    torch.save(checkpoint, older)
+    content = run.best.read_bytes()
+    status, printed = zoo("train", *QUICK, LR, f"run='{run.path}'")
+    assert status == 0 and "resuming from" in printed, printed
+    assert run.best.read_bytes() == content and run.read_results()["best"] == 0
+    assert read_checkpoint(newest_checkpoint(run.checkpoints))["callbacks"][key]["best_model_score"] == 0
+
+
+def test_so_does_one_that_an_earlier_version_wrote_with_paths(zoo, tmp_path):
+    assert zoo("train", *FIRST)[0] == 0
+    run = RunFolder(tmp_path / "moved")
+    shutil.move(tmp_path / "first/place", run.path)
+    checkpoint = read_checkpoint(older := unfinished(run))
+    (key,) = checkpoint["callbacks"]
+    path, score = "/elsewhere/checkpoints/best.ckpt", torch.tensor(0.0)
+    checkpoint["callbacks"][key] |= {
+        **{"best_model_path": path, "kth_best_model_path": path, "best_model_score": score, "kth_value": score},
+        **{"dirpath": "/elsewhere/checkpoints", "best_k_models": {path: score}, "current_score": score},
+    }
+    torch.save(checkpoint, older)
+    assert zoo("train", *QUICK, LR, "run=moved")[0] == 0
+    assert run.read_results()["best"] == 0
+
+
+def test_one_that_was_stopped_in_its_test_goes_on_elsewhere_too(zoo, tmp_path):
+    assert zoo("train", *FIRST)[0] == 0
+    run, first = RunFolder(tmp_path / "copy"), RunFolder(tmp_path / "first/place")
+    shutil.copytree(first.path, run.path)
+    run.results.unlink()
+    shutil.rmtree(first.path.parent / "place" / "pictures")
+    status, printed = zoo("train", *QUICK, LR, "run=copy")
+    assert status == 0 and "Test scores" in printed, printed
+    assert run.read_results()["metrics"] == first.read_results()["metrics"] and ends_alike(run, first)
+
+
+def test_nothing_in_it_is_absolute(zoo, tmp_path):
+    assert zoo("train", *QUICK, f"run={tmp_path / 'first'}")[0] == 0
+    for path in (tmp_path / "first").rglob("*"):
+        if path.is_file() and path.name != "train.log":  # what was printed
+            assert str(tmp_path).encode() not in path.read_bytes(), path
+
+
+def test_best_weights_that_are_gone_are_not_replaced_by_worse_ones(zoo, tmp_path):
+    assert zoo("train", *FIRST)[0] == 0
+    run = RunFolder(tmp_path / "first/place")
+    unfinished(run)
+    run.best.unlink()
+    status, printed = zoo("train", *FIRST)
+    assert status == 1 and "best.ckpt, the weights with the best score" in printed and "Traceback" not in printed
+
+
+# Checkpoints ----------------------------------------------------------------------------------------------------------
+
+
+def test_two_damaged_checkpoints_stop_the_run_and_leave_the_best(zoo, tmp_path):
+    assert zoo("train", *FIRST)[0] == 0
+    run = RunFolder(tmp_path / "first/place")
+    run.results.unlink()
+    for path in run.checkpoints.glob("step-*"):
+        path.write_bytes(path.read_bytes()[:-1000])
+    before = {path: path.read_bytes() for path in run.path.rglob("*.ckpt")}
+    status, printed = zoo("train", *FIRST)
+    assert status == 1 and "can be read" in printed and "another folder with run=" in printed, printed
+    assert before == {path: path.read_bytes() for path in run.path.rglob("*.ckpt")}
+
+
+def test_what_killed_writers_leave_is_swept_up(zoo, tmp_path):
+    run = RunFolder(tmp_path / "first/place")
+    run.checkpoints.mkdir(parents=True)
+    litter = [run.checkpoints / ".step-00000007.ckpt.12345", run.path / ".results.json.999"]
+    kept = [run.path / ".mine.txt", run.path / "notes.1"]
+    for path in (*litter, *kept):
+        path.write_text("half")
+    assert zoo("train", *FIRST)[0] == 0
+    assert not any(path.exists() for path in litter) and all(path.exists() for path in kept)
+
+
+# The record is what was run -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "option, message",
+    [
+        ("trainer.precision=bf16-mixed", "trainer.precision was '32-true', now 'bf16-mixed'"),
+        ("trainer.accumulate_grad_batches=2", "trainer.accumulate_grad_batches was 1, now 2"),
+        ("trainer.gradient_clip_val=1.0", "trainer.gradient_clip_val was None, now 1.0"),
+        ("trainer.limit_train_batches=5", "trainer.limit_train_batches was None, now 5"),
+        ("trainer.limit_val_batches=1", "trainer.limit_val_batches was None, now 1"),
+        ("trainer.check_val_every_n_epoch=2", "trainer.check_val_every_n_epoch was 1, now 2"),
+        ("+trainer.deterministic=true", "trainer.deterministic was None, now True"),
+        ("seed=1", "seed was 0, now 1"),
+        ("epochs=2", "epochs was 3, now 2: it has been trained further"),
+    ],
+)
+def test_options_that_change_numbers_are_refused(zoo, tmp_path, option, message):
+    run = RunFolder(tmp_path / "first/place")
+    if not run.results.exists():
+        assert zoo("train", *FIRST)[0] == 0
+    before = run.config.read_text(), run.command.read_text()
+    status, printed = zoo("train", *FIRST, option)
+    assert status == 1 and message in printed and "another folder with run=" in printed, printed
+    assert before == (run.config.read_text(), run.command.read_text())
+
+
+def test_more_epochs_are_recorded_with_their_step(zoo, tmp_path):
+    """And end in the same bits as if all had been asked for at once."""
+    assert zoo("train", *FIRST, "trainer.enable_progress_bar=false")[0] == 0
+    run = RunFolder(tmp_path / "first/place")
+    assert zoo("train", *FIRST, "epochs=5")[0] == 0
+    first, mark, second = run.command.read_text().splitlines()
+    assert "epochs=3" in first and mark == "# from step 60 on:" and "epochs=5" in second
+    assert run.read_config()["epochs"] == 5 and run.commands(60) == first and run.commands(61).endswith(second)
+    assert zoo("train", *QUICK, LR, "epochs=5", "run=at_once")[0] == 0
+    assert ends_alike(run, RunFolder(tmp_path / "at_once"))
+
+
+@pytest.mark.parametrize(
+    "option, why",
+    [
+        ("model.optimizer.decay_from=0.5", "the learning rate decays towards the end (model.optimizer.decay_from)"),
+        ("annealing=linear", "tau reaches its end with training (annealing.steps)"),
+    ],
+)
+def test_more_epochs_are_refused_where_a_schedule_follows_them(zoo, option, why):
+    relaxation = "relaxation=gumbel_softmax"
+    assert zoo("train", *FIRST, relaxation, option)[0] == 0
+    status, printed = zoo("train", *FIRST, relaxation, option, "epochs=5")
+    assert status == 1 and f"epochs was 3, now 5: {why}" in printed, printed
+
+
+def test_a_published_card_has_the_commands_that_made_the_weights(zoo, tmp_path, monkeypatch):
+    monkeypatch.setattr("zoo.hub.registry.resource", lambda name: tmp_path / name if name == "checkpoints" else ROOT / name)
+    assert zoo("train", *FIRST)[0] == 0 and zoo("train", *FIRST, "epochs=5")[0] == 0
+    status, printed = zoo("publish", "first/place", "polynomial.mine")
+    assert status == 0, printed
+    card = (tmp_path / "checkpoints/polynomial.mine/README.md").read_text()
+    made = card.split("## How it was made")[1].split("With python")[0]
+    assert [line[4:] for line in made.splitlines() if line.strip()] == RunFolder(
+        tmp_path / "first/place"
+    ).command.read_text().splitlines()
+
+
+# Names and locks ------------------------------------------------------------------------------------------------------
+
+
+def test_jobs_of_the_same_second_have_folders_of_their_own(zoo, tmp_path, monkeypatch):
+    monkeypatch.setattr(composition, "now", lambda: "2026-01-01_00-00-00")
+    for _ in range(3):
+        status, printed = zoo("train", *QUICK)
+        assert status == 0 and "resuming" not in printed and "is complete" not in printed
+    assert zoo("train", "-m", *QUICK, "seed=0,1")[0] == 0 and zoo("train", "-m", *QUICK, "seed=2,3")[0] == 0
+    names = ["2026-01-01_00-00-00", "2026-01-01_00-00-00_2", "2026-01-01_00-00-00_3"]
+    assert sorted(path.parent.name for path in tmp_path.glob("runs/polynomial/*/results.json")) == names
+    assert sorted(path.parts[-3] for path in tmp_path.glob("runs/sweep/*/*/results.json")) == sorted(names[:2] * 2)
+    zoo("train", *QUICK, "--cfg", "job")
+    assert len(list(tmp_path.glob("runs/*/*"))) == 5  # to look is not to begin
+
+
+@pytest.mark.parametrize("error", [OSError(95, "Operation not supported"), OSError(37, "No locks available")])
+def test_without_locks_a_run_goes_on_with_a_warning(zoo, monkeypatch, error):
+    def flock(*_):
+        raise error
+
+    monkeypatch.setattr("fcntl.flock", flock)
+    status, printed = zoo("train", *FIRST)
+    assert status == 0 and "is on a file system without locks" in printed and "another run" not in printed, printed
+
+
+# Output ---------------------------------------------------------------------------------------------------------------
+
+
+def test_piped_output_is_a_line_for_each_validation(zoo):
+    status, printed = zoo("train", *FIRST)
+    assert status == 0 and "\r" not in printed and "\x1b" not in printed
+    lines = [line for line in printed.splitlines() if "val/cost" in line]
+    assert [re.match(r"epoch (\d), step (\d+): val/cost 0\.\d+, \S+ steps/s$", line).groups() for line in lines] == [
+        ("1", "20"),
+        ("2", "40"),
+        ("3", "60"),
+    ]
+
+
+@pytest.mark.parametrize(
+    "name", ["metrics.csv", "train.log", "config.yaml", "results.json", ".lock", "checkpoints/best.ckpt", "pictures"]
+)
+def test_a_folder_where_a_file_belongs_is_named(zoo, tmp_path, name):
+    place = tmp_path / "first/place" / name
+    place.mkdir(parents=True)
+    if name == "pictures":
+        place.rmdir()
+        place.write_text("a file where a folder belongs")
+    status, printed = zoo("train", *FIRST)
+    (message,) = [line for line in printed.splitlines() if line.startswith("error: ")]
+    assert status == 1 and "Traceback" not in printed and len(message) < 300, printed
+    assert place.name in message or ".lock" in name
+    assert re.search("folder|directory|[Ff]ile exists", message), message
+
+
+def test_an_unknown_mode_of_wandb_is_named(zoo, monkeypatch):
+    monkeypatch.setenv("WANDB_MODE", "ofline")
+    status, printed = zoo("train", *FIRST, "logger=wandb")
+    (message,) = [line for line in printed.splitlines() if line.startswith("error: ")]
+    assert status == 1 and "WANDB_MODE=ofline is not valid. Did you mean 'offline'?" in message
+
+
+def test_no_message_moves_the_cursor(zoo):
+    status, printed = zoo("train", *QUICK, "run='a\x1b[31mb\x07'", "seed=-1")
+    assert status == 1 and "\x1b" not in printed and "\x07" not in printed
+
+
+def test_parts_of_a_resumed_run_are_named_in_order(zoo, tmp_path, monkeypatch):
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    options = (*FIRST, "logger=wandb")
+    assert zoo("train", *options)[0] == 0
+    run = RunFolder(tmp_path / "first/place")
+    (part,) = run.path.glob("wandb/offline-run-*")
+    earlier = part.with_name("offline-run-20200101_000000-" + part.name.rpartition("-")[2])
+    part.rename(earlier)
+    part.with_name("offline-run-20190101_000000-ofanother").mkdir()
+    run.results.unlink()
+    status, printed = zoo("train", *options)
+    parts = re.search(r"wandb sync (.*)", printed)[1].split()
+    assert status == 0 and len(parts) == 2 and Path(parts[0]).name == earlier.name and Path(parts[1]).is_dir()
