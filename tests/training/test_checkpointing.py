@@ -101,7 +101,9 @@ def test_steps_are_in_order_beyond_eight_digits(tmp_path):
 def test_only_damaged_ones_are_no_beginning(tmp_path):
     for step in (900, 1000):
         (tmp_path / f"step-{step:08d}.ckpt").write_bytes(b"half")
-    with pytest.raises(ZooError, match=r"no checkpoint of .* can be read: step-00001000.ckpt, step-00000900.ckpt\. Put"):
+    with pytest.raises(
+        ZooError, match=r"no checkpoint of .* can be read: step-00001000.ckpt, step-00000900.ckpt\. Put"
+    ):
         newest_checkpoint(tmp_path)
 
 

@@ -69,7 +69,7 @@ def external_launcher() -> str | None:
 
 
 def fail_politely(main: Callable[..., Any]) -> Callable[..., Any]:
-    """``main`` with a :class:`ZooError` printed as one message, exit status 1; so are errors of the system about a file.
+    """``main`` with a :class:`ZooError`, or an error of the system about a file, printed as one message; status 1.
 
     SIGTERM and Ctrl-C end it in any phase, with status 143 and 130.
     """

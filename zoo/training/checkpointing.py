@@ -85,7 +85,7 @@ class BestCheckpoint(ModelCheckpoint):
         return {"monitor": self.monitor, "best_model_score": self.best_model_score}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Take over the score of ``state_dict``; of runs of earlier versions it has paths, too, which are not looked at.
+        """Take over the score of ``state_dict``; of runs of earlier versions it has paths, too, which do not count.
 
         Raises:
             ZooError: if the weights with this score are gone.
@@ -276,7 +276,7 @@ def newest_checkpoint(folder: Path) -> Path | None:
             log.warning("%s; trying the one before it", error)
     if paths:
         raise ZooError(
-            f"no checkpoint of {folder} can be read: {', '.join(path.name for path in paths)}. Put back copies of them, "
+            f"no checkpoint of {folder} can be read: {', '.join(path.name for path in paths)}. Put back copies, "
             f"train anew in another folder with run=, or remove {folder} to train anew in this one. "
             f"{folder / 'best.ckpt'}, the best weights so far, is untouched."
         )

@@ -29,8 +29,6 @@ from zoo.config.moved import is_earlier, up_to_date
 from zoo.errors import ZooError, cause, printable
 from zoo.hub.files import BEST, RUN_CONFIG, atomic, read_parts, sweep
 
-log = logging.getLogger(__name__)
-
 FREE = (
     "run",
     "logger",
@@ -50,7 +48,7 @@ its length, and go on elsewhere, where numbers are the same but for rounding."""
 
 
 class RunFolder:
-    """The folder of a run. A context manager: inside it no other process can use the folder.
+    """The folder of a run. A context manager: inside it no other process can use the folder, where there are locks.
 
     Args:
         path: made if missing.
@@ -71,6 +69,8 @@ class RunFolder:
         self.results = self.path / "results.json"
         self.log = self.path / "train.log"
         self._lock: IO[str] | None = None
+        self.locked = False
+        """Whether no other process can use the folder now. Some file systems have no locks."""
 
     def __enter__(self) -> "RunFolder":
         try:
@@ -84,8 +84,7 @@ class RunFolder:
         if taken:
             for folder in (self.path, self.checkpoints):
                 sweep(folder)  # what writers that were killed have left: no other can be at work
-        else:
-            log.warning("%s is on a file system without locks: do not start a second run in it", self.path)
+        self.locked = bool(taken)
         return self
 
     def __exit__(self, *exception: object) -> None:
@@ -193,8 +192,8 @@ def follows_length(config: dict[str, Any]) -> str:
     for part in ("model", "annealing"):
         if arguments := config.get(part):
             cls = locate(arguments["_target_"], part)
-            paced = getattr(cls, "paced", lambda _: f"{cls.__name__} may follow it")
-            found.append(paced(with_defaults(up_to_date(arguments))))
+            knows = hasattr(cls, "paced")  # a class of another project may not
+            found.append(cls.paced(with_defaults(up_to_date(arguments))) if knows else f"{cls.__name__} may follow it")
     return ", and ".join(filter(None, found))
 
 

@@ -54,6 +54,8 @@ def train(config: dict[str, Any], folder: Path, *, command: str) -> float:
             return _train(run.settled(config, command), run, newest_checkpoint(run.checkpoints))
         with RunFolder(folder) as run, said(run):
             set_up_logging(run.log)
+            if not run.locked:
+                log.warning("%s is on a file system without locks: do not start a second run in it.", run.path)
             config = run.settled(config, command)
             run.changes(config)
             if run.results.exists() and run.read_results().get("limits") == limits(config):
@@ -118,13 +120,14 @@ def _train(config: dict[str, Any], run: RunFolder, newest: Path | None) -> float
         log.info("resuming from %s", newest)
     with joint_work(trainer):
         trainer.fit(model, data, ckpt_path=newest, weights_only=True)
+        score = float(best.best_model_score)
         read_checkpoint(run.best)  # whose errors say what is wrong with it
         metrics = trainer.test(model, data, ckpt_path=run.best, weights_only=True, verbose=False)[0]
     if trainer.is_global_zero:
         callbacks.save_curves(run.metrics, run.pictures / "curves.png", trainer)
         results = {
             "metrics": metrics,
-            "best": best.best_model_score.item(),
+            "best": score,
             "steps": trainer.fit_loop.epoch_loop.global_step,
             "seconds": round(time.time() - began, 1),
             "limits": limits(config),
@@ -133,7 +136,7 @@ def _train(config: dict[str, Any], run: RunFolder, newest: Path | None) -> float
             temporary.write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
         for logger in loggers:
             logger.finalize("success")
-    return best.best_model_score.item()
+    return score
 
 
 def report(run: RunFolder, results: dict[str, Any]) -> None:
