@@ -1,8 +1,15 @@
 """What docs/reliability.md promises of runs, through the command line."""
 
+import functools
+import importlib
+import itertools
+import os
 import re
 import shutil
+import signal
+import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -298,3 +305,140 @@ def test_parts_of_a_resumed_run_are_named_in_order(zoo, tmp_path, monkeypatch):
     status, printed = zoo("train", *options)
     parts = re.search(r"wandb sync (.*)", printed)[1].split()
     assert status == 0 and len(parts) == 2 and Path(parts[0]).name == earlier.name and Path(parts[1]).is_dir()
+
+
+# Signals in every phase -----------------------------------------------------------------------------------------------
+
+SIGNALS = [
+    (signal.SIGTERM, 143, "stopped by SIGTERM"),
+    pytest.param(signal.SIGINT, 130, "stopped by Ctrl-C", marks=pytest.mark.slow),
+]
+
+
+def signalled(function, number: int, *, at: int = 0):
+    """``function``, in whose call number ``at`` the process gets the signal ``number``."""
+    calls = itertools.count()
+
+    @functools.wraps(function)
+    def wrapped(*args, **kwargs):
+        if next(calls) == at:
+            os.kill(os.getpid(), number)
+        return function(*args, **kwargs)
+
+    return wrapped
+
+
+def located(where: str):
+    """The module or class that has the function with the dotted name ``where``, and its name there."""
+    owner, _, name = where.rpartition(".")
+    module, _, cls = owner.rpartition(".")
+    return (getattr(importlib.import_module(module), cls) if cls[0].isupper() else importlib.import_module(owner)), name
+
+
+@pytest.mark.parametrize("number, status, said", SIGNALS)
+@pytest.mark.parametrize(
+    "where, at, saved",
+    [
+        ("zoo.models.polynomial.Steps.setup", 0, None),  # which prepares the data
+        ("zoo.models.polynomial.PolynomialProgram.training_step", 30, "saved first/place/checkpoints/step-00000031"),
+        ("zoo.models.polynomial.PolynomialProgram.training_step", 39, "saved first/place/checkpoints/step-00000040"),
+        ("zoo.models.polynomial.PolynomialProgram.validation_step", 1, "saved first/place/checkpoints/step-00000040"),
+        ("zoo.models.polynomial.PolynomialProgram.pictures", 1, "saved first/place/checkpoints/step-00000040"),
+        ("zoo.training.checkpointing.BestCheckpoint.on_validation_end", 1, "saved first/place/checkpoints/step-000000"),
+        ("zoo.models.polynomial.PolynomialProgram.test_step", 0, "first/place/checkpoints/step-00000060.ckpt is kept"),
+        ("zoo.training.callbacks.save_curves", 0, "first/place/checkpoints/step-00000060.ckpt is kept"),
+    ],
+)
+def test_a_signal_in_any_phase_of_a_run(zoo, trained, tmp_path, monkeypatch, number, status, said, where, at, saved):
+    """It saves, says so, and the same command ends in the same bits: a validation is repeated, and tests are too."""
+    options = (*FIRST, "pictures_every_n_epochs=1")
+    owner, name = located(where)
+    with monkeypatch.context() as patch:
+        patch.setattr(owner, name, signalled(getattr(owner, name), number, at=at))
+        ended, printed = zoo("train", *options)
+    assert ended == status and "Traceback" not in printed, printed
+    (line,) = [line for line in printed.splitlines() if said in line]
+    assert saved is None or (saved in line and "The same command with run=first/place resumes the run." in line)
+    run = RunFolder(tmp_path / "first/place")
+    assert not [path for path in run.path.rglob(".*") if path.name != ".lock"] and not run.results.exists()
+    ended, printed = zoo("train", *options)
+    assert ended == 0 and ends_alike(run, trained), printed
+    assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+
+
+@pytest.mark.parametrize("number, status, said", SIGNALS)
+@pytest.mark.parametrize(
+    "command, where",
+    [
+        ("eval polynomial", "zoo.models.polynomial.PolynomialProgram.test_step"),
+        ("sample cat_vae.mnist n=2", "zoo.models.cat_vae.CatVAE.sample"),
+        ("play actor_critic.cartpole", "zoo.models.actor_critic.ActorCritic.act"),
+        ("solve pointer_net.tsp20 points=points.csv", "zoo.models.pointer_net.PointerNet.augmented"),
+        ("speak speaker_generator.fsdd 407", "zoo.models.speaker_generator.SpeakerGenerator.speak"),
+        ("publish first/place polynomial.mine", "zoo.models.polynomial.PolynomialProgram.test_step"),
+    ],
+)
+def test_a_signal_ends_every_command(zoo, run, tmp_path, monkeypatch, number, status, said, command, where):
+    (tmp_path / "points.csv").write_text("0,0\n1,0\n1,1\n0,1\n")
+    places = {"checkpoints": tmp_path / "checkpoints"} if "publish" in command else {}
+    monkeypatch.setattr("zoo.hub.registry.resource", lambda name: places.get(name, ROOT / name))
+    owner, name = located(where)
+    monkeypatch.setattr(owner, name, signalled(getattr(owner, name), number))
+    before = set(tmp_path.rglob("*"))
+    ended, printed = zoo(*command.replace("polynomial", "first/place", "eval" in command).split())
+    assert (ended, printed.strip()) == (status, said), printed
+    assert set(tmp_path.rglob("*")) - before <= {tmp_path / "checkpoints"}
+
+
+@pytest.mark.parametrize("number, status, said", SIGNALS)
+def test_what_does_not_come_to_an_end_is_ended(tmp_path, number, status, said):
+    """A call of a library that takes long, in which Python handles no signal."""
+    code = "import sys; from zoo.cli import options; import numpy; a = numpy.ones((30_000, 30_000), numpy.float32)\n"
+    code += "@options.fail_politely\ndef main():\n    print('in', flush=True)\n    numpy.linalg.eigvals(a)\nmain()"
+    process = subprocess.Popen(
+        [sys.executable, "-c", code],
+        env=os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
+    assert process.stdout.readline() == "in\n"
+    time.sleep(0.5)
+    process.send_signal(number)
+    began = time.monotonic()
+    _, printed = process.communicate(timeout=60)
+    assert process.returncode == status and printed.startswith(said) and time.monotonic() - began < 5, printed
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number, status, said", SIGNALS)
+@pytest.mark.parametrize("phase", ["resuming", "epoch 1"])
+def test_a_signal_ends_training_and_test_within_seconds(tmp_path, mnist_root, number, status, said, phase):
+    """From outside: in training, and in the test, one batch of which takes minutes."""
+    options = (
+        "cat_vae",
+        "nets=mlp",
+        "logger=csv",
+        "epochs=1",
+        "trainer.limit_val_batches=2",
+        "model.iwae_samples=50000",
+    )
+    options += ("trainer.limit_train_batches=600" if phase == "resuming" else "trainer.limit_train_batches=5",)
+    words = ["train", *options, "checkpoint_every_n_steps=3", f"run={tmp_path / 'run'}"]
+    for wanted in dict.fromkeys(["run folder" if phase == "resuming" else phase, phase]):
+        process = subprocess.Popen(
+            [sys.executable, "-m", "zoo", *words],
+            env=os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "ZOO_DATA_DIR": mnist_root},
+            stderr=subprocess.PIPE,
+            text=True,
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+        )
+        while wanted not in process.stderr.readline():
+            assert process.poll() is None
+        time.sleep(6)
+        process.send_signal(number)
+        began = time.monotonic()
+        printed = process.communicate(timeout=60)[1]
+        assert process.returncode == status and time.monotonic() - began < 5, printed
+        assert said in printed and "step-" in printed and "Traceback" not in printed

@@ -387,7 +387,7 @@ class SpeakerGenerator(ZooModule):
         return audio.vocode(words.mel, words.frames.tolist())
 
     def pictures(self, batch: Speech) -> "dict[str, Figure]":
-        return draw(self, batch)
+        return draw(self)
 
     def sounds(self, batch: Speech) -> dict[str, Tensor]:
         return play(self)
