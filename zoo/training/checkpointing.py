@@ -1,6 +1,5 @@
 """Checkpoints of training that survive a crash at any moment."""
 
-import io
 import logging
 import os
 import time
@@ -31,14 +30,14 @@ class AtomicCheckpointIO(TorchCheckpointIO):
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
         with atomic(Path(path)) as temporary, temporary.open("wb") as file:
-            remembered = Remembering(file)
+            remembered: Any = Remembering(file)
             try:
                 torch.save(checkpoint, remembered)
             except RuntimeError:  # all that PyTorch says of a full disk is that a write failed
                 raise remembered.error or RuntimeError("PyTorch cannot write it") from None
 
 
-class Remembering(io.RawIOBase):
+class Remembering:
     """Writes to a file, and remembers why it could not."""
 
     def __init__(self, file: IO[bytes]) -> None:
@@ -53,8 +52,7 @@ class Remembering(io.RawIOBase):
             raise
 
     def flush(self) -> None:
-        if not self.file.closed:
-            self.file.flush()
+        self.file.flush()
 
 
 class BestCheckpoint(ModelCheckpoint):
