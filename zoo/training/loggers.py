@@ -151,7 +151,8 @@ def wandb_run() -> Iterator[None]:
 
 def offline_parts(folder: Path, newest: Path) -> list[str]:
     """What W&B has kept on this machine of the run in ``folder``: a folder each time that it was resumed, in order."""
-    return [*map(str, sorted(set(folder.glob(f"wandb/offline-run-*-{run_id(folder)}")) - {newest})), str(newest)]
+    earlier = [part for part in folder.glob(f"wandb/offline-run-*-{run_id(folder)}") if part.name != newest.name]
+    return [*map(str, sorted(earlier)), str(newest)]  # their names begin with the time
 
 
 def logged_in() -> bool:

@@ -46,7 +46,6 @@ def train(config: dict[str, Any], folder: Path, *, command: str) -> float:
     Raises:
         ZooError: if the run cannot start or go on. What was saved before is untouched.
     """
-
     with signals.handled():
         if rank_zero_only.rank:  # a process started by a distributed strategy: the first one keeps the folder
             set_up_logging(None, level=logging.WARNING)
@@ -57,8 +56,8 @@ def train(config: dict[str, Any], folder: Path, *, command: str) -> float:
             if not run.locked:
                 log.warning("%s is on a file system without locks: do not start a second run in it.", run.path)
             config = run.settled(config, command)
-            run.changes(config)
             if run.results.exists() and run.read_results().get("limits") == limits(config):
+                run.changes(config)
                 log.info("%s is complete; nothing to train.", run.path)
             else:
                 newest = newest_checkpoint(run.checkpoints)
