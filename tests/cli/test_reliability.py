@@ -219,7 +219,7 @@ def test_a_published_card_has_the_commands_that_made_the_weights(zoo, run, tmp_p
     card = (tmp_path / "checkpoints/polynomial.mine/README.md").read_text()
     made = card.split("## How it was made")[1].split("With python")[0]
     assert [line[4:] for line in made.splitlines() if line.strip()] == run.command.read_text().splitlines()
-    assert made.count("epochs=") == 2
+    assert "# from step 60 on:" in made
 
 
 # Names and locks ------------------------------------------------------------------------------------------------------
