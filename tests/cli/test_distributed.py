@@ -270,7 +270,7 @@ EQUAL = ("pointer_net",)
 """Models that, like cat_vae, end within rounding of a single process: all that is random belongs to an example."""
 
 
-@pytest.mark.parametrize("arch", hub.list_models())
+@pytest.mark.parametrize("arch", hub.models())
 def test_one_process_and_two_train_every_model_without_a_warning(arch, tmp_path, mnist_root):
     """Trained, validated, tested, drawn and heard, with the same pictures and sounds at the end."""
     printed, left = [], []
