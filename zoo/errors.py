@@ -1,4 +1,10 @@
-"""The one error a user of this project has to know."""
+"""The one error a user of this project has to know, and what errors say."""
+
+import errno
+import re
+
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+"""What a full disk, a quota and a limit of the size of files are reported as."""
 
 
 class ZooError(ValueError):
@@ -7,9 +13,6 @@ class ZooError(ValueError):
     The message says what to do. The command line prints it without a traceback.
     """
 
-    status = 1
-    """With which the command line exits."""
-
 
 def did_you_mean(name: str, valid: list[str]) -> str:
     """``" Did you mean 'tau'?"`` for a near miss of one of ``valid``, else an empty string."""
@@ -17,3 +20,19 @@ def did_you_mean(name: str, valid: list[str]) -> str:
 
     near = get_close_matches(name, valid, n=1, cutoff=0.5)
     return f" Did you mean {near[0]!r}?" if near else ""
+
+
+def cause(error: BaseException) -> str:
+    """What went wrong, in one short line: of the system's errors the file and the reason, in its words."""
+    if isinstance(error, OSError) and error.errno in FULL:
+        return "the disk is full"
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror[0].lower() + error.strerror[1:]
+    text = printable(" ".join(str(error).split())) or type(error).__name__
+    return text if len(text) <= 200 else f"{text[:197]}..."
+
+
+def printable(text: str) -> str:
+    """``text`` without what a terminal would obey: colours are left out, other control characters escaped."""
+    text = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", text)
+    return "".join(c if c.isprintable() or c in "\n\t" else c.encode("unicode_escape").decode() for c in text)

@@ -47,3 +47,10 @@ def test_other_options_are_other_settings_and_a_run_of_this_version_is_what_it_i
     assert earlier.settled(NOW, "python scripts/train.py model=cat_vae seed=2") is NOW
     assert began(tmp_path / "present", "zoo.models.cat_vae.CatVAE", command).settled(NOW, command) is NOW
     assert RunFolder(tmp_path / "new").settled(NOW, command) is NOW
+
+
+def test_before_the_first_step_a_run_may_be_made_longer(tmp_path):
+    """Also where the learning rate follows its length: nothing has been made of it."""
+    run = began(tmp_path, "zoo.models.cat_vae.CatVAE", "shorter")
+    run.claim(run.read_config() | {"epochs": 9}, "longer")
+    assert run.commands() == "longer" and run.read_config()["epochs"] == 9

@@ -14,7 +14,7 @@ import logging
 from pathlib import Path
 from typing import Any
 
-from zoo import hub
+from zoo import hub, signals
 from zoo.cli.arguments import command
 from zoo.cli.options import pretrained
 from zoo.errors import ZooError
@@ -41,7 +41,8 @@ def score(checkpoint: str, *overrides: str, output: Path | None = None) -> None:
         log.info("%-24s %10.3f", name, value)
     if output:
         try:
-            output.write_text(json.dumps(scores, indent=2) + "\n", encoding="utf-8")
+            with signals.deferred():
+                output.write_text(json.dumps(scores, indent=2) + "\n", encoding="utf-8")
         except OSError as error:
             raise ZooError(f"cannot write output={output}: {error}") from error
 
@@ -61,6 +62,7 @@ def evaluate(saved: hub.Saved, overrides: dict[str, Any]) -> dict[str, float]:
     """
     from zoo.config import from_config
     from zoo.training import callbacks
+    from zoo.training.distributed import joint_work
     from zoo.training.trainer import build_trainer
 
     config = configure(saved, overrides)
@@ -72,7 +74,8 @@ def evaluate(saved: hub.Saved, overrides: dict[str, Any]) -> dict[str, float]:
         logger=False,
         enable_checkpointing=False,
     )
-    scores = trainer.test(model, data, verbose=False)[0]
+    with joint_work(trainer):
+        scores = trainer.test(model, data, verbose=False)[0]
     return {name.removeprefix("test/"): value for name, value in scores.items()}
 
 

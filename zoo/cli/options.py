@@ -9,12 +9,17 @@ from functools import wraps
 from pathlib import Path
 from typing import Any
 
-from zoo import hub
-from zoo.errors import ZooError
+from zoo import hub, signals
+from zoo.errors import FULL, ZooError, cause, printable
 
 COMMANDS = ("train", "eval", "sample", "play", "solve", "speak", "list", "publish", "lab")
 """Each is a module here, with a ``main`` that takes what follows the name of the command."""
 HELP = ("-h", "--help")
+OF_A_FILE = (
+    *(errno.EISDIR, errno.ENOTDIR, errno.EEXIST, errno.EACCES, errno.EPERM, errno.EROFS, errno.ENAMETOOLONG),
+    *(errno.EIO, errno.ESTALE),
+)
+"""Errors of the system that are no fault of this project: a folder where a file belongs, what may not be written ..."""
 
 
 def as_started(text: str) -> str:
@@ -50,6 +55,11 @@ def rank() -> int:
     return int(next((os.environ[name] for name in ("RANK", "LOCAL_RANK", "SLURM_PROCID") if name in os.environ), 0))
 
 
+def is_child() -> bool:
+    """Whether another process of the run on this machine has started this one."""
+    return int(os.environ.get("LOCAL_RANK", 0)) > 0
+
+
 def external_launcher() -> str | None:
     """``torchrun`` or ``srun`` if it started this process as one of several, else None."""
     if "TORCHELASTIC_RUN_ID" in os.environ and int(os.environ.get("WORLD_SIZE", 1)) > 1:
@@ -59,21 +69,30 @@ def external_launcher() -> str | None:
 
 
 def fail_politely(main: Callable[..., Any]) -> Callable[..., Any]:
-    """``main`` with a :class:`ZooError` printed as one message; its exit status is the error's, 1."""
+    """``main`` with a :class:`ZooError`, or an error of the system about a file, printed as one message; status 1.
+
+    SIGTERM and Ctrl-C end it in any phase, with status 143 and 130.
+    """
 
     @wraps(main)
     def wrapped(*args: Any) -> Any:
         try:
-            return main(*args)
+            with signals.handled():
+                return main(*args)
+        except signals.Stopped as stopped:
+            if stopped.status:
+                print(shown(str(stopped)), file=sys.stderr, flush=True)
+            sys.exit(stopped.status)
         except ZooError as error:
-            message = f"[process {rank()}] error: {error}" if rank() else f"error: {error}"
-            if error.status == 1:
-                sys.exit(message)
-            print(message, file=sys.stderr, flush=True)
-            sys.exit(error.status)
+            sys.exit(shown(f"error: {error}"))
         except OSError as error:
-            if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+            if error.errno not in (*FULL, *OF_A_FILE):
                 raise
-            sys.exit(f"error: the disk is full: {error}")
+            sys.exit(shown(f"error: {cause(error)}" + (f": {error.filename}" if error.filename else "")))
 
     return wrapped
+
+
+def shown(message: str) -> str:
+    """``message`` as this process prints it."""
+    return (f"[process {rank()}] " if rank() else "") + printable(message)

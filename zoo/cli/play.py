@@ -13,7 +13,7 @@ from typing import Literal
 
 from pydantic import NonNegativeInt, PositiveInt
 
-from zoo import hub
+from zoo import hub, signals
 from zoo.cli.arguments import command
 from zoo.cli.options import pretrained
 from zoo.errors import ZooError
@@ -73,7 +73,8 @@ def play(
         seed_default_generators(seed, PREDICT)
         frames = trial.film(act, every=2)
         try:
-            save_film(frames, output, frames_per_second=25)
+            with signals.deferred():
+                save_film(frames, output, frames_per_second=25)
         except (OSError, ValueError) as error:
             raise ZooError(f"cannot write output={output}: {error}") from error
         log.info("%s", output)

@@ -15,6 +15,7 @@ from zoo import hub
 from zoo.cli.arguments import command
 from zoo.cli.eval import TAKES, configure, evaluate
 from zoo.errors import ZooError
+from zoo.hub.files import read_checkpoint
 
 if TYPE_CHECKING:
     from zoo.training.runs import RunFolder
@@ -60,7 +61,7 @@ def publish(run: "RunFolder", name: str, overrides: list[str]) -> Path:
         hub.pretrained_folder(name),
         metrics=evaluate(saved, parsed),
         data={key: None if key == "root" else value for key, value in config["data"].items()},
-        command=shlex.join([*shlex.split(run.command.read_text(encoding="utf-8")), *changed]),
+        command=" ".join([run.commands(read_checkpoint(run.best)["global_step"]), *map(shlex.quote, changed)]),
         pictures=pictures(run.pictures) | sounds(run.sounds),
         notice=getattr(from_config(config["data"], where="data"), "notice", ""),
     )

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from pydantic import NonNegativeInt, PositiveInt
 
-from zoo import hub
+from zoo import hub, signals
 from zoo.cli.arguments import command
 from zoo.cli.options import pretrained
 from zoo.errors import ZooError
@@ -37,9 +37,11 @@ def sample(
     if not hasattr(model, "sample"):
         raise ZooError(f"{checkpoint} is a {type(model).__name__}, which generates nothing to sample")
     seed_default_generators(seed, PREDICT)
+    figure = image_grid(model.sample(n), f"Samples of {checkpoint}: pixel means")
     try:
-        output.parent.mkdir(parents=True, exist_ok=True)
-        image_grid(model.sample(n), f"Samples of {checkpoint}: pixel means").savefig(output, dpi=120)
+        with signals.deferred():  # half a picture is none
+            output.parent.mkdir(parents=True, exist_ok=True)
+            figure.savefig(output, dpi=120)
     except (OSError, ValueError) as error:
         raise ZooError(f"cannot write output={output}: {error}") from error
     print(output)

@@ -15,7 +15,7 @@ from typing import Annotated
 import numpy as np
 from pydantic import Field, NonNegativeInt, PositiveInt
 
-from zoo import hub
+from zoo import hub, signals
 from zoo.cli.arguments import command
 from zoo.cli.options import pretrained
 from zoo.errors import ZooError
@@ -80,9 +80,11 @@ def solve(
     for name, value in lengths.items():
         print(f"{name:<24}{value:12.6g}")
     titles = [f"{name}: {value:.6g}" for name, value in lengths.items()]
+    figure = tours([x[0]] * 4, [t[0] for t in found.values()], titles, columns=2)
     try:
-        output.parent.mkdir(parents=True, exist_ok=True)
-        tours([x[0]] * 4, [t[0] for t in found.values()], titles, columns=2).savefig(output, dpi=120)
+        with signals.deferred():
+            output.parent.mkdir(parents=True, exist_ok=True)
+            figure.savefig(output, dpi=120)
     except (OSError, ValueError) as error:
         raise ZooError(f"cannot write output={output}: {error}") from error
     print(output)

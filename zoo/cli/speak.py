@@ -14,7 +14,7 @@ from typing import Any
 
 from pydantic import NonNegativeInt
 
-from zoo import hub
+from zoo import hub, signals
 from zoo.cli.arguments import command
 from zoo.cli.options import pretrained
 from zoo.errors import ZooError, did_you_mean
@@ -74,8 +74,9 @@ def speak(
     took = time.perf_counter() - began
     sound = in_a_row(sounds)
     try:
-        output.parent.mkdir(parents=True, exist_ok=True)
-        write_wav(output, sound)
+        with signals.deferred():
+            output.parent.mkdir(parents=True, exist_ok=True)
+            write_wav(output, sound)
     except OSError as error:
         raise ZooError(f"cannot write output={output}: {error}") from error
     seconds = sum(len(one) for one in sounds) / SAMPLE_RATE

@@ -4,7 +4,7 @@ import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from zoo.cli.options import HELP, as_started, external_launcher, fail_politely, tell
+from zoo.cli.options import HELP, as_started, external_launcher, fail_politely, is_child, tell
 from zoo.errors import ZooError, did_you_mean
 
 if TYPE_CHECKING:
@@ -43,6 +43,12 @@ def main(words: list[str]) -> None:
     # All jobs are checked before the first one starts.
     for job in composition.jobs(overrides):
         composition.check(composition.compose(job), job)
+    if not (flags.cfg or flags.info or flags.hydra_help or flags.shell_completion) and not is_child():
+        given = [override.key_or_group for override in composition.parse(overrides)]
+        if flags.multirun and "hydra.sweep.dir" not in given:
+            composition.claim(Path("runs/sweep"))
+        elif not flags.multirun and "run" not in given:
+            composition.claim(Path("runs") / composition.chosen(overrides, "model"))
     version.setbase("1.3")
     _run_hydra(
         args=flags,

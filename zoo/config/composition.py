@@ -4,9 +4,11 @@ What Hydra lets pass or explains badly is caught here: an unknown group, file or
 you mean", and every value is checked against the signature of the class it goes to.
 """
 
+import itertools
 import os
 import time
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import hydra
@@ -20,17 +22,42 @@ from omegaconf.errors import OmegaConfBaseException
 from zoo.config.moved import up_to_date
 from zoo.config.objects import check_config, locate
 from zoo.config.resources import resource
-from zoo.errors import ZooError, did_you_mean
+from zoo.errors import ZooError, cause, did_you_mean
 
 CONFIGS = resource("configs")
 KEYS = [key for key in OmegaConf.load(CONFIGS / "train.yaml") if key not in ("defaults", "hydra")]
 GROUPS = ("model", "nets", "data", "relaxation", "annealing", "trainer", "logger", "experiment")
 
 
+STAMP = "ZOO_STAMP"
 # One time stamp for all processes of a run: those that a distributed strategy starts inherit the environment.
-OmegaConf.register_new_resolver(
-    "stamp", lambda: os.environ.setdefault("ZOO_STAMP", time.strftime("%Y-%m-%d_%H-%M-%S")), replace=True
-)
+OmegaConf.register_new_resolver("stamp", lambda: os.environ.setdefault(STAMP, now()), replace=True)
+
+
+def now() -> str:
+    return time.strftime("%Y-%m-%d_%H-%M-%S")
+
+
+def claim(parent: Path) -> None:
+    """Make a folder in ``parent`` that no other job has, and its name the time stamp of this process and its children.
+
+    Jobs that start in the same second have the number of the job behind it.
+
+    Raises:
+        ZooError: if it cannot be made.
+    """
+    stamp = now()
+    for name in itertools.chain([stamp], (f"{stamp}_{number}" for number in itertools.count(2))):
+        try:
+            (parent / name).mkdir(parents=True)
+        except FileExistsError:
+            if parent.exists() and not parent.is_dir():
+                raise ZooError(f"cannot make the run folder {parent / name}: {parent} is a file") from None
+            continue
+        except OSError as error:
+            raise ZooError(f"cannot make the run folder {parent / name}: {cause(error)}") from error
+        os.environ[STAMP] = name
+        return
 
 
 def _call(function: str, argument: str, part: str) -> Any:
@@ -116,6 +143,12 @@ def compose(overrides: list[str]) -> DictConfig:
             if "submitit" in message:
                 message = "hydra/launcher=slurm needs a package: pip install 'discrete-latent-zoo[slurm]'"
             raise ZooError(" ".join(message.split())) from error
+
+
+def chosen(overrides: list[str], group: str) -> str:
+    """The file of ``group`` that ``overrides`` choose, which one of another group may do for them."""
+    with hydra.initialize_config_dir(str(CONFIGS), version_base="1.3"):
+        return hydra.compose("train", overrides, return_hydra_config=True).hydra.runtime.choices[group]
 
 
 def check_key(config: DictConfig, key: str) -> None:

@@ -125,8 +125,11 @@ def keep(files: Arrays, folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         for file, content in files.items():
             temporary = folder / f".{file}.{os.getpid()}"
-            temporary.write_bytes(content)
-            os.replace(temporary, folder / file)
+            try:
+                temporary.write_bytes(content)
+                os.replace(temporary, folder / file)
+            finally:
+                temporary.unlink(missing_ok=True)
     except OSError as error:
         log.warning("cannot keep the data in %s (%s): it will be fetched again next time", folder, error)
 

@@ -7,7 +7,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from zoo.errors import ZooError
+from zoo.errors import ZooError, cause
 
 CONTENTS = ("config", "state_dict")
 """What every checkpoint of this project has, beside what the Trainer needs to go on."""
@@ -25,11 +25,20 @@ def atomic(path: Path) -> Iterator[Path]:
         with temporary.open("rb") as file:
             os.fsync(file.fileno())
         os.replace(temporary, path)
-    except (OSError, RuntimeError) as error:  # torch.save reports a full disk as a RuntimeError
-        raise ZooError(f"cannot write {path}: {error}. What was saved before is untouched.") from error
+    except (OSError, RuntimeError) as error:  # torch.save has errors of its own
+        why = "it is a folder" if path.is_dir() else cause(error)
+        raise ZooError(f"cannot write {path}: {why}. What was saved before is untouched.") from error
     finally:
         with suppress(OSError):
             temporary.unlink()
+
+
+def sweep(folder: Path) -> None:
+    """Remove what :func:`atomic` leaves in ``folder`` when its process is killed. No other may be writing there."""
+    for path in folder.glob(".*.*"):
+        if path.suffix[1:].isdecimal() and path.is_file():
+            with suppress(OSError):
+                path.unlink()
 
 
 def read_checkpoint(path: str | Path, map_location: Any = "cpu") -> dict[str, Any]:

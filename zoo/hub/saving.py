@@ -3,9 +3,11 @@
 import hashlib
 import json
 from pathlib import Path
+from textwrap import indent
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
+from zoo import signals
 from zoo.errors import ZooError
 from zoo.hub.format import FORMAT
 from zoo.hub.registry import architecture
@@ -75,9 +77,10 @@ def save_pretrained(
             for picture in (pictures or {}).values():
                 shutil.copyfile(picture, new / picture.name)
             (new / "README.md").write_text(model_card(folder.name, config, model, pictures or {}), encoding="utf-8")
-            if folder.exists():
-                folder.rename(Path(scratch) / "old")
-            new.rename(folder)
+            with signals.deferred():  # not between the two
+                if folder.exists():
+                    folder.rename(Path(scratch) / "old")
+                new.rename(folder)
     except OSError as error:
         raise ZooError(f"cannot write {folder}: {error}") from error
     return folder
@@ -108,7 +111,7 @@ def model_card(name: str, config: dict[str, Any], model: "ZooModule", pictures: 
         "",
         "## How it was made",
         "",
-        f"    {config['command']}",
+        indent(config["command"], "    "),
         "",
         "With " + ", ".join(f"{package} {version}" for package, version in config["versions"].items()) + ".",
         "",

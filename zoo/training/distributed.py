@@ -13,6 +13,7 @@ from lightning.pytorch.strategies import DDPStrategy
 from torch import distributed
 from torch.distributed import distributed_c10d
 
+from zoo import signals
 from zoo.errors import ZooError
 
 START_TIMEOUT = 1800.0  # seconds; machines of a cluster do not start at the same moment
@@ -70,6 +71,9 @@ def joint_work(trainer: Trainer) -> Iterator[None]:
     except BaseException as error:
         if trainer.strategy.launcher is not None and hasattr(trainer.strategy.launcher, "procs"):
             trainer.strategy.launcher.kill(signal.SIGKILL)  # our children; one that hangs answers to nothing else
+        if isinstance(error, signals.Stopped) and trainer.local_rank and error.status and is_child():
+            error.status = 0
+            os.kill(os.getppid(), error.number)  # the first one says it, and ends the others
         if trainer.world_size > 1 and is_of_process_group(error):
             if trainer.local_rank and isinstance(trainer.strategy, DDP):
                 end_first_process(trainer.strategy.answer_within.total_seconds())
@@ -89,16 +93,20 @@ def joint_work(trainer: Trainer) -> Iterator[None]:
         distributed.destroy_process_group()
 
 
+def is_child() -> bool:
+    """Whether the first process, which started this one, is still there."""
+    return os.getppid() == int(os.environ.get(FIRST_PROCESS, 0))
+
+
 def end_first_process(seconds: float) -> None:
     """Kill the process that started this one if it is still there after ``seconds``: it has lost the others, too, and
     ends by itself, unless it hangs. What other launchers started, they end."""
-    first = int(os.environ.get(FIRST_PROCESS, 0))
     deadline = time.monotonic() + seconds
-    while os.getppid() == first and time.monotonic() < deadline:
+    while is_child() and time.monotonic() < deadline:
         time.sleep(0.1)
-    if os.getppid() == first:
+    if is_child():
         with suppress(ProcessLookupError):
-            os.kill(first, signal.SIGKILL)
+            os.kill(os.getppid(), signal.SIGKILL)
 
 
 def is_of_process_group(error: BaseException) -> bool:

@@ -3,6 +3,7 @@
 import csv
 import logging
 import os
+import shlex
 import sys
 import uuid
 from collections.abc import Iterator
@@ -14,9 +15,12 @@ from lightning.pytorch.loggers import Logger, WandbLogger
 from lightning.pytorch.utilities import rank_zero_only
 
 from zoo.config import Configurable
+from zoo.errors import ZooError, cause, did_you_mean
+from zoo.hub.files import atomic
 
 log = logging.getLogger(__name__)
 
+MODES = ("online", "offline", "shared", "disabled", "dryrun", "run")
 ONLINE_TIMEOUT = 20  # seconds W&B gets to answer before the run goes offline
 
 
@@ -89,7 +93,15 @@ class WandbSettings(Configurable):
 
         An explicit ``WANDB_MODE`` wins. Else the run is online if this machine is logged in and W&B
         answers in time, and offline if not. None where W&B cannot even write its folder: no reason not to train.
+
+        Raises:
+            ZooError: if there is no such mode.
         """
+        mode: Any = os.environ.get("WANDB_MODE")
+        if mode and mode not in MODES:
+            raise ZooError(
+                f"WANDB_MODE={mode} is not valid.{did_you_mean(mode, list(MODES))} Choose from: {', '.join(MODES)}."
+            )
         import wandb
 
         arguments: dict[str, Any] = {
@@ -104,22 +116,22 @@ class WandbSettings(Configurable):
         if rank_zero_only.rank:
             return WandbLogger(log_model=False)
         settings: dict[str, Any] = {"console": "off", "silent": True}
-        mode: Any = os.environ.get("WANDB_MODE") or ("online" if logged_in() else "offline")
+        mode = mode or ("online" if logged_in() else "offline")
         try:
             try:
                 timed = wandb.Settings(init_timeout=ONLINE_TIMEOUT, **settings)
                 run = wandb.init(**arguments, mode=mode, settings=timed)
             except Exception as error:
-                log.warning("W&B: not online (%s); this run is offline", one_line(error))
+                log.warning("W&B: not online (%s); this run is offline", cause(error))
                 wandb.teardown()  # which else remembers the run that failed as one in use
                 run = wandb.init(**arguments, mode="offline", settings=wandb.Settings(**settings))
         except Exception as error:
-            log.warning("W&B: cannot write to %s (%s); this run goes on without it", folder / "wandb", one_line(error))
+            log.warning("W&B: cannot write to %s (%s); this run goes on without it", folder / "wandb", cause(error))
             return None
         if run.settings.mode == "online":
             log.info("W&B: %s", run.url)
         elif run.settings.mode == "offline":
-            log.info("W&B: offline. To sync: wandb sync %s", Path(run.dir).parent)
+            log.info("W&B: offline. To sync: wandb sync %s", shlex.join(offline_parts(folder, Path(run.dir).parent)))
         run.define_metric("trainer/global_step")
         run.define_metric("*", step_metric="trainer/global_step", step_sync=True)
         return WandbLogger(experiment=run, log_model=False)
@@ -137,8 +149,10 @@ def wandb_run() -> Iterator[None]:
             wandb.finish(exit_code=exit_code)
 
 
-def one_line(error: Exception) -> str:
-    return " ".join(str(error).split())[:200]
+def offline_parts(folder: Path, newest: Path) -> list[str]:
+    """What W&B has kept on this machine of the run in ``folder``: a folder each time that it was resumed, in order."""
+    earlier = [part for part in folder.glob(f"wandb/offline-run-*-{run_id(folder)}") if part.name != newest.name]
+    return [*map(str, sorted(earlier)), str(newest)]  # their names begin with the time
 
 
 def logged_in() -> bool:
@@ -154,6 +168,7 @@ def logged_in() -> bool:
 def run_id(folder: Path) -> str:
     """The W&B id of the run in ``folder``, the same after every resume."""
     path = folder / "wandb_id.txt"
-    if not path.exists():
-        path.write_text(uuid.uuid4().hex[:12])
+    if not (path.is_file() and path.read_text().strip()):  # a crash can leave it empty
+        with atomic(path) as temporary:
+            temporary.write_text(uuid.uuid4().hex[:12])
     return path.read_text().strip()

@@ -7,7 +7,7 @@ from lightning import LightningModule
 from torch import Tensor
 from torchmetrics import Metric
 
-from zoo.config import Config, Configurable, locate, to_config
+from zoo.config import Config, Configurable, locate, to_config, with_defaults
 from zoo.errors import ZooError
 from zoo.hub import from_pretrained
 from zoo.relaxations import Noise, Program, Relaxation
@@ -49,6 +49,17 @@ class ZooModule(Configurable, LightningModule):
             arguments: configuration of the model, as it is checked before anything is built.
         """
         return "" if cls.relaxations(arguments) else f"{cls.__name__} makes no choice"
+
+    @classmethod
+    def paced(cls, arguments: Config) -> str:
+        """What in a training with these arguments depends on how long it is to be; empty if nothing does.
+
+        Args:
+            arguments: configuration of the model.
+        """
+        optimizer = arguments.get("optimizer") or {}
+        decays = "_target_" in optimizer and with_defaults(optimizer).get("decay_from", 0) < 1
+        return "the learning rate decays towards the end (model.optimizer.decay_from)" if decays else ""
 
     @classmethod
     def relaxations(cls, arguments: Config) -> list[type[Relaxation]]:

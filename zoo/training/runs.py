@@ -3,7 +3,7 @@
 ::
 
     config.yaml      what was asked for
-    command.txt      the command line
+    command.txt      the command line; of a run that went on with others, each with the step from which on
     checkpoints/     best.ckpt, and the newest two to resume from
     metrics.csv      step,name,value
     pictures/        PNG files
@@ -15,34 +15,40 @@
 
 import json
 import logging
+import re
 import shlex
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import IO, Any
 
 import yaml
 
-from zoo.config import with_defaults
+from zoo.config import locate, with_defaults
 from zoo.config.moved import is_earlier, up_to_date
-from zoo.errors import ZooError
-from zoo.hub.files import BEST, RUN_CONFIG, atomic, read_parts
+from zoo.errors import ZooError, cause, printable
+from zoo.hub.files import BEST, RUN_CONFIG, atomic, read_parts, sweep
 
-MAY_CHANGE = (
+FREE = (
     "run",
-    "epochs",
-    "trainer",
     "logger",
     "data.root",
     "pictures_every_n_epochs",
     "checkpoint_every_n_steps",
-    "compile",
+    "trainer.enable_progress_bar",
+    "trainer.enable_model_summary",
+    "trainer.log_every_n_steps",
+    "trainer.num_sanity_val_steps",
 )
-"""Parts of the configuration in which the continuation of a run may differ from its beginning."""
+"""Parts of the configuration that change no number of a run, so that its continuation may differ in them."""
+LENGTH = ("epochs", "trainer.max_epochs", "trainer.max_steps", "trainer.max_time")
+RECORDED = (*LENGTH, "compile", "trainer.accelerator", "trainer.devices", "trainer.num_nodes", "trainer.strategy")
+"""Parts in which it may differ, too, which is written down with the step: a run may become longer if nothing follows
+its length, and go on elsewhere, where numbers are the same but for rounding."""
 
 
 class RunFolder:
-    """The folder of a run. A context manager: inside it no other process can use the folder.
+    """The folder of a run. A context manager: inside it no other process can use the folder, where there are locks.
 
     Args:
         path: made if missing.
@@ -63,39 +69,81 @@ class RunFolder:
         self.results = self.path / "results.json"
         self.log = self.path / "train.log"
         self._lock: IO[str] | None = None
+        self.locked = False
+        """Whether no other process can use the folder now. Some file systems have no locks."""
 
     def __enter__(self) -> "RunFolder":
         try:
             self.path.mkdir(parents=True, exist_ok=True)
             self._lock = (self.path / ".lock").open("w")
         except OSError as error:
-            raise ZooError(f"cannot use {self.path} as a run folder: {error}") from error
-        if not _take(self._lock):
+            raise ZooError(f"cannot use {self.path} as a run folder: {cause(error)}") from error
+        taken = _take(self._lock)
+        if taken is False:
             raise ZooError(f"another run is using {self.path}: wait for it, or give another folder with run=")
+        if taken:
+            for folder in (self.path, self.checkpoints):
+                sweep(folder)  # what writers that were killed have left: no other can be at work
+        self.locked = bool(taken)
         return self
 
     def __exit__(self, *exception: object) -> None:
         if self._lock:
             self._lock.close()  # which releases it; so does the end of the process, however it comes
 
-    def claim(self, config: dict[str, Any], command: str) -> None:
-        """Write down ``config`` and ``command``, or check that the run that is here was started with them.
+    def claim(self, config: dict[str, Any], command: str, step: int = 0) -> None:
+        """Write down ``config`` and ``command``, with which a run goes on from ``step``, if it may.
 
         Raises:
-            ZooError: if it was not.
+            ZooError: if the run that is here was started with other settings, which change its numbers.
+        """
+        changed = self.changes(config, begun=step > 0)
+        if self.config.exists() and not any(matches(part, RECORDED) for part in changed):
+            return
+        before = self.command.read_text(encoding="utf-8") + from_step(step) if step and self.command.is_file() else ""
+        with atomic(self.command) as temporary:
+            temporary.write_text(f"{before}{command}\n", encoding="utf-8")
+        with atomic(self.config) as temporary:
+            config = {part: value for part, value in config.items() if part != "run"}  # it may be moved
+            temporary.write_text(yaml.safe_dump(config, sort_keys=False), encoding="utf-8")
+
+    def changes(self, config: dict[str, Any], *, begun: bool = True) -> list[str]:
+        """The parts in which ``config`` differs from what the run that is here, if there is one, was started with.
+
+        Args:
+            config: with which it is to go on.
+            begun: whether any step has been made.
+
+        Raises:
+            ZooError: if a part may not change.
         """
         if not self.config.exists():
-            self.command.write_text(f"{command}\n", encoding="utf-8")
-            with atomic(self.config) as temporary:
-                temporary.write_text(yaml.safe_dump(config, sort_keys=False), encoding="utf-8")
-            return
-        changed = [line for part, line in differences(self.read_config(), config) if not may_change(part)]
-        if changed:
+            return []
+        before = self.read_config()
+        changed = dict(differences(before, config))
+        refused = [line for part, line in changed.items() if not may_change(part)]
+        if begun and any(matches(part, LENGTH[:-1]) for part in changed):
+            paced = follows_length(config)
+            shorter = is_shorter(before, config)
+            why = f": {paced}" if paced else ": it has been trained further" if shorter else ""
+            refused += [f"{line}{why}" for part, line in changed.items() if why and matches(part, LENGTH[:-1])]
+        if refused:
             raise ZooError(
                 f"{self.path} holds a run with other settings:\n"
-                + "".join(f"  - {line}\n" for line in changed)
+                + "".join(f"  - {line}\n" for line in refused)
                 + "Give the same options to resume it, or another folder with run=."
             )
+        return list(changed)
+
+    def commands(self, step: float = float("inf")) -> str:
+        """The command lines that made the weights of ``step``, a line each."""
+        lines: list[str] = []
+        for line in self.command.read_text(encoding="utf-8").splitlines():
+            mark = STEP.fullmatch(line)
+            if mark and int(mark[1]) >= step:
+                break
+            lines.append(line)
+        return "\n".join(lines)
 
     def settled(self, config: dict[str, Any], command: str) -> dict[str, Any]:
         """``config``; of a run that an earlier version began with the same options, what they meant then.
@@ -104,11 +152,12 @@ class RunFolder:
         """
         if not self.config.exists() or not is_earlier((before := self.read_config())["model"]):
             return config
-        if not self.command.is_file() or options(self.command.read_text(encoding="utf-8")) != options(command):
+        if not self.command.is_file() or options(self.commands(0)) != options(command):
             return config
         settled = before | {part: value for part, value in config.items() if may_change(part)}
-        if "root" in config["data"]:
-            settled["data"] = before.get("data", {}) | {"root": config["data"]["root"]}
+        for part in ("data", "trainer"):
+            now = {name: value for name, value in config.get(part, {}).items() if may_change(f"{part}.{name}")}
+            settled |= {part: before.get(part, {}) | now} if now else {}
         return settled
 
     def read_config(self) -> dict[str, Any]:
@@ -120,9 +169,42 @@ class RunFolder:
         return read_parts(self.results, json.loads, "metrics")
 
 
+STEP = re.compile(r"# from step (\d+) on:")
+
+
+def from_step(step: int) -> str:
+    return f"# from step {step} on:\n"
+
+
+def matches(part: str, names: Sequence[str]) -> bool:
+    """Whether ``part``, a dotted name, is one of ``names`` or within one."""
+    return any(part == name or part.startswith(f"{name}.") for name in names)
+
+
 def may_change(part: str) -> bool:
     """Whether the continuation of a run may differ from its beginning in ``part``, a dotted name."""
-    return part in MAY_CHANGE or part.split(".")[0] in MAY_CHANGE
+    return matches(part, (*FREE, *RECORDED))
+
+
+def follows_length(config: dict[str, Any]) -> str:
+    """What in a run depends on how long it is to be, so that a longer one would have had other weights; or nothing."""
+    found = []
+    for part in ("model", "annealing"):
+        if arguments := config.get(part):
+            cls = locate(arguments["_target_"], part)
+            knows = hasattr(cls, "paced")  # a class of another project may not
+            found.append(cls.paced(with_defaults(up_to_date(arguments))) if knows else f"{cls.__name__} may follow it")
+    return ", and ".join(filter(None, found))
+
+
+def is_shorter(before: dict[str, Any], after: dict[str, Any]) -> bool:
+    """Whether a run of the configuration ``after`` would end sooner."""
+
+    def limits(config: dict[str, Any]) -> list[float]:
+        values = [config.get("trainer", {}).get(name) for name in ("max_epochs", "max_steps")]
+        return [float("inf") if value in (None, -1) else value for value in values]
+
+    return any(now < then for then, now in zip(limits(before), limits(after)))
 
 
 def options(command: str) -> list[str]:
@@ -156,25 +238,35 @@ def set_up_logging(file: Path | None, *, level: int = logging.INFO) -> None:
     if file:
         handlers.append(logging.FileHandler(file, encoding="utf-8"))
     for handler in handlers:
-        handler.setFormatter(logging.Formatter("%(message)s"))
+        handler.setFormatter(Printable("%(message)s"))
         log.addHandler(handler)
     import lightning.pytorch  # noqa: F401  (sets the level of its logger when it is imported)
 
     for name in ("lightning.pytorch", "lightning.fabric"):
         logging.getLogger(name).setLevel(logging.WARNING)
     warnings.filterwarnings("ignore", message=".*LeafSpec.*is deprecated")  # within Lightning
+    warnings.filterwarnings("ignore", message="Checkpoint directory .* exists and is not empty")  # of a resumed run
 
 
-def _take(file: IO[str]) -> bool:
-    """Lock ``file`` for this process, if no other has it."""
+class Printable(logging.Formatter):
+    """Without what a terminal would obey, whatever a file or a library says."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return printable(super().format(record))
+
+
+def _take(file: IO[str]) -> bool | None:
+    """Lock ``file`` for this process: whether it is locked now, which it is not if another has it; or None, unknown."""
     try:
         import fcntl
     except ImportError:  # Windows
-        return True
+        return None
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
+    except BlockingIOError:
         return False
+    except OSError:  # some file systems of networks and clouds have no locks
+        return None
     return True
 
 

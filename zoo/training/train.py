@@ -3,18 +3,27 @@
 import json
 import logging
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.utilities import rank_zero_only
 
+from zoo import signals
 from zoo.config import from_config
 from zoo.data.seeding import seed_default_generators
 from zoo.errors import ZooError
-from zoo.hub.files import atomic
+from zoo.hub.files import atomic, read_checkpoint
 from zoo.training import callbacks
-from zoo.training.checkpointing import AtomicCheckpointIO, ResumeCheckpoints, newest_checkpoint
+from zoo.training.checkpointing import (
+    AtomicCheckpointIO,
+    BestCheckpoint,
+    ResumeCheckpoints,
+    newest_checkpoint,
+    resume_checkpoints,
+    step_of,
+)
 from zoo.training.distributed import environment_plugins, joint_work
 from zoo.training.loggers import CSVLogger, wandb_run
 from zoo.training.runs import RunFolder, set_up_logging
@@ -37,29 +46,47 @@ def train(config: dict[str, Any], folder: Path, *, command: str) -> float:
     Raises:
         ZooError: if the run cannot start or go on. What was saved before is untouched.
     """
+    with signals.handled():
+        if rank_zero_only.rank:  # a process started by a distributed strategy: the first one keeps the folder
+            set_up_logging(None, level=logging.WARNING)
+            run = RunFolder(folder)
+            return _train(run.settled(config, command), run, newest_checkpoint(run.checkpoints))
+        with RunFolder(folder) as run, said(run):
+            set_up_logging(run.log)
+            if not run.locked:
+                log.warning("%s is on a file system without locks: do not start a second run in it.", run.path)
+            config = run.settled(config, command)
+            if run.results.exists() and run.read_results().get("limits") == limits(config):
+                run.changes(config)
+                log.info("%s is complete; nothing to train.", run.path)
+            else:
+                newest = newest_checkpoint(run.checkpoints)
+                run.claim(config, command, step_of(newest) if newest else 0)
+                log.info("run folder: %s (the same command with run=%s resumes it)", run.path, run.path)
+                with wandb_run():
+                    _train(config, run, newest)
+            results = run.read_results()
+            report(run, results)
+            return results["best"]
 
-    if rank_zero_only.rank:  # a process started by a distributed strategy: the first one keeps the folder
-        set_up_logging(None, level=logging.WARNING)
-        run = RunFolder(folder)
-        return _train(run.settled(config, command), run)
-    with RunFolder(folder) as run:
-        set_up_logging(run.log)
-        config = run.settled(config, command)
-        run.claim(config, command)
-        limits = {name: config["trainer"][name] for name in ("max_epochs", "max_steps", "max_time")}
-        if run.results.exists() and run.read_results().get("limits") == limits:
-            log.info("%s is complete; nothing to train.", run.path)
-        else:
-            log.info("run folder: %s (the same command with run=%s resumes it)", run.path, run.path)
-            with wandb_run():
-                _train(config, run)
-        results = run.read_results()
-        report(run, results)
-        return results["best"]
+
+def limits(config: dict[str, Any]) -> dict[str, Any]:
+    """How long a run is to be."""
+    return {name: config["trainer"][name] for name in ("max_epochs", "max_steps", "max_time")}
 
 
-def _train(config: dict[str, Any], run: RunFolder) -> float:
+@contextmanager
+def said(run: RunFolder) -> Iterator[None]:
+    """Where a signal stops the run and nothing had to be saved, let it say how to go on."""
+    try:
+        yield
+    except signals.Stopped as stopped:
+        if not stopped.saved and (newest := next(iter(resume_checkpoints(run.checkpoints)), None)):
+            stopped.saved = f"{newest} is kept. The same command with run={run.path} resumes the run."
+        raise
 
+
+def _train(config: dict[str, Any], run: RunFolder, newest: Path | None) -> float:
     began = time.time()
     seed_default_generators(config["seed"])
     model = from_config(config["model"], where="model")
@@ -70,6 +97,7 @@ def _train(config: dict[str, Any], run: RunFolder) -> float:
     if config["logger"]["wandb"]:
         wandb = from_config(config["logger"]["wandb"], where="logger.wandb").logger(run.path, config)
         loggers += [wandb] if wandb else []
+    best = BestCheckpoint(run.best, monitor=model.monitor)
     trainer = build_trainer(
         config["trainer"],
         [
@@ -77,14 +105,8 @@ def _train(config: dict[str, Any], run: RunFolder) -> float:
             *([from_config(config["annealing"], where="annealing")] if config.get("annealing") else []),
             callbacks.LogMetrics(),
             callbacks.Pictures(run.pictures, run.sounds, every_n_epochs=config["pictures_every_n_epochs"]),
-            ModelCheckpoint(
-                run.checkpoints,
-                filename=run.best.stem,
-                monitor=model.monitor,
-                enable_version_counter=False,
-                save_on_train_epoch_end=False,  # but after validation, so that the next one knows of it
-            ),
             ResumeCheckpoints(run.checkpoints, every_n_steps=config["checkpoint_every_n_steps"]),
+            best,  # after the one before, which lets signals wait
         ],
         logger=loggers,
         plugins=[AtomicCheckpointIO(), *environment_plugins()],
@@ -93,27 +115,27 @@ def _train(config: dict[str, Any], run: RunFolder) -> float:
     batch_size, processes = config["data"].get("batch_size"), trainer.world_size
     if batch_size and batch_size % processes:  # the mean of their gradients would not be that of the batch
         raise ZooError(f"data.batch_size={batch_size} cannot be split evenly among {processes} processes: change one")
-    newest = newest_checkpoint(run.checkpoints)
     if newest:
         log.info("resuming from %s", newest)
     with joint_work(trainer):
         trainer.fit(model, data, ckpt_path=newest, weights_only=True)
-        best = trainer.checkpoint_callback.best_model_score
+        score = float(best.best_model_score)
+        read_checkpoint(run.best)  # whose errors say what is wrong with it
         metrics = trainer.test(model, data, ckpt_path=run.best, weights_only=True, verbose=False)[0]
     if trainer.is_global_zero:
         callbacks.save_curves(run.metrics, run.pictures / "curves.png", trainer)
         results = {
             "metrics": metrics,
-            "best": best.item(),
+            "best": score,
             "steps": trainer.fit_loop.epoch_loop.global_step,
             "seconds": round(time.time() - began, 1),
-            "limits": {name: config["trainer"][name] for name in ("max_epochs", "max_steps", "max_time")},
+            "limits": limits(config),
         }
         with atomic(run.results) as temporary:
             temporary.write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
         for logger in loggers:
             logger.finalize("success")
-    return best.item()
+    return score
 
 
 def report(run: RunFolder, results: dict[str, Any]) -> None:

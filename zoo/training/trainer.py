@@ -1,20 +1,26 @@
 """The Trainer of the scripts."""
 
+import logging
 import os
 import sys
+import time
 from typing import Any
 
 import torch
 from lightning import Callback, Trainer
-from lightning.pytorch.callbacks import TQDMProgressBar
+from lightning.pytorch.callbacks import ProgressBar, TQDMProgressBar
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
 from zoo.config import from_config
 from zoo.errors import ZooError
 
+log = logging.getLogger(__name__)
+
 
 def build_trainer(config: dict[str, Any], callbacks: list[Callback], **objects: Any) -> Trainer:
     """A Trainer of the options in ``config`` with ``callbacks``, a progress bar and other ``objects``.
+
+    Where nobody watches, in a file or a pipe, the progress bar is a line for each validation.
 
     Raises:
         ZooError: for options that do not go together or ask for what this machine lacks.
@@ -23,19 +29,55 @@ def build_trainer(config: dict[str, Any], callbacks: list[Callback], **objects: 
         # PyTorch looks for one in every step of an optimiser, half a millisecond each, unless it is told not to.
         os.environ.setdefault("CUDA_VISIBLE_DEVICES", "")
     if config["enable_progress_bar"]:
-        callbacks = [*callbacks, ProgressBar(refresh_rate=20 if sys.stderr.isatty() else 500)]
+        callbacks = [*callbacks, Bar(refresh_rate=20) if sys.stderr.isatty() else Lines()]
     # The loaders of this project know the ranks: Lightning must not put a sampler of its own into them.
     objects |= {"callbacks": callbacks, "use_distributed_sampler": False}
     try:
-        return from_config(config, where="trainer", objects=objects)
+        trainer = from_config(config, where="trainer", objects=objects)
     except (MisconfigurationException, RuntimeError) as error:
         raise ZooError(f"trainer: {' '.join(str(error).split())}") from error
+    # zoo.signals handles them. Lightning's handler communicates from wherever it interrupts, and ends nothing but fits.
+    trainer._signal_connector.register_signal_handlers = lambda: None
+    return trainer
 
 
-class ProgressBar(TQDMProgressBar):
+class Bar(TQDMProgressBar):
     """Lightning's, without the name of the logger's run."""
 
     def get_metrics(self, trainer: Trainer, pl_module: Any) -> dict[str, Any]:
         metrics = super().get_metrics(trainer, pl_module)
         metrics.pop("v_num", None)
         return metrics
+
+
+class Lines(ProgressBar):
+    """A line for each validation: where training stands, the score, and how fast it is."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.enabled = True
+        self._since = (time.monotonic(), 0)
+
+    def disable(self) -> None:
+        self.enabled = False
+
+    def enable(self) -> None:
+        self.enabled = True
+
+    def on_train_start(self, trainer: Trainer, pl_module: Any) -> None:
+        self._since = (time.monotonic(), trainer.global_step)
+
+    def on_validation_end(self, trainer: Trainer, pl_module: Any) -> None:
+        if trainer.sanity_checking or trainer.state.fn != "fit" or not self.enabled:
+            return
+        began, step = self._since
+        rate = (trainer.global_step - step) / max(1e-9, time.monotonic() - began)
+        score = trainer.callback_metrics.get(name := getattr(pl_module, "monitor", "val/loss"))
+        log.info(
+            "epoch %d, step %d: %s%.4g steps/s",
+            trainer.current_epoch + 1,
+            trainer.global_step,
+            "" if score is None else f"{name} {score:.6g}, ",
+            rate,
+        )
+        self._since = (time.monotonic(), trainer.global_step)

@@ -131,6 +131,11 @@ class CatVAE(ZooModule):
         log_ratio = Categorical(self.prior_logits).log_prob(code) - Categorical(logits).log_prob(code)
         return log_likelihood + log_ratio.sum(-1)
 
+    @classmethod
+    def paced(cls, arguments: Config) -> str:
+        wakes = "another objective takes over at a share of training (model.rws_from)"
+        return super().paced(arguments) or (wakes if arguments["rws_from"] < 1 else "")
+
     # Lightning's steps --------------------------------------------------------------------------------------------
 
     def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> dict[str, Tensor]:

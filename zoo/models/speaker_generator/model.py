@@ -17,6 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from zoo.config import Config
 from zoo.data import Speech, audio
 from zoo.data.seeding import PREDICT, generator
 from zoo.models.speaker_generator.guide import fit_guide, guess
@@ -226,6 +227,10 @@ class SpeakerGenerator(ZooModule):
         """Logits of the speaker, ``(batch, speakers)``, by the mixture: see :func:`guide.guess`."""
         return guess(x, self.guide_weight, self.guide_bias)
 
+    @classmethod
+    def paced(cls, arguments: Config) -> str:
+        return "parts of the loss come and go at shares of training (model.anneal, model.balance_until)"
+
     # Lightning's steps --------------------------------------------------------------------------------------------
 
     def on_fit_start(self) -> None:
@@ -382,7 +387,7 @@ class SpeakerGenerator(ZooModule):
         return audio.vocode(words.mel, words.frames.tolist())
 
     def pictures(self, batch: Speech) -> "dict[str, Figure]":
-        return draw(self, batch)
+        return draw(self)
 
     def sounds(self, batch: Speech) -> dict[str, Tensor]:
         return play(self)

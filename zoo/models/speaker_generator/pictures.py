@@ -13,24 +13,32 @@ if TYPE_CHECKING:
     from zoo.models.speaker_generator.model import SpeakerGenerator
 
 PAUSE = 1200  # samples between words
+SILENT = -1.6  # of a log-mel spectrogram: the darkest colour
 
 
-def draw(model: "SpeakerGenerator", batch: Speech) -> "dict[str, Figure]":
-    """Reconstructions under real speech; every code's voice under that of its speaker, and the mean vector's."""
+def draw(model: "SpeakerGenerator") -> "dict[str, Figure]":
+    """Reconstructions under real speech; every code's voice under that of its speaker, and the mean vector's.
+
+    Of the whole split that was last scored: a batch, or a process's part of it, may lack a digit. What even the split
+    lacks stays blank.
+    """
     from zoo.models.speaker_generator.plots import spectrograms
     from zoo.training.plots import heat_map
 
+    data = model.trainer.datamodule
+    speech = data.splits["test" if model.trainer.testing else "val"]
     digits = torch.arange(model.contents, device=model.device)
-    chosen = torch.stack([(batch.content == digit).nonzero()[0, 0] for digit in digits])
-    some = Speech(*(values[chosen] for values in batch))
+    there = [int(digit) for digit in digits if (speech.content == digit).any()]
+    first = torch.stack([(speech.content == digit).nonzero()[0, 0] for digit in there])
+    some = Speech(*(values[first] for values in speech))
     names = [str(digit) for digit in digits.tolist()]
     rows = {"real": some.mel, "reconstructed": model(some).mel}
-    pictures = {"reconstructions": spectrograms(rows, "Recordings and their reconstructions", names=names)}
+    title = "Recordings and their reconstructions"
+    pictures = {"reconstructions": spectrograms(rows, title, names=[names[digit] for digit in there])}
     rows = {}
     for code, name in voices(model):
-        speaker = model.trainer.datamodule.speakers.index(name)
-        own = [((batch.content == d) & (batch.speaker == speaker)).nonzero()[:1, 0] for d in digits]
-        rows[f"{name}, real"] = batch.mel[torch.cat(own)]
+        spoken = speech.speaker == data.speakers.index(name)
+        rows[f"{name}, real"] = in_columns(speech.mel, [spoken & (speech.content == digit) for digit in digits])
         rows[f"code {code}"] = model.generate(digits, torch.full_like(digits, code)).mel
     rows["mean vector"] = model.generate(digits, model.log_prior(digits).exp()).mel
     pictures["voices"] = spectrograms(rows, "Real speech, and generated with each code", names=names)
@@ -43,13 +51,20 @@ def draw(model: "SpeakerGenerator", batch: Speech) -> "dict[str, Figure]":
     return pictures
 
 
+def in_columns(mel: Tensor, masks: list[Tensor]) -> Tensor:
+    """The first of ``mel`` ``(n, frames, mels)`` in each mask ``(n,)``, silence where there is none."""
+    silence = torch.full_like(mel[0], SILENT)
+    return torch.stack([mel[mask][0] if mask.any() else silence for mask in masks])
+
+
 def play(model: "SpeakerGenerator") -> dict[str, Tensor]:
     """The digits in order: by each speaker, real and generated with its code, and by the mean vector."""
     digits = torch.arange(model.contents, device=model.device)
     sounds = {}
     for code, name in voices(model):
         own = {r.digit: r.path for r in reversed(model.trainer.datamodule.recordings["test"]) if r.speaker == name}
-        sounds[f"{name}_real"] = in_a_row([load(own[digit]) for digit in sorted(own)])
+        if own:
+            sounds[f"{name}_real"] = in_a_row([load(own[digit]) for digit in sorted(own)])
         sounds[f"{name}_generated"] = in_a_row(model.speak(digits, torch.full_like(digits, code)))
     sounds["mean_vector"] = in_a_row(model.speak(digits, model.log_prior(digits).exp()))
     return sounds

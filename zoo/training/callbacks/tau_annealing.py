@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 from lightning import Callback, LightningModule, Trainer
 
-from zoo.config import Configurable
+from zoo.config import Config, Configurable
 from zoo.errors import ZooError
 from zoo.relaxations import Relaxation, Tempered
 from zoo.training.module import ZooModule
@@ -82,6 +82,13 @@ class TauAnnealing(Configurable, Callback):
         if self.schedule == "step":
             return max(self.end, start * self.factor ** (step // self.every))
         return start
+
+    @classmethod
+    def paced(cls, arguments: Config) -> str:
+        """What of it depends on how long training is to be; empty if nothing does."""
+        shape = arguments["schedule"] in ("linear", "cosine", "exponential")
+        follows = shape and arguments["steps"] is None and arguments["rate"] is None
+        return "tau reaches its end with training (annealing.steps)" if follows else ""
 
     @property
     def changes(self) -> bool:
