@@ -43,7 +43,7 @@ def publish(run: "RunFolder", name: str, overrides: list[str]) -> Path:
     Raises:
         ZooError: if ``name`` is not ``arch.tag`` with the arch of the run, or ``run`` is no run folder.
     """
-    from zoo.config import composition, from_config
+    from zoo.config import Trust, composition, from_config
     from zoo.training.runs import pictures, sounds
 
     if not run.config.is_file():
@@ -62,5 +62,5 @@ def publish(run: "RunFolder", name: str, overrides: list[str]) -> Path:
         data={key: None if key == "root" else value for key, value in config["data"].items()},
         command=shlex.join([*shlex.split(run.command.read_text(encoding="utf-8")), *changed]),
         pictures=pictures(run.pictures) | sounds(run.sounds),
-        notice=getattr(from_config(config["data"], where="data"), "notice", ""),
+        notice=getattr(from_config(config["data"], where="data", trust=Trust.of(saved.trust)), "notice", ""),
     )

@@ -25,9 +25,8 @@ def from_pretrained(
 
     Args:
         name: ``arch.tag`` of a shipped model, a folder made by :func:`save_pretrained`, a run folder of
-            ``scripts/train.py`` (its best weights), a checkpoint file of one, or ``OWNER/NAME``, with ``@REVISION`` or
-            without, of a Hugging Face repository that :func:`zoo.push_to_hub` made. OWNER/NAME is taken for a path if
-            there is a folder OWNER, and if OWNER is ``runs`` or ``checkpoints``.
+            ``scripts/train.py`` (its best weights), a checkpoint file of one, or ``hf://OWNER/NAME``, with
+            ``@REVISION`` or without, of a Hugging Face repository that :func:`zoo.push_to_hub` made.
         map_location: the device.
         trust: modules or packages whose classes it may name beside those of this project, such as ``["mypackage"]``:
             their code runs.
@@ -91,6 +90,8 @@ class Saved:
 
 def read(name: str | Path, trust: Sequence[str] = ()) -> Saved:
     """What is saved under ``name``, as :func:`from_pretrained` understands it and ``trust``, checked but not built."""
+    if huggingface.is_repository(name):
+        return read_pretrained(find_pretrained(name), trust)
     path = Path(name)
     if path.suffix == ".ckpt":
         return read_training_checkpoint(path, {}, trust)
@@ -101,18 +102,18 @@ def read(name: str | Path, trust: Sequence[str] = ()) -> Saved:
 
 def find_pretrained(name: str | Path) -> Path:
     """The folder of a pretrained model, by name or path."""
+    if huggingface.is_repository(name):
+        return huggingface.download(str(name))
     if (Path(name) / "config.json").is_file():
         return Path(name)
     names = list_models(pretrained=True)
     if str(name) in names:
         return pretrained_folder(str(name))
-    if huggingface.is_repository(name):
-        return huggingface.download(str(name))
     beside = [str(path) for path in Path(name).parent.glob("*/")]
     raise ZooError(
         f"there is no pretrained model {str(name)!r}, and no run or model folder of that name."
         f"{did_you_mean(str(name), names + beside)} Give a run folder, as the end of its training names it, or one of: "
-        f"{', '.join(names) or 'none'}."
+        f"{', '.join(names) or 'none'}.{huggingface.hint(name)}"
     )
 
 

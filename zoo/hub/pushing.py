@@ -26,7 +26,7 @@ def push_to_hub(
     token: str | None = None,
     trust: Sequence[str] = (),
 ) -> dict[str, int]:
-    """Upload a pretrained model to the Hugging Face hub, from where ``zoo.from_pretrained(repository)`` loads it.
+    """Upload a pretrained model to the Hugging Face hub, from where ``zoo.from_pretrained`` loads it as ``hf://OWNER/NAME``.
 
     Args:
         name: ``arch.tag`` or a folder of :func:`zoo.save_pretrained`. It is loaded first: what cannot be loaded is
