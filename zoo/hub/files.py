@@ -1,7 +1,6 @@
 """Files that are written whole or not at all, and files that are read without trusting them."""
 
 import os
-import zipfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -32,25 +31,22 @@ def atomic(path: Path) -> Iterator[Path]:
             temporary.unlink()
 
 
-def read_checkpoint(path: str | Path, map_location: Any = "cpu") -> dict[str, Any]:
-    """The contents of a training checkpoint, read without running any code in it.
+def read_checkpoint(path: str | Path) -> dict[str, Any]:
+    """The contents of a training checkpoint, on the CPU, read without running any code in it.
 
     Raises:
-        ZooError: if the file is missing, truncated, altered or no checkpoint of this project.
+        ZooError: if the file is missing, truncated, altered or no checkpoint of this project, or holds code.
     """
-    import torch
+    from zoo.hub import unpickling
 
     path = Path(path)
-    if not path.is_file():
+    if not path.exists():
         raise ZooError(f"there is no checkpoint {path}")
     try:
-        with zipfile.ZipFile(path) as archive:  # torch.load does not look at the checksums
-            if damaged := archive.testzip():
-                raise zipfile.BadZipFile(f"bad checksum of {damaged}")
-        checkpoint = torch.load(path, map_location=map_location, weights_only=True)
-    except Exception as error:
-        reason = " ".join(str(error).split())[:200]
-        raise ZooError(f"checkpoint {path} is truncated or damaged ({path.stat().st_size} bytes): {reason}") from error
+        checkpoint = unpickling.read(path)
+    except (OSError, unpickling.Refused) as error:
+        reason = f"cannot be read: {error}" if isinstance(error, OSError) else error
+        raise ZooError(f"checkpoint {path} {reason}") from error
     if not isinstance(checkpoint, dict) or not all(isinstance(checkpoint.get(k), dict) for k in CONTENTS):
         raise ZooError(f"{path} is no training checkpoint of this project")
     return checkpoint
