@@ -93,7 +93,8 @@ def from_config(
         config: nested plain data.
         where: name of this node in error messages, such as ``model``.
         trust: of a configuration of unknown origin, whose classes it may name: an arbitrary one would be arbitrary
-            code. None for the caller's own configuration, which may name any.
+            code. Its reader has checked the rest by :meth:`Trust.check_config`. None for the caller's own
+            configuration, which may name any.
         objects: more keyword arguments of the outermost class, already built and not checked.
 
     Raises:
@@ -125,21 +126,15 @@ def check_config(config: Any, *, where: str = "config", trust: Trust | None = No
     Raises:
         ZooError: as :func:`from_config`, but for what only a constructor can refuse.
     """
-    if trust is not None:
-        trust.check_config(config, where)
-    _check_config(config, where, trust)
-
-
-def _check_config(config: Any, where: str, trust: Trust | None) -> None:
     if isinstance(config, list):
         for i, item in enumerate(config):
-            _check_config(item, f"{where}[{i}]", trust)
+            check_config(item, where=f"{where}[{i}]", trust=trust)
     if not isinstance(config, dict):
         return
     if "_target_" in config:
         _check_arguments(config, where, trust)
     for key, value in config.items():
-        _check_config(value, f"{where}.{key}", trust)
+        check_config(value, where=f"{where}.{key}", trust=trust)
 
 
 def _check_arguments(config: Config, where: str, trust: Trust | None) -> None:

@@ -1,7 +1,7 @@
 """Which code a configuration from elsewhere may name: the one rule that every reader of saved models follows."""
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -66,39 +66,49 @@ class Trust:
         Raises:
             ZooError: naming the place of what is refused.
         """
-        self._walk(config, where, DEPTH, [NODES])
+        for key, value, place in nodes(config, where):
+            if key == "_target_":
+                self.check(str(value), place)
+            if isinstance(value, str):
+                self._check_text(value, place, module=key != PLACE)
+            elif isinstance(value, int):
+                if abs(value) >= WHOLE:
+                    raise ZooError(f"{place} is a whole number of {value.bit_length()} bits, which is none of a model")
+            elif value is not None and not isinstance(value, (dict, list, tuple, float)):
+                raise ZooError(f"{place} is a {type(value).__name__}, which is no plain data")
 
-    def _walk(self, value: Any, where: str, depth: int, left: list[int]) -> None:
-        left[0] -= 1
-        if left[0] < 0:
-            raise ZooError(f"{where[:200]} is too large: a configuration has {NODES} values at most")
-        if depth == 0:
-            raise ZooError(f"{where[:200]} is nested too deeply")
-        if isinstance(value, dict):
-            for key, item in value.items():
-                if not isinstance(key, str):
-                    raise ZooError(f"{where} has a key {key!r:.100} that is not a name")
-                place = f"{where}.{key[:100]}"
-                if key == "_target_":
-                    self.check(str(item), place)
-                if not (key == PLACE and isinstance(item, str) and "${" not in item):
-                    self._walk(item, place, depth - 1, left)
-        elif isinstance(value, (list, tuple)):
-            for i, item in enumerate(value):
-                self._walk(item, f"{where}[{i}]", depth - 1, left)
-        elif isinstance(value, str):
-            self._check_text(value, where)
-        elif isinstance(value, int):
-            if abs(value) >= WHOLE:
-                raise ZooError(f"{where} is a whole number of {value.bit_length()} bits, which is none of a model")
-        elif value is not None and not isinstance(value, float):
-            raise ZooError(f"{where} is a {type(value).__name__}, which is no plain data")
-
-    def _check_text(self, text: str, where: str) -> None:
+    def _check_text(self, text: str, where: str, *, module: bool) -> None:
         if len(text) > TEXT:
             raise ZooError(f"{where} is a text of {len(text)} characters, {TEXT} are the most")
         if "${" in text:
             raise ZooError(f"{where}: refusing the interpolation {text[:100]!r} in a saved configuration")
-        module, colon, _ = text.partition(":")
-        if colon and module and not {"/", "\\"} & set(module) and not self._covers(module):
+        name, colon, _ = text.partition(":")
+        if module and colon and name and not {"/", "\\"} & set(name) and not self._covers(name):
             raise ZooError(f"{where}: refusing {text[:200]!r}, which names a module to import: {WHY}")
+
+
+def nodes(config: Any, where: str) -> Iterator[tuple[str, Any, str]]:
+    """Every value of nested data: the name it has in the dict that holds it, the value, and its place for people.
+
+    Raises:
+        ZooError: if there are too many, counted as often as they are named, they are nested too deeply, or a key is no
+            text.
+    """
+    waiting, count = [("", config, where, 0)], 1
+    while waiting:
+        key, value, place, depth = waiting.pop()
+        yield key, value, place
+        if not isinstance(value, (dict, list, tuple)):
+            continue
+        count += len(value)
+        if count > NODES:
+            raise ZooError(f"{place[:200]} is too large: a configuration has {NODES} values at most")
+        if depth == DEPTH:
+            raise ZooError(f"{place[:200]} is nested too deeply")
+        if not isinstance(value, dict):
+            waiting += [("", item, f"{place}[{i}]", depth + 1) for i, item in enumerate(value)]
+            continue
+        for name, item in value.items():
+            if not isinstance(name, str):
+                raise ZooError(f"{place[:200]} has a key that is a {type(name).__name__}, not a name")
+            waiting.append((name, item, f"{place}.{name[:100]}", depth + 1))

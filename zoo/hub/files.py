@@ -6,10 +6,12 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+from zoo.config.trust import nodes
 from zoo.errors import ZooError
 
 CONTENTS = ("config", "state_dict")
 """What every checkpoint of this project has, beside what the Trainer needs to go on."""
+SMALL = 1_000_000  # bytes of a file with a configuration or scores
 RUN_CONFIG, BEST = "config.yaml", "checkpoints/best.ckpt"
 """In the folder of a run: what was asked for, and the best weights."""
 
@@ -53,17 +55,35 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
 
 
 def read_parts(path: Path, parse: Callable[[str], Any], *parts: str) -> dict[str, Any]:
-    """The contents of a file that holds a dict with the dicts ``parts``.
+    """The contents of a small file that holds a dict with the dicts ``parts``.
 
     Raises:
-        ZooError: if it cannot be read, or holds something else.
+        ZooError: if it cannot be read, or holds something else, or far more than it seems to.
     """
     import yaml
 
     try:
+        if path.stat().st_size > SMALL:
+            raise ZooError(f"{path} is too large: it has more than {SMALL} bytes")
         value = parse(path.read_text(encoding="utf-8"))
+    except ZooError:
+        raise
     except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
-        raise ZooError(f"{path} cannot be read: {error}") from error
+        raise ZooError(f"{path} cannot be read: {' '.join(str(error).split())[:300]}") from error
+    for _ in nodes(value, str(path)):  # shared parts may double
+        pass
     if not isinstance(value, dict) or not all(isinstance(value.get(part), dict) for part in parts):
         raise ZooError(f"{path} is damaged: it does not hold {', '.join(parts)}")
     return value
+
+
+def parse_yaml(text: str) -> Any:
+    """Plain data in YAML. Merging, ``<<``, is not done: it can double what it merges, over and over."""
+    import yaml
+
+    class Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]
+        def flatten_mapping(self, node: Any) -> None:
+            if any(key.tag == "tag:yaml.org,2002:merge" for key, _ in node.value):
+                raise ZooError("a configuration merges others by <<, which none of this project does")
+
+    return yaml.load(text, Loader)

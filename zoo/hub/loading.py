@@ -8,14 +8,16 @@ from typing import TYPE_CHECKING, Any
 
 from zoo.errors import ZooError, did_you_mean
 from zoo.hub import huggingface
-from zoo.hub.files import BEST, RUN_CONFIG, read_checkpoint, read_parts
-from zoo.hub.format import read_config
+from zoo.hub.files import BEST, RUN_CONFIG, parse_yaml, read_checkpoint, read_parts
+from zoo.hub.format import WEIGHTS, read_config
 from zoo.hub.registry import architecture, find, list_models, pretrained_folder
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from zoo.training import ZooModule
+
+HEADER = 10_000_000  # bytes, of the names and shapes of some 100,000 tensors
 
 
 def from_pretrained(
@@ -62,12 +64,22 @@ class Saved:
 
     def build(self, config: dict[str, Any] | None = None, map_location: Any = "cpu") -> "ZooModule":
         """The model, in ``eval()``, of ``config``, by default of its own, with the saved weights."""
-        from zoo.config import Trust, from_config
-        from zoo.hub.untrusted import MemoryLimit
+        import torch
 
+        from zoo.config import Trust, from_config
+        from zoo.hub.untrusted import Budget, check_fit
+
+        config, trust = config or self.model, Trust.of(self.trust)
         try:
-            with MemoryLimit(sum(value.numel() for value in self.state.values())):
-                model = from_config(config or self.model, where="model", trust=Trust.of(self.trust))
+            try:
+                with Budget(self.state), torch.device("meta"):
+                    skeleton = from_config(config, where="model", trust=trust)
+                check_fit(self.state, skeleton, str(self.origin))
+            except (RuntimeError, NotImplementedError):  # a constructor that computes with what it makes
+                if not trust.packages:
+                    raise
+            with Budget(self.state):
+                model = from_config(config, where="model", trust=trust)
             model.load_state_dict(self.state | self.signature())
         except ZooError:
             raise
@@ -121,10 +133,12 @@ def read_pretrained(folder: Path, trust: Sequence[str] = ()) -> Saved:
     """Read a folder made by :func:`save_pretrained`."""
     import safetensors.torch
 
+    from zoo.hub.untrusted import check_numbers
+
     config = read_config(folder, trust)
-    path = folder / "model.safetensors"
-    if not path.is_file():
-        raise ZooError(f"{folder} has no model.safetensors")
+    path = folder / WEIGHTS
+    if not path.exists():
+        raise ZooError(f"{folder} has no {WEIGHTS}")
     try:
         content = path.read_bytes()
     except OSError as error:
@@ -132,10 +146,13 @@ def read_pretrained(folder: Path, trust: Sequence[str] = ()) -> Saved:
     checksum = hashlib.sha256(content).hexdigest()
     if checksum != config.get("sha256"):
         raise ZooError(f"{path} is damaged or not the file that config.json describes: its sha256 is {checksum}")
+    if int.from_bytes(content[:8], "little") > HEADER:
+        raise ZooError(f"{path} is no safetensors file of a model: its header has more than {HEADER} bytes")
     try:
         state = safetensors.torch.load(content)
     except Exception as error:  # the library has its own error class
         raise ZooError(f"{path} is no safetensors file: {error}") from error
+    check_numbers(state, str(path))
     model = {**config["arguments"], "_target_": find(config["arch"]).target}
     data = config["data"] | ({"root": None} if "root" in config["data"] else {})  # a path of another machine
     return Saved(path, config["arch"], model, data, state, trust)
@@ -143,10 +160,8 @@ def read_pretrained(folder: Path, trust: Sequence[str] = ()) -> Saved:
 
 def read_run(folder: Path, trust: Sequence[str] = ()) -> Saved:
     """Read the best weights of a run."""
-    import yaml
-
     path = folder / RUN_CONFIG
-    data = read_parts(path, yaml.safe_load, "model").get("data")
+    data = read_parts(path, parse_yaml, "model").get("data")
     if not isinstance(data, dict):
         raise ZooError(f"{path} is damaged: it does not hold data")
     return read_training_checkpoint(folder / BEST, data, trust)
@@ -155,8 +170,10 @@ def read_run(folder: Path, trust: Sequence[str] = ()) -> Saved:
 def read_training_checkpoint(path: Path, data: dict[str, Any], trust: Sequence[str] = ()) -> Saved:
     """Read a checkpoint of a run."""
     from zoo.config import Trust
+    from zoo.hub.untrusted import check_numbers
 
     checkpoint = read_checkpoint(path)
+    check_numbers(checkpoint["state_dict"], f"checkpoint {path}")
     model = checkpoint["config"]
     Trust.of(trust).check_config(model, f"{path}: config")
     Trust.of(trust).check_config(data, f"{path}: the data beside it")

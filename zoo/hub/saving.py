@@ -55,6 +55,7 @@ def save_pretrained(
     folder = Path(folder)
     arguments = to_config(model)
     check_config(arguments, where="model", trust=Trust.of(trust))
+    Trust.of(trust).check_config({"model": arguments, "data": data or {}}, "what is saved")
     arch = architecture(arguments.pop("_target_"))
     weights = safetensors.torch.save({name: value.contiguous().cpu() for name, value in model.state_dict().items()})
     config = {

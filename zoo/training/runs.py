@@ -26,7 +26,7 @@ import yaml
 from zoo.config import with_defaults
 from zoo.config.moved import is_earlier, up_to_date
 from zoo.errors import ZooError
-from zoo.hub.files import BEST, RUN_CONFIG, atomic, read_parts
+from zoo.hub.files import BEST, RUN_CONFIG, atomic, parse_yaml, read_parts
 
 MAY_CHANGE = (
     "run",
@@ -113,7 +113,7 @@ class RunFolder:
 
     def read_config(self) -> dict[str, Any]:
         """The configuration that the run was started with."""
-        return read_parts(self.config, yaml.safe_load, "model")
+        return read_parts(self.config, parse_yaml, "model")
 
     def read_results(self) -> dict[str, Any]:
         """The scores of a complete run."""
