@@ -10,6 +10,7 @@ import inspect
 import re
 import sys
 from functools import wraps
+from reprlib import Repr
 from typing import Any, get_type_hints
 
 from zoo.config.moved import present, up_to_date
@@ -185,7 +186,16 @@ def _check_type(value: Any, hint: Any, where: str) -> None:
         adapter.validate_python(value, strict=True)
     except ValidationError as error:
         reasons = "; or ".join(dict.fromkeys(e["msg"][0].lower() + e["msg"][1:] for e in error.errors()))
-        raise ZooError(f"{where}={value!r} is not valid: {reasons}.") from error
+        raise ZooError(f"{where}={short(value)} is not valid: {reasons}.") from error
+
+
+def short(value: Any) -> str:
+    """``value`` for an error message: of what is long, the beginning."""
+    shortener = Repr()
+    shortener.maxstring = shortener.maxother = 200
+    shortener.maxlist = shortener.maxtuple = shortener.maxdict = 20
+    text = shortener.repr(value)
+    return text if len(text) <= 600 else f"{text[:600]}..."
 
 
 def locate(path: Any, where: str, *, trust: Trust | None = None) -> Any:
