@@ -54,13 +54,17 @@ def publish(run: "RunFolder", name: str, overrides: list[str]) -> Path:
         raise ZooError(f"the name of this model must be {saved.arch}.TAG, with letters, digits, - and _; got {name!r}")
     parsed = {override.key_or_group: override.value() for override in composition.parse(overrides)}
     config = configure(saved, parsed)
+    try:
+        started = shlex.split(run.command.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ZooError(f"{run.command}, which says how the run was started, cannot be read: {error}") from error
     changed = [override for override in overrides if override.startswith("model.")]  # they are a part of the model now
     return hub.save_pretrained(
         saved.build(config["model"]),
         hub.pretrained_folder(name),
         metrics=evaluate(saved, parsed),
-        data={key: None if key == "root" else value for key, value in config["data"].items()},
-        command=shlex.join([*shlex.split(run.command.read_text(encoding="utf-8")), *changed]),
+        data=config["data"],
+        command=shlex.join([*started, *changed]),
         pictures=pictures(run.pictures) | sounds(run.sounds),
         notice=getattr(from_config(config["data"], where="data", trust=Trust.of(saved.trust)), "notice", ""),
     )

@@ -10,7 +10,7 @@ from zoo.errors import ZooError
 from zoo.hub.files import read_parts
 from zoo.hub.registry import find
 
-CONFIG, WEIGHTS = "config.json", "model.safetensors"
+CONFIG, WEIGHTS, CARD = "config.json", "model.safetensors", "README.md"
 FORMAT = 1
 
 

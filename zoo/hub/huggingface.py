@@ -10,12 +10,13 @@ from pathlib import Path
 from typing import Any
 
 from zoo.errors import ZooError
+from zoo.hub.format import CARD, CONFIG, WEIGHTS
 
 log = logging.getLogger(__name__)
 
 PREFIX = "hf://"
 REPOSITORY = re.compile(r"(?P<id>[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*)(@(?P<revision>[A-Za-z0-9][\w.-]*))?", re.ASCII)
-FILES = ("config.json", "model.safetensors", "README.md")
+FILES = (CONFIG, WEIGHTS, CARD)
 TIMEOUT = 10  # seconds
 
 

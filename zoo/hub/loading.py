@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 from zoo.errors import ZooError, did_you_mean
 from zoo.hub import huggingface
 from zoo.hub.files import BEST, RUN_CONFIG, parse_yaml, read_checkpoint, read_parts
-from zoo.hub.format import WEIGHTS, read_config
+from zoo.hub.format import CONFIG, WEIGHTS, read_config
+from zoo.hub.private import without_places
 from zoo.hub.registry import architecture, find, list_models, pretrained_folder
 
 if TYPE_CHECKING:
@@ -105,22 +106,29 @@ def read(name: str | Path, trust: Sequence[str] = ()) -> Saved:
     if huggingface.is_repository(name):
         return read_pretrained(find_pretrained(name), trust)
     path = Path(name)
-    if path.suffix == ".ckpt":
-        return read_training_checkpoint(path, {}, trust)
-    if (path / RUN_CONFIG).is_file():
-        return read_run(path, trust)
-    return read_pretrained(find_pretrained(name), trust)
+    try:
+        if path.suffix == ".ckpt":
+            return read_training_checkpoint(path, {}, trust)
+        if (path / RUN_CONFIG).is_file():
+            return read_run(path, trust)
+        return read_pretrained(find_pretrained(name), trust)
+    except OSError as error:  # of a name that is too long, or a folder that may not be looked into
+        raise ZooError(f"{str(name)[:300]} cannot be read: {error.strerror}") from error
 
 
 def find_pretrained(name: str | Path) -> Path:
     """The folder of a pretrained model, by name or path."""
     if huggingface.is_repository(name):
         return huggingface.download(str(name))
-    if (Path(name) / "config.json").is_file():
+    if (Path(name) / CONFIG).is_file():
         return Path(name)
     names = list_models(pretrained=True)
     if str(name) in names:
         return pretrained_folder(str(name))
+    if Path(name).is_dir():
+        raise ZooError(
+            f"there is no pretrained model in {str(name)!r}, and no run: it has neither {CONFIG} nor {RUN_CONFIG}"
+        )
     beside = [str(path) for path in Path(name).parent.glob("*/")]
     raise ZooError(
         f"there is no pretrained model {str(name)!r}, and no run or model folder of that name."
@@ -154,8 +162,7 @@ def read_pretrained(folder: Path, trust: Sequence[str] = ()) -> Saved:
         raise ZooError(f"{path} is no safetensors file: {error}") from error
     check_numbers(state, str(path))
     model = {**config["arguments"], "_target_": find(config["arch"]).target}
-    data = config["data"] | ({"root": None} if "root" in config["data"] else {})  # a path of another machine
-    return Saved(path, config["arch"], model, data, state, trust)
+    return Saved(path, config["arch"], model, without_places(config["data"]), state, trust)
 
 
 def read_run(folder: Path, trust: Sequence[str] = ()) -> Saved:

@@ -1,15 +1,15 @@
 """Upload pretrained models to the Hugging Face hub. Needs the extra ``hub``."""
 
 import logging
-import shutil
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
 from zoo.errors import ZooError
-from zoo.hub.format import read_config
-from zoo.hub.huggingface import REPOSITORY, one_line, package
+from zoo.hub.format import CARD, CONFIG, WEIGHTS, read_config
+from zoo.hub.huggingface import REPOSITORY, is_repository, one_line, package
 from zoo.hub.loading import find_pretrained, read_pretrained
+from zoo.hub.private import copy
 
 LICENSES = {"CC BY-SA 4.0": "cc-by-sa-4.0"}
 """What the notice of a model may say of its licence -> the hub's name of it; without that it is the project's own."""
@@ -70,12 +70,21 @@ def stage(name: str | Path, folder: Path, trust: Sequence[str] = ()) -> None:
     source = find_pretrained(name)
     saved = read_pretrained(source, trust)
     saved.build()
-    shown = [path for path in source.iterdir() if path.suffix in (".png", ".gif", ".wav")]
-    for path in (source / "config.json", source / "model.safetensors", *shown):
-        shutil.copyfile(path, folder / path.name)
-    card = (source / "README.md").read_text(encoding="utf-8") if (source / "README.md").is_file() else f"# {name}\n"
+    card = source / CARD
+    try:
+        shown = [path for path in source.iterdir() if path.suffix in (".png", ".gif", ".wav")]
+        for path in (source / CONFIG, source / WEIGHTS, *shown):
+            # the cache of the hub is made of links, and has nothing but what came from there
+            copy(path, folder / path.name, path.resolve().parent if is_repository(name) else source)
+        if card.exists():
+            copy(card, folder / CARD, card.resolve().parent if is_repository(name) else source)
+            text = (folder / CARD).read_text(encoding="utf-8")
+        else:
+            text = f"# {name}\n"
+    except (OSError, UnicodeDecodeError) as error:
+        raise ZooError(f"{source} cannot be read: {error}") from error
     tags = "\n".join(f"- {tag}" for tag in ("pytorch-lightning", "discrete-latent", saved.arch))
     notice = str(read_config(source, trust).get("notice"))
     license = next((name for words, name in LICENSES.items() if words in notice), "mit")
     header = f"---\nlicense: {license}\nlibrary_name: discrete-latent-zoo\ntags:\n{tags}\n---\n\n"
-    (folder / "README.md").write_text(header + card, encoding="utf-8")
+    (folder / CARD).write_text(header + text, encoding="utf-8")
