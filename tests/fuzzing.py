@@ -81,7 +81,7 @@ def damage_config(config: dict[str, Any], rng: random.Random) -> Any:
             node = node[parent]
         how = rng.randrange(5)
         if how == 0 and isinstance(node, dict):
-            node[rng.choice(["latents", "tau", "_target_", "x", ""])] = rng.choice(VALUES)
+            node[rng.choice(["latents", "tau", "_target_", "x", ""])] = copy.deepcopy(rng.choice(VALUES))
         elif how == 1:
             del node[key]
         elif how == 2 and isinstance(node, dict):
@@ -89,7 +89,7 @@ def damage_config(config: dict[str, Any], rng: random.Random) -> Any:
         elif how == 3 and isinstance(node[key], (int, float)) and not isinstance(node[key], bool):
             node[key] = node[key] * rng.choice([-1, 0, 0.5, 2, 3, 1000, 10**9])
         else:
-            node[key] = rng.choice(VALUES)
+            node[key] = copy.deepcopy(rng.choice(VALUES))
     return config
 
 
