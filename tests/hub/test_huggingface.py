@@ -63,7 +63,7 @@ def test_what_a_card_shows_and_the_licence_of_the_data_go_with_it(tmp_path):
     assert len(linked) > 4 and all((tmp_path / name).is_file() for name in linked)
 
 
-@pytest.mark.parametrize("name", ["owner/name", "owner/name@main", f"owner/name@{REVISION}"])
+@pytest.mark.parametrize("name", ["hf://owner/name", "hf://owner/name@main", f"hf://owner/name@{REVISION}"])
 def test_a_repository_is_loaded_by_its_name(folder, repository, name):
     again, model = zoo.from_pretrained(name), zoo.from_pretrained(folder)
     assert all(torch.equal(value, again.state_dict()[key]) for key, value in model.state_dict().items())
@@ -74,21 +74,21 @@ def test_the_rules_of_pretrained_folders_hold_there_too(repository):
     good = weights.read_bytes()
     weights.write_bytes(good[:-1] + bytes([good[-1] ^ 1]))
     with pytest.raises(ZooError, match="sha256"):
-        zoo.from_pretrained("owner/name")
+        zoo.from_pretrained("hf://owner/name")
     weights.write_bytes(good)
     values = json.loads(config.read_text())
     config.write_text(json.dumps(values | {"data": {"_target_": "zoo.data.Environments", "env": "os:X-v0"}}))
-    with pytest.raises(ZooError, match="refusing the environment 'os:X-v0'"):
-        zoo.from_pretrained("owner/name")
+    with pytest.raises(ZooError, match="refusing 'os:X-v0', which names a module"):
+        zoo.from_pretrained("hf://owner/name")
     values["arguments"]["encoder"] = {"_target_": "os.system", "command": "true"}
     config.write_text(json.dumps(values))
     with pytest.raises(ZooError, match="refusing"):
-        zoo.from_pretrained("owner/name")
+        zoo.from_pretrained("hf://owner/name")
 
 
-@pytest.mark.parametrize("name", ["owner/other", "owner/name@nothing"])
+@pytest.mark.parametrize("name", ["hf://owner/other", "hf://owner/name@nothing"])
 def test_what_is_not_in_the_cache_cannot_be_had_offline(repository, name):
-    with pytest.raises(ZooError, match=r"no folder '.*' here, and the Hugging Face repository .* cannot be had"):
+    with pytest.raises(ZooError, match=r"the Hugging Face repository hf://.* cannot be had"):
         zoo.from_pretrained(name)
 
 
@@ -97,8 +97,10 @@ def test_what_is_not_in_the_cache_cannot_be_had_offline(repository, name):
 )
 def test_names_that_are_no_repositories(name, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(ZooError):
+    with pytest.raises(ZooError, match="no pretrained model"):
         zoo.from_pretrained(name)
+    with pytest.raises(ZooError, match="give hf://OWNER/NAME"):
+        zoo.from_pretrained(f"hf://{name}")
     with pytest.raises(ZooError, match="give OWNER/NAME"):
         zoo.push_to_hub("cat_vae.mnist", name, dry_run=True)
 
@@ -119,12 +121,20 @@ def test_a_missing_run_folder_is_not_asked_for_on_the_hub(script, name, tmp_path
     assert ("Did you mean 'here/mime'?" in message) == (name == "here/mine") and "Give a run folder" in message
 
 
+def test_the_hub_is_asked_by_the_prefix_alone(repository, tmp_path, monkeypatch):
+    """A mistyped path asks nobody on the network; the old form is refused, with the new one in the message."""
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ZooError, match=r"A repository of the Hugging Face hub is hf://owner/name\.$"):
+        zoo.from_pretrained("owner/name")
+    assert zoo.export("hf://owner/name", tmp_path / "a.pt2").is_file()
+
+
 def test_without_the_package_the_extra_is_named(folder, monkeypatch):
     monkeypatch.setitem(sys.modules, "huggingface_hub", None)
     with pytest.raises(ZooError, match=r"pip install 'discrete-latent-zoo\[hub\]'"):
         zoo.push_to_hub(folder, "owner/name")
-    with pytest.raises(ZooError, match=r"no folder 'owner/name' here, and repositories of .*pip install"):
-        zoo.from_pretrained("owner/name")
+    with pytest.raises(ZooError, match=r"repositories of .*pip install"):
+        zoo.from_pretrained("hf://owner/name")
 
 
 def test_a_hub_that_cannot_be_reached_is_one_error(folder):

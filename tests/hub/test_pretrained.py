@@ -137,7 +137,7 @@ def test_missing_weights(folder):
     [
         ({"arch": "cat_vea"}, "unknown arch 'cat_vea'"),
         ({"format": 99}, "format 99"),
-        ({"arguments": []}, "no configuration"),
+        ({"arguments": []}, "does not hold arguments"),
         ({"arguments": {"latents": 3}}, "lacks encoder"),
     ],
 )

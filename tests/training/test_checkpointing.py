@@ -70,9 +70,13 @@ def test_code_in_a_checkpoint_is_not_run(tmp_path):
 
     torch.save({"state_dict": Evil(), "config": {}}, tmp_path / "a.ckpt")
     (tmp_path / "b.ckpt").write_bytes(pickle.dumps(Evil()))
-    for name in ("a.ckpt", "b.ckpt"):
-        with pytest.raises(ZooError, match="damaged"):
+    for name, reason in {
+        "a.ckpt": r"holds '.*io\.open', which is no data: .* Nothing",
+        "b.ckpt": "can hold code",
+    }.items():
+        with pytest.raises(ZooError, match=reason) as caught:
             read_checkpoint(tmp_path / name)
+        assert "damaged" not in str(caught.value) and "weights_only" not in str(caught.value)
     assert not (tmp_path / "ran").exists()
 
 

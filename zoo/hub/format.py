@@ -1,26 +1,23 @@
 """What a folder of a pretrained model holds, and its checked configuration."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from zoo.config.trust import Trust
 from zoo.errors import ZooError
+from zoo.hub.files import read_parts
 from zoo.hub.registry import find
 
+CONFIG, WEIGHTS, CARD = "config.json", "model.safetensors", "README.md"
 FORMAT = 1
 
 
-def read_config(folder: Path) -> dict[str, Any]:
-    """The checked contents of ``config.json``."""
-    from zoo.hub.untrusted import check_plain
-
-    path = folder / "config.json"
-    try:
-        config = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise ZooError(f"{path} cannot be read: {error}") from error
-    if not isinstance(config, dict) or not all(isinstance(config.get(key), dict) for key in ("arguments", "data")):
-        raise ZooError(f"{path} is no configuration of a pretrained model")
+def read_config(folder: Path, trust: Sequence[str] = ()) -> dict[str, Any]:
+    """The checked contents of ``config.json``, which may name classes of the packages in ``trust``."""
+    path = folder / CONFIG
+    config = read_parts(path, json.loads, "arguments", "data")
     if config.get("format") != FORMAT:
         raise ZooError(f"{path} has format {config.get('format')!r}; this version of the zoo reads format {FORMAT}")
     try:
@@ -28,5 +25,5 @@ def read_config(folder: Path) -> dict[str, Any]:
     except ZooError as error:
         raise ZooError(f"{path}: {error}") from error
     for part in ("arguments", "data"):
-        check_plain(config[part], f"{path}: {part}")
+        Trust.of(trust).check_config(config[part], f"{path}: {part}")
     return config

@@ -10,38 +10,37 @@ from pathlib import Path
 from typing import Any
 
 from zoo.errors import ZooError
-from zoo.hub.format import read_config
+from zoo.hub.format import CARD, CONFIG, WEIGHTS
 
 log = logging.getLogger(__name__)
 
-REPOSITORY = re.compile(r"(?P<id>[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*)(@(?P<revision>[\w.-]+))?", re.ASCII)
-FILES = ("config.json", "model.safetensors", "README.md")
+PREFIX = "hf://"
+REPOSITORY = re.compile(r"(?P<id>[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*)(@(?P<revision>[A-Za-z0-9][\w.-]*))?", re.ASCII)
+FILES = (CONFIG, WEIGHTS, CARD)
 TIMEOUT = 10  # seconds
 
 
 def is_repository(name: object) -> bool:
-    """Whether ``name`` is ``OWNER/NAME`` or ``OWNER/NAME@REVISION``, and not a path in a folder of this machine.
+    """Whether ``name`` is looked up on the hub: nothing is that does not say so by ``hf://``."""
+    return isinstance(name, str) and name.startswith(PREFIX)
 
-    ``runs`` and ``checkpoints`` are always folders: a mistyped run is not asked for on the network.
-    """
-    if not isinstance(name, str) or not REPOSITORY.fullmatch(name):
-        return False
-    owner = name.split("/")[0]
-    return owner not in ("runs", "checkpoints") and not Path(owner).is_dir()
+
+def hint(name: object) -> str:
+    """What to say to those who may have meant the repository ``name``, which needs a prefix now."""
+    return f" A repository of the Hugging Face hub is {PREFIX}{name}." if REPOSITORY.fullmatch(str(name)) else ""
 
 
 def download(name: str) -> Path:
-    """The folder of the repository ``OWNER/NAME`` or ``OWNER/NAME@REVISION``: from the local cache, or fetched into it.
+    """The folder of the repository ``hf://OWNER/NAME`` or ``hf://OWNER/NAME@REVISION``: from the local cache, or
+    fetched into it.
 
     Raises:
         ZooError: if it is neither there nor can be had.
     """
-    try:
-        api = package()
-    except ZooError as error:
-        raise ZooError(f"there is no folder {name!r} here, and {error}") from error
-    found = REPOSITORY.fullmatch(name)
-    assert found, name
+    found = REPOSITORY.fullmatch(name.removeprefix(PREFIX))
+    if not found:
+        raise ZooError(f"{name!r} is no name of a Hugging Face repository: give {PREFIX}OWNER/NAME")
+    api = package()
     try:
         folder = Path(
             api.snapshot_download(
@@ -49,13 +48,7 @@ def download(name: str) -> Path:
             )
         )
     except Exception as error:  # of the network, the server, the cache
-        raise ZooError(
-            f"there is no folder {name!r} here, and the Hugging Face repository of that name cannot be had: "
-            f"{one_line(error)}"
-        ) from error
-    environment = str(read_config(folder)["data"].get("env"))
-    if ":" in environment:  # Gymnasium would import it
-        raise ZooError(f"{name}: refusing the environment {environment!r}, which names a module to import")
+        raise ZooError(f"the Hugging Face repository {name} cannot be had: {one_line(error)}") from error
     return folder
 
 

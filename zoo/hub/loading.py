@@ -1,14 +1,16 @@
 """Load what is saved of a model: a shipped one, a folder, a run, a checkpoint, a repository of the Hugging Face hub."""
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from zoo.errors import ZooError, did_you_mean
 from zoo.hub import huggingface
-from zoo.hub.files import BEST, RUN_CONFIG, read_checkpoint, read_parts
-from zoo.hub.format import read_config
+from zoo.hub.files import BEST, RUN_CONFIG, parse_yaml, read_checkpoint, read_parts
+from zoo.hub.format import CONFIG, WEIGHTS, read_config
+from zoo.hub.private import without_places
 from zoo.hub.registry import architecture, find, list_models, pretrained_folder
 
 if TYPE_CHECKING:
@@ -16,23 +18,28 @@ if TYPE_CHECKING:
 
     from zoo.training import ZooModule
 
+HEADER = 10_000_000  # bytes, of the names and shapes of some 100,000 tensors
 
-def from_pretrained(name: str | Path, *, map_location: Any = "cpu", **changes: Any) -> "ZooModule":
+
+def from_pretrained(
+    name: str | Path, *, map_location: Any = "cpu", trust: Sequence[str] = (), **changes: Any
+) -> "ZooModule":
     """A model with its weights, in ``eval()``.
 
     Args:
         name: ``arch.tag`` of a shipped model, a folder made by :func:`save_pretrained`, a run folder of
-            ``scripts/train.py`` (its best weights), a checkpoint file of one, or ``OWNER/NAME``, with ``@REVISION`` or
-            without, of a Hugging Face repository that :func:`zoo.push_to_hub` made. OWNER/NAME is taken for a path if
-            there is a folder OWNER, and if OWNER is ``runs`` or ``checkpoints``.
+            ``scripts/train.py`` (its best weights), a checkpoint file of one, or ``hf://OWNER/NAME``, with
+            ``@REVISION`` or without, of a Hugging Face repository that :func:`zoo.push_to_hub` made.
         map_location: the device.
+        trust: modules or packages whose classes it may name beside those of this project, such as ``["mypackage"]``:
+            their code runs.
         changes: arguments of the model to change, such as ``iwae_samples=1000``.
 
     Raises:
         ZooError: if there is no such model, a file is missing or damaged, an argument is unknown, or the
             weights do not fit.
     """
-    saved = read(name)
+    saved = read(name, trust)
     return saved.build(saved.model | changes, map_location)
 
 
@@ -46,6 +53,7 @@ class Saved:
         model: its configuration, for :func:`zoo.config.from_config`.
         data: the configuration of the data it was trained on.
         state: its weights.
+        trust: modules or packages whose classes it may name beside those of this project.
     """
 
     origin: Path
@@ -53,15 +61,26 @@ class Saved:
     model: dict[str, Any]
     data: dict[str, Any]
     state: "dict[str, Tensor]"
+    trust: Sequence[str] = ()
 
     def build(self, config: dict[str, Any] | None = None, map_location: Any = "cpu") -> "ZooModule":
         """The model, in ``eval()``, of ``config``, by default of its own, with the saved weights."""
-        from zoo.config import from_config
-        from zoo.hub.untrusted import MemoryLimit
+        import torch
 
+        from zoo.config import Trust, from_config
+        from zoo.hub.untrusted import Budget, check_fit
+
+        config, trust = config or self.model, Trust.of(self.trust)
         try:
-            with MemoryLimit(sum(value.numel() for value in self.state.values())):
-                model = from_config(config or self.model, where="model", only_zoo=True)
+            try:
+                with Budget(self.state), torch.device("meta"):
+                    skeleton = from_config(config, where="model", trust=trust)
+                check_fit(self.state, skeleton, str(self.origin))
+            except (RuntimeError, NotImplementedError):  # a constructor that computes with what it makes
+                if not trust.packages:
+                    raise
+            with Budget(self.state):
+                model = from_config(config, where="model", trust=trust)
             model.load_state_dict(self.state | self.signature())
         except ZooError:
             raise
@@ -72,49 +91,62 @@ class Saved:
 
     def signature(self) -> "dict[str, Tensor]":
         """Which relaxation the weights of version 0.2 go with, where they do not say it: the configuration does."""
-        from zoo.config import from_config
+        from zoo.config import Trust, from_config
 
         written, relaxation = "relaxation._extra_state", self.model.get("relaxation")
         if written in self.state or not relaxation or not any(name.startswith("relaxation.") for name in self.state):
             return {}
-        return {written: from_config(relaxation, where="model.relaxation", only_zoo=True).get_extra_state()}
+        return {
+            written: from_config(relaxation, where="model.relaxation", trust=Trust.of(self.trust)).get_extra_state()
+        }
 
 
-def read(name: str | Path) -> Saved:
-    """What is saved under ``name``, as :func:`from_pretrained` understands it, checked but not built."""
+def read(name: str | Path, trust: Sequence[str] = ()) -> Saved:
+    """What is saved under ``name``, as :func:`from_pretrained` understands it and ``trust``, checked but not built."""
+    if huggingface.is_repository(name):
+        return read_pretrained(find_pretrained(name), trust)
     path = Path(name)
-    if path.suffix == ".ckpt":
-        return read_training_checkpoint(path, {})
-    if (path / RUN_CONFIG).is_file():
-        return read_run(path)
-    return read_pretrained(find_pretrained(name))
+    try:
+        if path.suffix == ".ckpt":
+            return read_training_checkpoint(path, {}, trust)
+        if (path / RUN_CONFIG).is_file():
+            return read_run(path, trust)
+        return read_pretrained(find_pretrained(name), trust)
+    except OSError as error:  # of a name that is too long, or a folder that may not be looked into
+        raise ZooError(f"{str(name)[:300]} cannot be read: {error.strerror}") from error
 
 
 def find_pretrained(name: str | Path) -> Path:
     """The folder of a pretrained model, by name or path."""
-    if (Path(name) / "config.json").is_file():
+    if huggingface.is_repository(name):
+        return huggingface.download(str(name))
+    if (Path(name) / CONFIG).is_file():
         return Path(name)
     names = list_models(pretrained=True)
     if str(name) in names:
         return pretrained_folder(str(name))
-    if huggingface.is_repository(name):
-        return huggingface.download(str(name))
+    if Path(name).is_dir():
+        raise ZooError(
+            f"there is no pretrained model in {str(name)!r}, and no run: it has neither {CONFIG} nor {RUN_CONFIG}"
+        )
     beside = [str(path) for path in Path(name).parent.glob("*/")]
     raise ZooError(
         f"there is no pretrained model {str(name)!r}, and no run or model folder of that name."
         f"{did_you_mean(str(name), names + beside)} Give a run folder, as the end of its training names it, or one of: "
-        f"{', '.join(names) or 'none'}."
+        f"{', '.join(names) or 'none'}.{huggingface.hint(name)}"
     )
 
 
-def read_pretrained(folder: Path) -> Saved:
+def read_pretrained(folder: Path, trust: Sequence[str] = ()) -> Saved:
     """Read a folder made by :func:`save_pretrained`."""
     import safetensors.torch
 
-    config = read_config(folder)
-    path = folder / "model.safetensors"
-    if not path.is_file():
-        raise ZooError(f"{folder} has no model.safetensors")
+    from zoo.hub.untrusted import check_numbers
+
+    config = read_config(folder, trust)
+    path = folder / WEIGHTS
+    if not path.exists():
+        raise ZooError(f"{folder} has no {WEIGHTS}")
     try:
         content = path.read_bytes()
     except OSError as error:
@@ -122,32 +154,34 @@ def read_pretrained(folder: Path) -> Saved:
     checksum = hashlib.sha256(content).hexdigest()
     if checksum != config.get("sha256"):
         raise ZooError(f"{path} is damaged or not the file that config.json describes: its sha256 is {checksum}")
+    if int.from_bytes(content[:8], "little") > HEADER:
+        raise ZooError(f"{path} is no safetensors file of a model: its header has more than {HEADER} bytes")
     try:
         state = safetensors.torch.load(content)
     except Exception as error:  # the library has its own error class
         raise ZooError(f"{path} is no safetensors file: {error}") from error
+    check_numbers(state, str(path))
     model = {**config["arguments"], "_target_": find(config["arch"]).target}
-    data = config["data"] | ({"root": None} if "root" in config["data"] else {})  # a path of another machine
-    return Saved(path, config["arch"], model, data, state)
+    return Saved(path, config["arch"], model, without_places(config["data"]), state, trust)
 
 
-def read_run(folder: Path) -> Saved:
+def read_run(folder: Path, trust: Sequence[str] = ()) -> Saved:
     """Read the best weights of a run."""
-    import yaml
-
     path = folder / RUN_CONFIG
-    data = read_parts(path, yaml.safe_load, "model").get("data")
+    data = read_parts(path, parse_yaml, "model").get("data")
     if not isinstance(data, dict):
         raise ZooError(f"{path} is damaged: it does not hold data")
-    return read_training_checkpoint(folder / BEST, data)
+    return read_training_checkpoint(folder / BEST, data, trust)
 
 
-def read_training_checkpoint(path: Path, data: dict[str, Any]) -> Saved:
+def read_training_checkpoint(path: Path, data: dict[str, Any], trust: Sequence[str] = ()) -> Saved:
     """Read a checkpoint of a run."""
-    from zoo.hub.untrusted import check_plain
+    from zoo.config import Trust
+    from zoo.hub.untrusted import check_numbers
 
     checkpoint = read_checkpoint(path)
+    check_numbers(checkpoint["state_dict"], f"checkpoint {path}")
     model = checkpoint["config"]
-    check_plain(model, f"{path}: config")
-    check_plain(data, f"{path}: the data beside it")
-    return Saved(path, architecture(model.get("_target_")), model, data, checkpoint["state_dict"])
+    Trust.of(trust).check_config(model, f"{path}: config")
+    Trust.of(trust).check_config(data, f"{path}: the data beside it")
+    return Saved(path, architecture(model.get("_target_")), model, data, checkpoint["state_dict"], trust)

@@ -1,14 +1,15 @@
 """Upload pretrained models to the Hugging Face hub. Needs the extra ``hub``."""
 
 import logging
-import shutil
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 
 from zoo.errors import ZooError
-from zoo.hub.format import read_config
-from zoo.hub.huggingface import REPOSITORY, one_line, package
+from zoo.hub.format import CARD, CONFIG, WEIGHTS, read_config
+from zoo.hub.huggingface import REPOSITORY, is_repository, one_line, package
 from zoo.hub.loading import find_pretrained, read_pretrained
+from zoo.hub.private import copy
 
 LICENSES = {"CC BY-SA 4.0": "cc-by-sa-4.0"}
 """What the notice of a model may say of its licence -> the hub's name of it; without that it is the project's own."""
@@ -17,9 +18,15 @@ log = logging.getLogger(__name__)
 
 
 def push_to_hub(
-    name: str | Path, repository: str, *, private: bool = False, dry_run: bool = False, token: str | None = None
+    name: str | Path,
+    repository: str,
+    *,
+    private: bool = False,
+    dry_run: bool = False,
+    token: str | None = None,
+    trust: Sequence[str] = (),
 ) -> dict[str, int]:
-    """Upload a pretrained model to the Hugging Face hub, from where ``zoo.from_pretrained(repository)`` loads it.
+    """Upload a pretrained model to the Hugging Face hub, from where ``zoo.from_pretrained`` loads it as ``hf://OWNER/NAME``.
 
     Args:
         name: ``arch.tag`` or a folder of :func:`zoo.save_pretrained`. It is loaded first: what cannot be loaded is
@@ -28,6 +35,7 @@ def push_to_hub(
         private: make it a private one.
         dry_run: do all but talk to the hub.
         token: the default is that of ``hf auth login``.
+        trust: as :func:`zoo.from_pretrained` takes it.
 
     Returns:
         The files and their sizes in bytes.
@@ -40,7 +48,7 @@ def push_to_hub(
     if "@" in repository or not REPOSITORY.fullmatch(repository):
         raise ZooError(f"{repository!r} is no name of a Hugging Face repository: give OWNER/NAME")
     with tempfile.TemporaryDirectory() as scratch:
-        stage(name, Path(scratch))
+        stage(name, Path(scratch), trust)
         try:
             api.utils.validate_repo_id(repository)
             operations = [
@@ -57,17 +65,26 @@ def push_to_hub(
         return {operation.path_in_repo: operation.upload_info.size for operation in operations}
 
 
-def stage(name: str | Path, folder: Path) -> None:
+def stage(name: str | Path, folder: Path, trust: Sequence[str] = ()) -> None:
     """Write to ``folder`` what a repository holds: the model's files, and its card with the hub's metadata."""
     source = find_pretrained(name)
-    saved = read_pretrained(source)
+    saved = read_pretrained(source, trust)
     saved.build()
-    shown = [path for path in source.iterdir() if path.suffix in (".png", ".gif", ".wav")]
-    for path in (source / "config.json", source / "model.safetensors", *shown):
-        shutil.copyfile(path, folder / path.name)
-    card = (source / "README.md").read_text(encoding="utf-8") if (source / "README.md").is_file() else f"# {name}\n"
+    card = source / CARD
+    try:
+        shown = [path for path in source.iterdir() if path.suffix in (".png", ".gif", ".wav")]
+        for path in (source / CONFIG, source / WEIGHTS, *shown):
+            # the cache of the hub is made of links, and has nothing but what came from there
+            copy(path, folder / path.name, path.resolve().parent if is_repository(name) else source)
+        if card.exists():
+            copy(card, folder / CARD, card.resolve().parent if is_repository(name) else source)
+            text = (folder / CARD).read_text(encoding="utf-8")
+        else:
+            text = f"# {name}\n"
+    except (OSError, UnicodeDecodeError) as error:
+        raise ZooError(f"{source} cannot be read: {error}") from error
     tags = "\n".join(f"- {tag}" for tag in ("pytorch-lightning", "discrete-latent", saved.arch))
-    notice = str(read_config(source).get("notice"))
+    notice = str(read_config(source, trust).get("notice"))
     license = next((name for words, name in LICENSES.items() if words in notice), "mit")
     header = f"---\nlicense: {license}\nlibrary_name: discrete-latent-zoo\ntags:\n{tags}\n---\n\n"
-    (folder / "README.md").write_text(header + card, encoding="utf-8")
+    (folder / CARD).write_text(header + text, encoding="utf-8")

@@ -2,6 +2,8 @@
 
 import hashlib
 import json
+import os
+from collections.abc import Sequence
 from pathlib import Path
 from textwrap import indent
 from typing import TYPE_CHECKING, Any
@@ -10,6 +12,7 @@ from urllib.parse import quote
 from zoo import signals
 from zoo.errors import ZooError
 from zoo.hub.format import FORMAT
+from zoo.hub.private import command_without_places, copy, without_places
 from zoo.hub.registry import architecture
 
 if TYPE_CHECKING:
@@ -25,44 +28,53 @@ def save_pretrained(
     command: str = "",
     pictures: dict[str, Path] | None = None,
     notice: str = "",
+    trust: Sequence[str] = (),
 ) -> Path:
     """Write ``model`` as a folder that :func:`from_pretrained` loads.
 
     Args:
-        model: any model of the zoo whose parts are all from the zoo.
+        model: any model of the zoo whose parts are all from the zoo, or from what is in ``trust``.
         folder: made if it is missing; its name, ``arch.tag``, is the model's.
         metrics: name -> value, for the card.
-        data: configuration of the data that ``metrics`` were measured on.
-        command: that made the weights.
+        data: configuration of the data that ``metrics`` were measured on. Of it and of the model, places on the disks
+            of this machine are left out.
+        command: that made the weights; the same.
         pictures: caption -> picture or sound, a file that is copied into the folder.
         notice: what the card has to say of the licence of the data.
+        trust: modules or packages of its parts that are not of this project: whoever loads it has to trust them, too.
 
     Returns:
         the folder.
 
     Raises:
-        ZooError: if a part of the model is from outside the zoo, so that it could not be loaded, or the folder
-            cannot be written. A model that was in the folder before is then still there.
+        ZooError: if a part of the model is from outside the zoo, so that it could not be loaded, a weight is NaN, a
+            picture is a link to elsewhere, or the folder cannot be written. A model that was in the folder before is
+            then still there.
     """
-    import shutil
     import tempfile
 
     import safetensors.torch
 
-    from zoo.config import check_config, to_config
+    from zoo.config import Trust, check_config, to_config
+    from zoo.hub.untrusted import check_numbers
 
     folder = Path(folder)
-    arguments = to_config(model)
-    check_config(arguments, where="model", only_zoo=True)
+    if os.path.isfile(folder):  # unlike Path.is_file, whatever the name
+        raise ZooError(f"{folder} is a file: give the name of a folder")
+    arguments = without_places(to_config(model))
+    data = without_places(data or {})
+    check_numbers(model.state_dict(), type(model).__name__)
+    check_config(arguments, where="model", trust=Trust.of(trust))
+    Trust.of(trust).check_config({"model": arguments, "data": data}, "what is saved")
     arch = architecture(arguments.pop("_target_"))
     weights = safetensors.torch.save({name: value.contiguous().cpu() for name, value in model.state_dict().items()})
     config = {
         "format": FORMAT,
         "arch": arch,
         "arguments": arguments,
-        "data": data or {},
+        "data": data,
         "metrics": metrics or {},
-        "command": command,
+        "command": command_without_places(command),
         "notice": notice,
         "versions": versions(),
         "sha256": hashlib.sha256(weights).hexdigest(),
@@ -75,13 +87,15 @@ def save_pretrained(
             (new / "config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
             (new / "model.safetensors").write_bytes(weights)
             for picture in (pictures or {}).values():
-                shutil.copyfile(picture, new / picture.name)
+                copy(picture, new / picture.name, picture.parent)
             (new / "README.md").write_text(model_card(folder.name, config, model, pictures or {}), encoding="utf-8")
             with signals.deferred():  # not between the two
                 if folder.exists():
                     folder.rename(Path(scratch) / "old")
                 new.rename(folder)
-    except OSError as error:
+    except (OSError, ValueError) as error:
+        if isinstance(error, ZooError):
+            raise
         raise ZooError(f"cannot write {folder}: {error}") from error
     return folder
 

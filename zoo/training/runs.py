@@ -27,7 +27,7 @@ import yaml
 from zoo.config import locate, with_defaults
 from zoo.config.moved import is_earlier, up_to_date
 from zoo.errors import ZooError, cause, printable
-from zoo.hub.files import BEST, RUN_CONFIG, atomic, read_parts, sweep
+from zoo.hub.files import BEST, RUN_CONFIG, atomic, parse_yaml, read_parts, sweep
 
 FREE = (
     "run",
@@ -162,7 +162,7 @@ class RunFolder:
 
     def read_config(self) -> dict[str, Any]:
         """The configuration that the run was started with."""
-        return read_parts(self.config, yaml.safe_load, "model")
+        return read_parts(self.config, parse_yaml, "model")
 
     def read_results(self) -> dict[str, Any]:
         """The scores of a complete run."""

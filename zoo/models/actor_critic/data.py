@@ -14,6 +14,7 @@ from zoo.models.actor_critic.experience import Experience
 from zoo.models.actor_critic.replay import Replay
 from zoo.models.actor_critic.trial import Trial
 
+MOST = 20_000  # environments, which are all open at a time
 EVAL_SEED = 0  # validation and test episodes start alike in every run
 
 
@@ -99,10 +100,10 @@ class Environments(DataModule):
                 "need steps in [1, replay / envs], gamma in [0, 1] and reward_scale > 0, got "
                 f"steps={steps}, gamma={gamma}, reward_scale={reward_scale}"
             )
-        if eval_episodes < 1 or test_episodes < 1 or seed < 0:
+        if not (1 <= eval_episodes <= MOST and 1 <= test_episodes <= MOST and envs <= MOST) or seed < 0:
             raise ValueError(
-                "need eval_episodes >= 1, test_episodes >= 1 and seed >= 0, got "
-                f"{eval_episodes}, {test_episodes}, {seed}"
+                f"need eval_episodes and test_episodes in [1, {MOST}], envs not above {MOST} and seed >= 0, got "
+                f"{eval_episodes}, {test_episodes}, {envs}, {seed}"
             )
         self.env, self.envs, self.epoch_steps, self.replay_size = env, envs, epoch_steps, replay
         self.start, self.steps, self.gamma, self.reward_scale = start, steps, gamma, reward_scale

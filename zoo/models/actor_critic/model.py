@@ -102,7 +102,7 @@ class ActorCritic(ZooModule):
         self.largest_entropy = sum(math.log(n) for n in actions)
         # Choices of different sizes: which options there are. None if all have the same number.
         allowed = torch.arange(categories) < torch.tensor(actions).unsqueeze(1)
-        self.register_buffer("mask", None if allowed.all() else allowed, persistent=False)
+        self.register_buffer("mask", None if len(set(actions)) == 1 else allowed, persistent=False)
         # Every action, if there are few: (1, combinations, choices, categories), one-hot.
         every = None
         if math.prod(actions) <= ENUMERATED:

@@ -9,6 +9,8 @@ from zoo.data.batches import Batches, DataModule, Place
 from zoo.data.seeding import INSTANCE, TEST, TRAIN, VALIDATE, generator
 from zoo.models.pointer_net.tasks import Task
 
+MOST = 50_000_000  # elements, which are all in memory at a time
+
 
 class FreshInstances(Batches[tuple[Tensor, Tensor]]):
     """Batches of new instances, each a pure function of (seed, epoch, batch index).
@@ -79,6 +81,8 @@ class Instances(DataModule):
                 "need batch_size, epoch_batches, eval_batch_size, val_instances and test_instances >= 1 and seed >= 0, "
                 f"got {numbers}, {seed}"
             )
+        if size * max(batch_size, eval_batch_size, val_instances, test_instances) > MOST:
+            raise ValueError(f"{MOST:,} elements of instances are the most in a batch, a validation or a test")
         if size < task.smallest:
             raise ValueError(f"size must be at least {task.smallest} for {type(task).__name__}, got {size}")
         self.task, self.size, self.batch_size, self.epoch_batches = task, size, batch_size, epoch_batches

@@ -7,6 +7,8 @@ from torch import Tensor
 
 from zoo.data.batches import Batches, DataModule, Place
 
+MOST = 10_000_000  # samples, which are all in memory at a time
+
 
 class EmptyBatches(Batches[tuple[Tensor]]):
     """Tensors ``(batch, 0)``: all that a batch says is its size.
@@ -40,8 +42,8 @@ class Steps(DataModule):
 
     def __init__(self, *, batch_size: int = 64, steps: int = 200) -> None:
         super().__init__()
-        if batch_size < 1 or steps < 1:
-            raise ValueError(f"batch_size and steps must be at least 1, got {batch_size}, {steps}")
+        if not 1 <= batch_size <= MOST or steps < 1:
+            raise ValueError(f"need batch_size in [1, {MOST}] and steps >= 1, got {batch_size}, {steps}")
         self.batch_size, self.steps = batch_size, steps
 
     def train_dataloader(self) -> EmptyBatches:
