@@ -10,7 +10,7 @@ import pytest
 import zoo
 from tests.hub.test_earlier_versions import paths
 from zoo import models
-from zoo.config import Configurable, check_config, from_config, locate, to_config, with_defaults
+from zoo.config import Configurable, Trust, check_config, from_config, locate, to_config, with_defaults
 from zoo.config.moved import present
 from zoo.errors import ZooError
 from zoo.models.cat_vae import MLPEncoder
@@ -85,9 +85,9 @@ def test_mistakes_get_one_clear_error(config, message):
 )
 def test_a_configuration_of_unknown_origin_builds_only_parts_of_the_zoo(target):
     with pytest.raises(ZooError, match="refusing"):
-        check_config({"_target_": target}, only_zoo=True)
+        check_config({"_target_": target}, trust=Trust())
     with pytest.raises(ZooError, match="refusing"):
-        check_config(ENCODER | {"hidden": {"_target_": target}}, only_zoo=True)
+        check_config(ENCODER | {"hidden": {"_target_": target}}, trust=Trust())
 
 
 def test_what_a_configuration_of_unknown_origin_may_build_is_parts_of_models_and_data():
@@ -97,7 +97,7 @@ def test_what_a_configuration_of_unknown_origin_may_build_is_parts_of_models_and
         for module in pkgutil.iter_modules(package.__path__, f"{package.__name__}."):
             for name in dir(import_module(module.name)):
                 with contextlib.suppress(ZooError):
-                    locate(f"{module.name}.{name}", "model", only_zoo=True)
+                    locate(f"{module.name}.{name}", "model", trust=Trust())
                     permitted.add(f"{module.name}.{name}")
     expected = {present(path) for path in paths()}
     never = {"callbacks", "distributed", "loggers"}

@@ -78,7 +78,7 @@ def test_the_rules_of_pretrained_folders_hold_there_too(repository):
     weights.write_bytes(good)
     values = json.loads(config.read_text())
     config.write_text(json.dumps(values | {"data": {"_target_": "zoo.data.Environments", "env": "os:X-v0"}}))
-    with pytest.raises(ZooError, match="refusing the environment 'os:X-v0'"):
+    with pytest.raises(ZooError, match="refusing 'os:X-v0', which names a module"):
         zoo.from_pretrained("owner/name")
     values["arguments"]["encoder"] = {"_target_": "os.system", "command": "true"}
     config.write_text(json.dumps(values))

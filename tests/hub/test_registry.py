@@ -4,7 +4,7 @@ import pytest
 
 import zoo
 from tests.conftest import ROOT
-from zoo.config import folders, locate
+from zoo.config import Trust, folders, locate
 from zoo.errors import ZooError
 from zoo.hub import registry
 
@@ -13,7 +13,7 @@ def test_every_model_is_a_file_and_a_class_that_is_there():
     models = registry.models()
     assert set(models) == {path.stem for path in (ROOT / "configs/model").glob("*.yaml")}
     for name, entry in models.items():
-        assert locate(entry.target, name, only_zoo=True).__module__ == f"zoo.models.{name}.model"
+        assert locate(entry.target, name, trust=Trust()).__module__ == f"zoo.models.{name}.model"
         assert registry.architecture(entry.target) == name
 
 

@@ -59,13 +59,13 @@ def evaluate(saved: hub.Saved, overrides: dict[str, Any]) -> dict[str, float]:
     Raises:
         ZooError: for an option that does not exist or a value that is not valid.
     """
-    from zoo.config import from_config
+    from zoo.config import Trust, from_config
     from zoo.training import callbacks
     from zoo.training.trainer import build_trainer
 
     config = configure(saved, overrides)
     model = saved.build(config["model"])
-    data = from_config(config["data"], where="data", only_zoo=True)
+    data = from_config(config["data"], where="data", trust=Trust.of(saved.trust))
     trainer = build_trainer(
         config["trainer"],
         [callbacks.SeedEachBatch(config["seed"]), callbacks.LogMetrics()],
@@ -80,7 +80,7 @@ def configure(saved: hub.Saved, overrides: dict[str, Any]) -> dict[str, Any]:
     """The configuration of an evaluation: what was saved, with ``overrides``."""
     from omegaconf import OmegaConf
 
-    from zoo.config import check_config, composition, with_defaults
+    from zoo.config import Trust, check_config, composition, with_defaults
 
     groups = {key: value for key, value in overrides.items() if key in ("data", "trainer", "relaxation")}
     composed = composition.compose([f"model={saved.arch}", *(f"{key}={value}" for key, value in groups.items())])
@@ -98,6 +98,6 @@ def configure(saved: hub.Saved, overrides: dict[str, Any]) -> dict[str, Any]:
             composition.check_key(config, key)
             OmegaConf.update(config, key, value, merge=not (isinstance(value, dict) and "_target_" in value))
     values = composition.plain(config)
-    check_config(values["model"], where="model", only_zoo=True)
+    check_config(values["model"], where="model", trust=Trust.of(saved.trust))
     composition.check_effects(values["model"], list(overrides))
     return values

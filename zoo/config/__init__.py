@@ -14,10 +14,12 @@ from zoo.config.objects import (
     with_defaults,
 )
 from zoo.config.sizes import check_positive
+from zoo.config.trust import Trust
 
 __all__ = [
     "Config",
     "Configurable",
+    "Trust",
     "check_config",
     "check_positive",
     "from_config",

@@ -13,11 +13,12 @@ from functools import wraps
 from typing import Any, get_type_hints
 
 from zoo.config.moved import present, up_to_date
+from zoo.config.trust import Trust
 from zoo.errors import ZooError, did_you_mean
 
 Config = dict[str, Any]
 PUBLIC = re.compile(r"zoo\.(models\.)?\w+")
-"""The packages whose classes a saved configuration may name: those of the zoo itself, and each room of ``models``."""
+"""The packages of the zoo whose classes a saved configuration may name: its own, and each room of ``models``."""
 
 
 class Configurable:
@@ -83,21 +84,23 @@ def public_path(cls: type) -> str:
     return f"{next(exporting, cls.__module__)}.{cls.__qualname__}"
 
 
-def from_config(config: Any, *, where: str = "config", only_zoo: bool = False, objects: Config | None = None) -> Any:
+def from_config(
+    config: Any, *, where: str = "config", trust: Trust | None = None, objects: Config | None = None
+) -> Any:
     """Build what ``config`` describes, innermost objects first.
 
     Args:
         config: nested plain data.
         where: name of this node in error messages, such as ``model``.
-        only_zoo: refuse classes from outside this project: right for configurations of unknown origin,
-            where an arbitrary class would be arbitrary code.
+        trust: of a configuration of unknown origin, whose classes it may name: an arbitrary one would be arbitrary
+            code. None for the caller's own configuration, which may name any.
         objects: more keyword arguments of the outermost class, already built and not checked.
 
     Raises:
         ZooError: for an unknown class or argument, a missing argument, a value of the wrong type, or a
             value that the constructor refuses.
     """
-    check_config(config, where=where, only_zoo=only_zoo)
+    check_config(config, where=where, trust=trust)
     return _build(config, where, objects)
 
 
@@ -116,26 +119,32 @@ def _build(config: Any, where: str, objects: Config | None = None) -> Any:
         raise ZooError(f"{where}: {error}") from error
 
 
-def check_config(config: Any, *, where: str = "config", only_zoo: bool = False) -> None:
+def check_config(config: Any, *, where: str = "config", trust: Trust | None = None) -> None:
     """Check ``config`` against the signatures of its classes without building anything.
 
     Raises:
         ZooError: as :func:`from_config`, but for what only a constructor can refuse.
     """
+    if trust is not None:
+        trust.check_config(config, where)
+    _check_config(config, where, trust)
+
+
+def _check_config(config: Any, where: str, trust: Trust | None) -> None:
     if isinstance(config, list):
         for i, item in enumerate(config):
-            check_config(item, where=f"{where}[{i}]", only_zoo=only_zoo)
+            _check_config(item, f"{where}[{i}]", trust)
     if not isinstance(config, dict):
         return
     if "_target_" in config:
-        _check_arguments(config, where, only_zoo)
+        _check_arguments(config, where, trust)
     for key, value in config.items():
-        check_config(value, where=f"{where}.{key}", only_zoo=only_zoo)
+        _check_config(value, f"{where}.{key}", trust)
 
 
-def _check_arguments(config: Config, where: str, only_zoo: bool) -> None:
+def _check_arguments(config: Config, where: str, trust: Trust | None) -> None:
     """Check the names and types of the arguments of one object."""
-    cls = locate(config["_target_"], where, only_zoo=only_zoo)
+    cls = locate(config["_target_"], where, trust=trust)
     parameters = inspect.signature(cls).parameters
     hints = get_type_hints(cls.__init__)
     names = [name for name, p in parameters.items() if p.kind in (p.KEYWORD_ONLY, p.POSITIONAL_OR_KEYWORD)]
@@ -184,23 +193,32 @@ def _check_type(value: Any, hint: Any, where: str) -> None:
         raise ZooError(f"{where}={value!r} is not valid: {reasons}.") from error
 
 
-def locate(path: Any, where: str, *, only_zoo: bool = False) -> Any:
+def locate(path: Any, where: str, *, trust: Trust | None = None) -> Any:
     """The class with the dotted ``path``, which may be that of an earlier version.
 
     Raises:
-        ZooError: if there is none, or it is outside this project's public names and ``only_zoo``.
+        ZooError: if there is none; with ``trust``, if it is not of a package that is trusted, or not one of the
+            public parts of this project.
     """
-    module, _, name = present(path).rpartition(".")
+    path = present(path)
+    module, _, name = path.rpartition(".")
     refused = ZooError(f"{where}: refusing to build {path!r}, which is not a model, net or relaxation of this project.")
-    if only_zoo and not PUBLIC.fullmatch(module):
-        raise refused
+    ours = module.split(".")[0] == "zoo"
+    if trust is not None:
+        trust.check(path, where)
+        if ours and not PUBLIC.fullmatch(module):
+            raise refused
     try:
         package = importlib.import_module(module)
-        cls = getattr(package, name, None) if only_zoo else getattr(package, name)
+        cls = getattr(package, name, None) if trust is not None and ours else getattr(package, name)
     except (ImportError, AttributeError, ValueError) as error:
         raise ZooError(f"{where}._target_={path!r} cannot be imported: {error}") from error
-    if only_zoo and not (name in getattr(package, "__all__", ()) and is_part(cls)):
+    if trust is not None and ours and not (name in getattr(package, "__all__", ()) and is_part(cls)):
         raise refused
+    if trust is not None and not ours:
+        if not isinstance(cls, type):
+            raise ZooError(f"{where}: refusing {path!r}, which is no class")
+        trust.check(f"{cls.__module__}.{cls.__qualname__}", where)  # a package may have imported it from anywhere
     return cls
 
 

@@ -1,5 +1,6 @@
 """A model's inference path as a file that runs without this package."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +12,13 @@ if TYPE_CHECKING:
     from zoo.training import ZooModule
 
 
-def export(model: "str | Path | ZooModule", path: str | Path, *, inputs: tuple[Any, ...] | None = None) -> Path:
+def export(
+    model: "str | Path | ZooModule",
+    path: str | Path,
+    *,
+    inputs: tuple[Any, ...] | None = None,
+    trust: Sequence[str] = (),
+) -> Path:
     """Write ``forward`` of ``model`` in ``eval()`` to a ``.pt2`` file, once it is known to compute the same.
 
     ``torch.export.load(path).module()`` is the function again, in any program with PyTorch, for any batch size. It
@@ -23,6 +30,7 @@ def export(model: "str | Path | ZooModule", path: str | Path, *, inputs: tuple[A
         path: of the file; written whole or not at all.
         inputs: of ``forward``, tensors or nested tuples of them, at least two examples each, the batch first; the
             default is the model's own ``example_input_array``, what ``forward`` takes or a plain tuple of that.
+        trust: as :func:`zoo.from_pretrained` takes it.
 
     Returns:
         ``path``.
@@ -35,7 +43,7 @@ def export(model: "str | Path | ZooModule", path: str | Path, *, inputs: tuple[A
     from torch.utils._pytree import tree_flatten
 
     if isinstance(model, (str, Path)):
-        model = from_pretrained(model)
+        model = from_pretrained(model, trust=trust)
     if inputs is None:
         example: Any = model.example_input_array
         if example is None:

@@ -1,19 +1,19 @@
 """What a folder of a pretrained model holds, and its checked configuration."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from zoo.config.trust import Trust
 from zoo.errors import ZooError
 from zoo.hub.registry import find
 
 FORMAT = 1
 
 
-def read_config(folder: Path) -> dict[str, Any]:
-    """The checked contents of ``config.json``."""
-    from zoo.hub.untrusted import check_plain
-
+def read_config(folder: Path, trust: Sequence[str] = ()) -> dict[str, Any]:
+    """The checked contents of ``config.json``, which may name classes of the packages in ``trust``."""
     path = folder / "config.json"
     try:
         config = json.loads(path.read_text(encoding="utf-8"))
@@ -28,5 +28,5 @@ def read_config(folder: Path) -> dict[str, Any]:
     except ZooError as error:
         raise ZooError(f"{path}: {error}") from error
     for part in ("arguments", "data"):
-        check_plain(config[part], f"{path}: {part}")
+        Trust.of(trust).check_config(config[part], f"{path}: {part}")
     return config

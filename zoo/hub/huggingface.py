@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 from zoo.errors import ZooError
-from zoo.hub.format import read_config
 
 log = logging.getLogger(__name__)
 
@@ -53,9 +52,6 @@ def download(name: str) -> Path:
             f"there is no folder {name!r} here, and the Hugging Face repository of that name cannot be had: "
             f"{one_line(error)}"
         ) from error
-    environment = str(read_config(folder)["data"].get("env"))
-    if ":" in environment:  # Gymnasium would import it
-        raise ZooError(f"{name}: refusing the environment {environment!r}, which names a module to import")
     return folder
 
 

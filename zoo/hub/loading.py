@@ -1,6 +1,7 @@
 """Load what is saved of a model: a shipped one, a folder, a run, a checkpoint, a repository of the Hugging Face hub."""
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,7 +18,9 @@ if TYPE_CHECKING:
     from zoo.training import ZooModule
 
 
-def from_pretrained(name: str | Path, *, map_location: Any = "cpu", **changes: Any) -> "ZooModule":
+def from_pretrained(
+    name: str | Path, *, map_location: Any = "cpu", trust: Sequence[str] = (), **changes: Any
+) -> "ZooModule":
     """A model with its weights, in ``eval()``.
 
     Args:
@@ -26,13 +29,15 @@ def from_pretrained(name: str | Path, *, map_location: Any = "cpu", **changes: A
             without, of a Hugging Face repository that :func:`zoo.push_to_hub` made. OWNER/NAME is taken for a path if
             there is a folder OWNER, and if OWNER is ``runs`` or ``checkpoints``.
         map_location: the device.
+        trust: modules or packages whose classes it may name beside those of this project, such as ``["mypackage"]``:
+            their code runs.
         changes: arguments of the model to change, such as ``iwae_samples=1000``.
 
     Raises:
         ZooError: if there is no such model, a file is missing or damaged, an argument is unknown, or the
             weights do not fit.
     """
-    saved = read(name)
+    saved = read(name, trust)
     return saved.build(saved.model | changes, map_location)
 
 
@@ -46,6 +51,7 @@ class Saved:
         model: its configuration, for :func:`zoo.config.from_config`.
         data: the configuration of the data it was trained on.
         state: its weights.
+        trust: modules or packages whose classes it may name beside those of this project.
     """
 
     origin: Path
@@ -53,15 +59,16 @@ class Saved:
     model: dict[str, Any]
     data: dict[str, Any]
     state: "dict[str, Tensor]"
+    trust: Sequence[str] = ()
 
     def build(self, config: dict[str, Any] | None = None, map_location: Any = "cpu") -> "ZooModule":
         """The model, in ``eval()``, of ``config``, by default of its own, with the saved weights."""
-        from zoo.config import from_config
+        from zoo.config import Trust, from_config
         from zoo.hub.untrusted import MemoryLimit
 
         try:
             with MemoryLimit(sum(value.numel() for value in self.state.values())):
-                model = from_config(config or self.model, where="model", only_zoo=True)
+                model = from_config(config or self.model, where="model", trust=Trust.of(self.trust))
             model.load_state_dict(self.state | self.signature())
         except ZooError:
             raise
@@ -72,22 +79,24 @@ class Saved:
 
     def signature(self) -> "dict[str, Tensor]":
         """Which relaxation the weights of version 0.2 go with, where they do not say it: the configuration does."""
-        from zoo.config import from_config
+        from zoo.config import Trust, from_config
 
         written, relaxation = "relaxation._extra_state", self.model.get("relaxation")
         if written in self.state or not relaxation or not any(name.startswith("relaxation.") for name in self.state):
             return {}
-        return {written: from_config(relaxation, where="model.relaxation", only_zoo=True).get_extra_state()}
+        return {
+            written: from_config(relaxation, where="model.relaxation", trust=Trust.of(self.trust)).get_extra_state()
+        }
 
 
-def read(name: str | Path) -> Saved:
-    """What is saved under ``name``, as :func:`from_pretrained` understands it, checked but not built."""
+def read(name: str | Path, trust: Sequence[str] = ()) -> Saved:
+    """What is saved under ``name``, as :func:`from_pretrained` understands it and ``trust``, checked but not built."""
     path = Path(name)
     if path.suffix == ".ckpt":
-        return read_training_checkpoint(path, {})
+        return read_training_checkpoint(path, {}, trust)
     if (path / RUN_CONFIG).is_file():
-        return read_run(path)
-    return read_pretrained(find_pretrained(name))
+        return read_run(path, trust)
+    return read_pretrained(find_pretrained(name), trust)
 
 
 def find_pretrained(name: str | Path) -> Path:
@@ -107,11 +116,11 @@ def find_pretrained(name: str | Path) -> Path:
     )
 
 
-def read_pretrained(folder: Path) -> Saved:
+def read_pretrained(folder: Path, trust: Sequence[str] = ()) -> Saved:
     """Read a folder made by :func:`save_pretrained`."""
     import safetensors.torch
 
-    config = read_config(folder)
+    config = read_config(folder, trust)
     path = folder / "model.safetensors"
     if not path.is_file():
         raise ZooError(f"{folder} has no model.safetensors")
@@ -128,10 +137,10 @@ def read_pretrained(folder: Path) -> Saved:
         raise ZooError(f"{path} is no safetensors file: {error}") from error
     model = {**config["arguments"], "_target_": find(config["arch"]).target}
     data = config["data"] | ({"root": None} if "root" in config["data"] else {})  # a path of another machine
-    return Saved(path, config["arch"], model, data, state)
+    return Saved(path, config["arch"], model, data, state, trust)
 
 
-def read_run(folder: Path) -> Saved:
+def read_run(folder: Path, trust: Sequence[str] = ()) -> Saved:
     """Read the best weights of a run."""
     import yaml
 
@@ -139,15 +148,15 @@ def read_run(folder: Path) -> Saved:
     data = read_parts(path, yaml.safe_load, "model").get("data")
     if not isinstance(data, dict):
         raise ZooError(f"{path} is damaged: it does not hold data")
-    return read_training_checkpoint(folder / BEST, data)
+    return read_training_checkpoint(folder / BEST, data, trust)
 
 
-def read_training_checkpoint(path: Path, data: dict[str, Any]) -> Saved:
+def read_training_checkpoint(path: Path, data: dict[str, Any], trust: Sequence[str] = ()) -> Saved:
     """Read a checkpoint of a run."""
-    from zoo.hub.untrusted import check_plain
+    from zoo.config import Trust
 
     checkpoint = read_checkpoint(path)
     model = checkpoint["config"]
-    check_plain(model, f"{path}: config")
-    check_plain(data, f"{path}: the data beside it")
-    return Saved(path, architecture(model.get("_target_")), model, data, checkpoint["state_dict"])
+    Trust.of(trust).check_config(model, f"{path}: config")
+    Trust.of(trust).check_config(data, f"{path}: the data beside it")
+    return Saved(path, architecture(model.get("_target_")), model, data, checkpoint["state_dict"], trust)

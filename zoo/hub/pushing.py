@@ -3,6 +3,7 @@
 import logging
 import shutil
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 
 from zoo.errors import ZooError
@@ -17,7 +18,13 @@ log = logging.getLogger(__name__)
 
 
 def push_to_hub(
-    name: str | Path, repository: str, *, private: bool = False, dry_run: bool = False, token: str | None = None
+    name: str | Path,
+    repository: str,
+    *,
+    private: bool = False,
+    dry_run: bool = False,
+    token: str | None = None,
+    trust: Sequence[str] = (),
 ) -> dict[str, int]:
     """Upload a pretrained model to the Hugging Face hub, from where ``zoo.from_pretrained(repository)`` loads it.
 
@@ -28,6 +35,7 @@ def push_to_hub(
         private: make it a private one.
         dry_run: do all but talk to the hub.
         token: the default is that of ``hf auth login``.
+        trust: as :func:`zoo.from_pretrained` takes it.
 
     Returns:
         The files and their sizes in bytes.
@@ -40,7 +48,7 @@ def push_to_hub(
     if "@" in repository or not REPOSITORY.fullmatch(repository):
         raise ZooError(f"{repository!r} is no name of a Hugging Face repository: give OWNER/NAME")
     with tempfile.TemporaryDirectory() as scratch:
-        stage(name, Path(scratch))
+        stage(name, Path(scratch), trust)
         try:
             api.utils.validate_repo_id(repository)
             operations = [
@@ -57,17 +65,17 @@ def push_to_hub(
         return {operation.path_in_repo: operation.upload_info.size for operation in operations}
 
 
-def stage(name: str | Path, folder: Path) -> None:
+def stage(name: str | Path, folder: Path, trust: Sequence[str] = ()) -> None:
     """Write to ``folder`` what a repository holds: the model's files, and its card with the hub's metadata."""
     source = find_pretrained(name)
-    saved = read_pretrained(source)
+    saved = read_pretrained(source, trust)
     saved.build()
     shown = [path for path in source.iterdir() if path.suffix in (".png", ".gif", ".wav")]
     for path in (source / "config.json", source / "model.safetensors", *shown):
         shutil.copyfile(path, folder / path.name)
     card = (source / "README.md").read_text(encoding="utf-8") if (source / "README.md").is_file() else f"# {name}\n"
     tags = "\n".join(f"- {tag}" for tag in ("pytorch-lightning", "discrete-latent", saved.arch))
-    notice = str(read_config(source).get("notice"))
+    notice = str(read_config(source, trust).get("notice"))
     license = next((name for words, name in LICENSES.items() if words in notice), "mit")
     header = f"---\nlicense: {license}\nlibrary_name: discrete-latent-zoo\ntags:\n{tags}\n---\n\n"
     (folder / "README.md").write_text(header + card, encoding="utf-8")

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
@@ -23,17 +24,19 @@ def save_pretrained(
     command: str = "",
     pictures: dict[str, Path] | None = None,
     notice: str = "",
+    trust: Sequence[str] = (),
 ) -> Path:
     """Write ``model`` as a folder that :func:`from_pretrained` loads.
 
     Args:
-        model: any model of the zoo whose parts are all from the zoo.
+        model: any model of the zoo whose parts are all from the zoo, or from what is in ``trust``.
         folder: made if it is missing; its name, ``arch.tag``, is the model's.
         metrics: name -> value, for the card.
         data: configuration of the data that ``metrics`` were measured on.
         command: that made the weights.
         pictures: caption -> picture or sound, a file that is copied into the folder.
         notice: what the card has to say of the licence of the data.
+        trust: modules or packages of its parts that are not of this project: whoever loads it has to trust them, too.
 
     Returns:
         the folder.
@@ -47,11 +50,11 @@ def save_pretrained(
 
     import safetensors.torch
 
-    from zoo.config import check_config, to_config
+    from zoo.config import Trust, check_config, to_config
 
     folder = Path(folder)
     arguments = to_config(model)
-    check_config(arguments, where="model", only_zoo=True)
+    check_config(arguments, where="model", trust=Trust.of(trust))
     arch = architecture(arguments.pop("_target_"))
     weights = safetensors.torch.save({name: value.contiguous().cpu() for name, value in model.state_dict().items()})
     config = {

@@ -7,31 +7,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from zoo.errors import ZooError
 
-DEPTH = 50
 SPARE = 10_000_000  # numbers that a constructor may need beside the weights
-
-
-def check_plain(value: Any, where: str, depth: int = DEPTH) -> None:
-    """Check that ``value`` is nested plain data without interpolations, which could read the environment.
-
-    Raises:
-        ZooError: naming the place of what is not.
-    """
-    if depth == 0:
-        raise ZooError(f"{where} is nested too deeply")
-    if isinstance(value, dict):
-        for key, item in value.items():
-            if not isinstance(key, str):
-                raise ZooError(f"{where} has a key {key!r} that is not a name")
-            check_plain(item, f"{where}.{key[:100]}", depth - 1)
-    elif isinstance(value, (list, tuple)):
-        for i, item in enumerate(value):
-            check_plain(item, f"{where}[{i}]", depth - 1)
-    elif isinstance(value, str):
-        if "${" in value:
-            raise ZooError(f"{where}: refusing the interpolation {value[:100]!r} in a saved configuration")
-    elif value is not None and not isinstance(value, (bool, int, float)):
-        raise ZooError(f"{where} is a {type(value).__name__}, which is no plain data")
 
 
 class MemoryLimit(TorchDispatchMode):

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from zoo.config import from_config, to_config
+from zoo.config import Trust, from_config, to_config
 from zoo.errors import ZooError
 from zoo.models.cat_vae import CatVAE, ConvDecoder, ConvEncoder, MLPDecoder, MLPEncoder
 from zoo.relaxations import RELAXATIONS, Categorical, Exact, ReinMax, Relaxation
@@ -179,7 +179,7 @@ def test_convolutional_networks_fit():
 
 def test_configuration_round_trip():
     config = to_config(make(prior="learned"))
-    assert to_config(from_config(config, only_zoo=True)) == config
+    assert to_config(from_config(config, trust=Trust())) == config
 
 
 def test_networks_that_do_not_fit_are_an_error(x):

@@ -1,0 +1,104 @@
+"""Which code a configuration from elsewhere may name: the one rule that every reader of saved models follows."""
+
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from zoo.errors import ZooError
+
+DEPTH = 50
+NODES = 100_000
+"""Values of a configuration, counted as often as they are named: aliases and shared lists can double them."""
+WHOLE = 2**63
+"""Whole numbers are below it, either way."""
+TEXT = 100_000  # characters
+WHY = (
+    "a saved configuration could run anything by it. If you know the package that has it, and trust its author, say "
+    "trust=PACKAGE."
+)
+PLACE = "root"
+"""The option that is a place on a disk, in which a colon is a drive."""
+
+
+@dataclass(frozen=True)
+class Trust:
+    """The packages whose classes may be built: this project, and what the caller trusts by name.
+
+    A class that is trusted runs its code, and so does all that its package imports.
+    """
+
+    packages: tuple[str, ...] = ()
+
+    @classmethod
+    def of(cls, names: Sequence[str] = ()) -> "Trust":
+        """Trust in ``names`` of modules or packages, such as ``("mypackage", "other.nets")``; one may stand alone.
+
+        Raises:
+            ZooError: for what is no such name, or one of Python itself, whose classes start programs.
+        """
+        packages = (names,) if isinstance(names, str) else tuple(names)
+        for name in packages:
+            if not isinstance(name, str) or not all(part.isidentifier() for part in name.split(".")):
+                raise ZooError(f"trust={name!r} is not valid: give the name of a module or package, such as mypackage")
+            if name.split(".")[0] in sys.stdlib_module_names:
+                raise ZooError(f"trust={name} is not valid: {name} is a part of Python, whose classes can do anything")
+        return cls(packages)
+
+    def check(self, path: str, where: str) -> None:
+        """Check that the dotted ``path`` of a class, or of a module, lies in the zoo or in a package that is trusted.
+
+        Raises:
+            ZooError: naming ``where`` it stands.
+        """
+        if not self._covers(path):
+            raise ZooError(f"{where}: refusing {path[:200]!r}, which is not of this project: {WHY}")
+
+    def _covers(self, path: str) -> bool:
+        return any(path == package or path.startswith(f"{package}.") for package in ("zoo", *self.packages))
+
+    def check_config(self, config: Any, where: str) -> None:
+        """Check a configuration of unknown origin before anything is done with it: bounded plain data without
+        interpolations, which could read the environment, and without names of code that is not trusted.
+
+        Names are classes, ``_target_``, and every ``module:name``, which Gymnasium and others import when they use it.
+
+        Raises:
+            ZooError: naming the place of what is refused.
+        """
+        self._walk(config, where, DEPTH, [NODES])
+
+    def _walk(self, value: Any, where: str, depth: int, left: list[int]) -> None:
+        left[0] -= 1
+        if left[0] < 0:
+            raise ZooError(f"{where[:200]} is too large: a configuration has {NODES} values at most")
+        if depth == 0:
+            raise ZooError(f"{where[:200]} is nested too deeply")
+        if isinstance(value, dict):
+            for key, item in value.items():
+                if not isinstance(key, str):
+                    raise ZooError(f"{where} has a key {key!r:.100} that is not a name")
+                place = f"{where}.{key[:100]}"
+                if key == "_target_":
+                    self.check(str(item), place)
+                if not (key == PLACE and isinstance(item, str) and "${" not in item):
+                    self._walk(item, place, depth - 1, left)
+        elif isinstance(value, (list, tuple)):
+            for i, item in enumerate(value):
+                self._walk(item, f"{where}[{i}]", depth - 1, left)
+        elif isinstance(value, str):
+            self._check_text(value, where)
+        elif isinstance(value, int):
+            if abs(value) >= WHOLE:
+                raise ZooError(f"{where} is a whole number of {value.bit_length()} bits, which is none of a model")
+        elif value is not None and not isinstance(value, float):
+            raise ZooError(f"{where} is a {type(value).__name__}, which is no plain data")
+
+    def _check_text(self, text: str, where: str) -> None:
+        if len(text) > TEXT:
+            raise ZooError(f"{where} is a text of {len(text)} characters, {TEXT} are the most")
+        if "${" in text:
+            raise ZooError(f"{where}: refusing the interpolation {text[:100]!r} in a saved configuration")
+        module, colon, _ = text.partition(":")
+        if colon and module and not {"/", "\\"} & set(module) and not self._covers(module):
+            raise ZooError(f"{where}: refusing {text[:200]!r}, which names a module to import: {WHY}")
