@@ -43,7 +43,7 @@ def test_an_unknown_name_gets_near_ones():
     with pytest.raises(ZooError, match=r"unknown arch 'cat_vea'\. Did you mean 'cat_vae'\?"):
         registry.find("cat_vea")
     with pytest.raises(ZooError, match="is no architecture"):
-        registry.architecture("os.system")
+        registry.architecture("zoo.config.Configurable")
 
 
 def test_a_name_of_an_earlier_version_is_known():

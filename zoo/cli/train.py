@@ -1,10 +1,14 @@
 """Train a model, or resume a run, and test the result."""
 
 import shlex
+import time
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from zoo.cli.options import HELP, as_started, external_launcher, fail_politely, tell
+from zoo.cli import sweeps
+from zoo.cli.options import HELP, as_started, external_launcher, fail_politely, rank, tell
+from zoo.config.jobs import set_swept
 from zoo.errors import ZooError, did_you_mean
 
 if TYPE_CHECKING:
@@ -40,9 +44,21 @@ def main(words: list[str]) -> None:
         raise ZooError(f"{launcher} started several processes: say which run folder they share, run=FOLDER")
     if not flags.multirun and any(override.startswith("hydra/launcher=") for override in overrides):
         raise ZooError("hydra/launcher= starts the jobs of a sweep: add -m, also for a single one")
+    names, began = composition.swept(overrides), time.time()
+    if names and not flags.multirun:
+        raise ZooError(f"{names[0]}= has several values: add -m for a job of each")
     # All jobs are checked before the first one starts.
     for job in composition.jobs(overrides):
-        composition.check(composition.compose(job), job)
+        composed = composition.compose(job)
+        composition.check(composed, job)
+    if flags.cfg == "job" and not flags.package and not flags.resolve:
+        from omegaconf import OmegaConf
+
+        tell(OmegaConf.to_yaml(composed).rstrip())
+        return
+    sweep = composition.sweep_folder(job) if flags.multirun else None
+    flags.overrides = composition.with_search_path(overrides)
+    set_swept(names)
     version.setbase("1.3")
     _run_hydra(
         args=flags,
@@ -51,6 +67,8 @@ def main(words: list[str]) -> None:
         config_path=str(composition.CONFIGS),
         config_name="train",
     )
+    if sweep and not rank():
+        tell(sweeps.finish(sweep, began))
 
 
 def read(parser: Any, words: list[str]) -> Any:
@@ -82,24 +100,42 @@ def describe_choices() -> str:
     lines = []
     for group in GROUPS:
         lines.append(f"{group}=")
-        lines += [f"    {name:<20} {about}" for name, about in choices(group).items()]
+        lines += [f"    {name:<20} {about}".rstrip() for name, about in choices(group).items()]
     return "\n".join(lines)
 
 
 @fail_politely
 def run_job(config: "DictConfig") -> float:
     """One job of Hydra: train in its output folder. The score is for sweepers that optimise it."""
+    from functools import partial
+
     from hydra.core.hydra_config import HydraConfig
+    from hydra.types import RunMode
 
     from zoo.config import composition
-    from zoo.training.train import train
 
     job = HydraConfig.get()
     folder = Path(job.runtime.output_dir)
     if folder.is_relative_to(Path.cwd()):
         folder = folder.relative_to(Path.cwd())
     config.run = str(folder)
-    overrides = [override for override in job.overrides.task if not override.startswith("run=")]
-    return train(
-        composition.plain(config), folder, command=as_started(shlex.join(["python", "scripts/train.py", *overrides]))
-    )
+    overrides = list(job.overrides.task)
+    composition.retarget(config, composition.pairs(composition.parse(overrides)))
+    overrides = [override for override in overrides if not override.startswith("run=")]
+    command = shlex.join(["python", "scripts/train.py", *composition.with_doors(overrides, list(job.overrides.hydra))])
+    work = partial(start, config, folder, as_started(command))
+    if job.mode == RunMode.MULTIRUN and not rank():
+        return sweeps.record(Path(job.sweep.dir), int(job.job.num), folder, overrides, work)
+    return work()
+
+
+def start(config: "DictConfig", folder: Path, command: str) -> float:
+    """Train in ``folder``, which goes away again if the run never starts."""
+    from zoo.config import composition
+    from zoo.training.train import train
+
+    try:
+        return train(composition.plain(config), folder, command=command)
+    finally:
+        with suppress(OSError):
+            folder.rmdir()  # as Hydra made it; one with anything in it stays

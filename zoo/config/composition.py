@@ -7,17 +7,19 @@ you mean", and every value is checked against the signature of the class it goes
 import os
 import time
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import hydra
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
+from hydra.core.config_store import ConfigStore
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
-from zoo.config.folders import REGISTERED, config_files, config_folders
+from zoo.config.folders import REGISTERED, config_files, config_folders, plugins
 from zoo.config.moved import up_to_date
 from zoo.config.objects import accepts, check_config, locate
 from zoo.config.resources import resource
@@ -52,6 +54,15 @@ def _count(values: Any) -> int:
     return len(values)
 
 
+def _job_name(overrides: Any, number: int) -> str:
+    from zoo.config.jobs import name_job
+
+    return name_job(list(overrides), number)
+
+
+OmegaConf.register_new_resolver("job_name", _job_name, replace=True)
+
+
 # How many a list has: ${count:${data.speakers}}.
 OmegaConf.register_new_resolver("count", _count, replace=True)
 
@@ -81,6 +92,14 @@ def choices(group: str, more: Sequence[str] = ()) -> dict[str, str]:
         found[name] = next((line for line in comments if not line.startswith("@")), "")
     prefix = f"{group}/"
     return found | {key.removeprefix(prefix): r.about for key, r in REGISTERED.items() if key.startswith(prefix)}
+
+
+def store_registered() -> None:
+    """Let Hydra know the files that are in memory alone."""
+    for key, file in REGISTERED.items():
+        group, name = key.split("/")
+        package = {"package": file.package} if file.package else {}
+        ConfigStore.instance().store(name=name, node=file.node, group=group, **package)
 
 
 def search_path(parsed: Sequence[Override]) -> list[str]:
@@ -133,22 +152,30 @@ WORDS = ("null", "true", "false", "nan", "inf")
 """Texts that mean something else unless they are quoted."""
 
 
-def retarget(config: DictConfig, overrides: Sequence[Override]) -> None:
+def pairs(overrides: Sequence[Override]) -> list[tuple[str, Any]]:
+    """Names and values of what ``overrides`` set."""
+    return [(override.key_or_group, override.value()) for override in overrides if not override.is_delete()]
+
+
+def retarget(config: DictConfig, given: Sequence[tuple[str, Any]]) -> None:
     """Of an object whose class was overridden, drop what only the class before it understood.
 
     ``model.encoder._target_=mypkg.Encoder`` keeps ``latents`` where that class has them, and not ``hidden`` where not.
     What was given itself is kept, so that a wrong name is an error.
+
+    Args:
+        config: is changed.
+        given: the overrides in it, name and value.
     """
-    names = [override.key_or_group for override in overrides]
-    for override in overrides:
-        key, value = override.key_or_group, override.value()
+    names = [name for name, _ in given]
+    for key, value in given:
         if key.endswith("._target_"):
-            key, given = key.removesuffix("._target_"), set()
+            key, kept = key.removesuffix("._target_"), set()
         elif isinstance(value, dict) and "_target_" in value:
-            given = {str(name) for name in value}
+            kept = {str(name) for name in value}
         else:
             continue
-        given |= {name[len(key) + 1 :].split(".")[0] for name in names if name.startswith(f"{key}.")}
+        kept |= {name[len(key) + 1 :].split(".")[0] for name in names if name.startswith(f"{key}.")}
         node = OmegaConf.select(config, key)
         if not OmegaConf.is_dict(node) or OmegaConf.is_missing(node, "_target_"):
             continue
@@ -158,8 +185,26 @@ def retarget(config: DictConfig, overrides: Sequence[Override]) -> None:
         known = accepts(locate(target, key))
         with open_dict(node):
             for name in [str(name) for name in node]:
-                if name not in ("_target_", *given) and known is not None and name not in known:
+                if name not in ("_target_", *kept) and known is not None and name not in known:
                     del node[name]
+
+
+def with_doors(overrides: Sequence[str], hydras: Sequence[str]) -> list[str]:
+    """``overrides`` of a job, after the flags that name the folders of the user's that its files come from.
+
+    Args:
+        overrides: as the job has them.
+        hydras: the overrides that are meant for Hydra.
+    """
+    own = config_folders(search_path(parse(list(hydras))))[1:]
+    return [word for folder in own if folder not in plugins() for word in ("--config-dir", str(folder))] + [*overrides]
+
+
+def sweep_folder(overrides: Sequence[str]) -> Path:
+    """Where the jobs of a sweep with these overrides have their folders."""
+    with hydra.initialize_config_dir(str(CONFIGS), version_base="1.3"):
+        config = hydra.compose("train", with_search_path(overrides), return_hydra_config=True)
+        return Path(config.hydra.sweep.dir)
 
 
 def parse(overrides: list[str]) -> list[Override]:
@@ -172,7 +217,16 @@ def parse(overrides: list[str]) -> list[Override]:
 def jobs(overrides: list[str]) -> list[list[str]]:
     """The overrides of every job of a sweep, such as ``relaxation=reinmax,rloo``; one job where nothing is swept."""
     parsed = parse(overrides)
-    return BasicSweeper.split_arguments(parsed, None)[0] if any(o.is_sweep_override() for o in parsed) else [overrides]
+    if not any(o.is_sweep_override() for o in parsed):
+        return [overrides]
+    continuous = [o for o in parsed if o.is_sweep_override() and not o.is_discrete_sweep()]
+    known = {o.input_line: word(o.get_key_element(), o.value().start) for o in continuous}  # an interval by its end
+    return BasicSweeper.split_arguments(parse([known.get(o.input_line, o.input_line) for o in parsed]), None)[0]
+
+
+def swept(overrides: list[str]) -> list[str]:
+    """The names of the options that differ from job to job."""
+    return [o.key_or_group for o in parse(overrides) if o.is_sweep_override()]
 
 
 def compose(overrides: list[str]) -> DictConfig:
@@ -181,6 +235,7 @@ def compose(overrides: list[str]) -> DictConfig:
     Raises:
         ZooError: for a group, file or option that does not exist, or one that must be chosen and is not.
     """
+    store_registered()
     parsed = parse(list(overrides))
     more = search_path(parsed)
     overrides = with_search_path(overrides)
@@ -203,7 +258,7 @@ def compose(overrides: list[str]) -> DictConfig:
             refuse_clashes(config.hydra.runtime.choices, more)
             with open_dict(config):
                 del config["hydra"]
-            retarget(config, parsed)
+            retarget(config, pairs(parsed))
             return config
         except (HydraException, OmegaConfBaseException) as error:
             message = str(error)
@@ -251,6 +306,26 @@ def refuse_clashes(chosen: Any, more: Sequence[str] = ()) -> None:
             places += ["zoo.register"] if f"{group}/{name}" in REGISTERED else []
             if len(places) > 1:
                 raise ZooError(f"{group}={name} is not clear, there is more than one: {', '.join(places)}. Rename one.")
+
+
+def choose(group: str, name: Any) -> dict[str, Any] | None:
+    """The resolved contents of a file of a group that needs no model: ``data``, ``relaxation``, ``trainer``.
+
+    Raises:
+        ZooError: if there is none of that name.
+    """
+    check_choice(group, name)
+    if name is None:
+        return None
+    folders = with_search_path([])
+    missing = {"data": "steps", "relaxation": "null"} | {group: name}
+    with hydra.initialize_config_dir(str(CONFIGS), version_base="1.3"):
+        try:
+            words = [f"{key}={value}" for key, value in missing.items()]
+            config = hydra.compose("train", [*folders, *words, "~model", "epochs=1"])
+            return plain(config[group])
+        except (HydraException, OmegaConfBaseException) as error:
+            raise ZooError(f"{group}={name}: {' '.join(str(error).split())}") from error
 
 
 def check_key(config: DictConfig, key: str) -> None:

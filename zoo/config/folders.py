@@ -36,11 +36,13 @@ class Registered:
     """A configuration file that is in memory alone.
 
     Attributes:
+        target: the class that it is of.
         about: a line about it.
         node: its contents.
         package: where in the configuration they belong; empty for the place that the group has.
     """
 
+    target: str
     about: str
     node: dict[str, Any] = field(hash=False)
     package: str = ""

@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,7 +10,8 @@ from zoo.errors import ZooError, did_you_mean
 from zoo.hub import huggingface
 from zoo.hub.files import BEST, RUN_CONFIG, read_checkpoint, read_parts
 from zoo.hub.format import read_config
-from zoo.hub.registry import architecture, find, list_models, pretrained_folder
+from zoo.hub.own import foreign, own
+from zoo.hub.registry import architecture, list_models, pretrained_folder
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -38,6 +39,7 @@ def from_pretrained(
             weights do not fit.
     """
     saved = read(name, trust)
+    saved = replace(saved, trust=(*saved.trust, *foreign(changes)))  # what the caller names is trusted
     return saved.build(saved.model | changes, map_location)
 
 
@@ -63,12 +65,16 @@ class Saved:
 
     def build(self, config: dict[str, Any] | None = None, map_location: Any = "cpu") -> "ZooModule":
         """The model, in ``eval()``, of ``config``, by default of its own, with the saved weights."""
+        from torch.nn import Module
+
         from zoo.config import Trust, from_config
         from zoo.hub.untrusted import MemoryLimit
 
         try:
             with MemoryLimit(sum(value.numel() for value in self.state.values())):
                 model = from_config(config or self.model, where="model", trust=Trust.of(self.trust))
+            if not isinstance(model, Module):
+                raise ZooError(f"{self.origin}: {type(model).__name__} is no model")
             model.load_state_dict(self.state | self.signature())
         except ZooError:
             raise
@@ -120,6 +126,7 @@ def read_pretrained(folder: Path, trust: Sequence[str] = ()) -> Saved:
     """Read a folder made by :func:`save_pretrained`."""
     import safetensors.torch
 
+    trust = (*as_names(trust), *own(folder))
     config = read_config(folder, trust)
     path = folder / "model.safetensors"
     if not path.is_file():
@@ -135,7 +142,7 @@ def read_pretrained(folder: Path, trust: Sequence[str] = ()) -> Saved:
         state = safetensors.torch.load(content)
     except Exception as error:  # the library has its own error class
         raise ZooError(f"{path} is no safetensors file: {error}") from error
-    model = {**config["arguments"], "_target_": find(config["arch"]).target}
+    model = {**config["arguments"], "_target_": config["target"]}
     data = config["data"] | ({"root": None} if "root" in config["data"] else {})  # a path of another machine
     return Saved(path, config["arch"], model, data, state, trust)
 
@@ -157,6 +164,12 @@ def read_training_checkpoint(path: Path, data: dict[str, Any], trust: Sequence[s
 
     checkpoint = read_checkpoint(path)
     model = checkpoint["config"]
+    trust = (*as_names(trust), *own(path.parent.parent))
     Trust.of(trust).check_config(model, f"{path}: config")
     Trust.of(trust).check_config(data, f"{path}: the data beside it")
     return Saved(path, architecture(model.get("_target_")), model, data, checkpoint["state_dict"], trust)
+
+
+def as_names(trust: Sequence[str]) -> tuple[str, ...]:
+    """``trust`` as a tuple; a single name may stand alone."""
+    return (trust,) if isinstance(trust, str) else tuple(trust)

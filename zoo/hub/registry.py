@@ -1,5 +1,5 @@
-"""The one registry of models: it asks the files. A model is a room in ``zoo/models`` and a file in ``configs/model``, or
-a class of another package and such a file in a folder of the user's or a plug-in (:mod:`zoo.config.folders`).
+"""The one registry of models: it asks the files. A model is a room in ``zoo/models`` and a file in ``configs/model``,
+or a class of another package and such a file in a folder of the user's or a plug-in (:mod:`zoo.config.folders`).
 
 Listing reads those files as text and imports nothing. ``# @weights none`` in the head of one says that the model is a
 problem to train on, of which no weights are shipped.
@@ -13,6 +13,7 @@ from pathlib import Path
 
 from zoo.config.folders import REGISTERED, config_files
 from zoo.config.moved import present
+from zoo.config.objects import ours
 from zoo.config.resources import resource
 from zoo.errors import ZooError, did_you_mean
 
@@ -21,6 +22,8 @@ TARGET = re.compile(
     re.MULTILINE,
 )
 """The class of a model, in a file for the whole configuration or for that of the model alone."""
+WORDS = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")
+"""Where the words of ``MyVAENet`` meet."""
 ABOUT = re.compile(r"^# ([^@].*)$", re.MULTILINE)
 WEIGHTLESS = re.compile(r"^# @weights none$", re.MULTILINE)
 
@@ -67,14 +70,16 @@ def find(arch: str) -> Entry:
 
 
 def architecture(target: object) -> str:
-    """The name of the model with the class path ``target``.
+    """The name of the model with the class path ``target``; of ``MyVAE`` from outside else ``my_vae``.
 
     Raises:
-        ZooError: if there is none.
+        ZooError: if it is a class of this project, and no model.
     """
     for arch, entry in models().items():
         if entry.target == present(target):
             return arch
+    if isinstance(target, str) and not ours(target) and target.rpartition(".")[2].isidentifier():
+        return WORDS.sub("_", target.rpartition(".")[2]).lower()
     raise ZooError(f"{target} is no architecture of the zoo; known: {', '.join(models())}")
 
 

@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
@@ -24,42 +23,49 @@ def save_pretrained(
     command: str = "",
     pictures: dict[str, Path] | None = None,
     notice: str = "",
-    trust: Sequence[str] = (),
 ) -> Path:
     """Write ``model`` as a folder that :func:`from_pretrained` loads.
 
     Args:
-        model: any model of the zoo whose parts are all from the zoo, or from what is in ``trust``.
+        model: any model of the zoo, or of your own that was trained here. Whoever loads it has to trust the packages of
+            parts that are not of this project.
         folder: made if it is missing; its name, ``arch.tag``, is the model's.
         metrics: name -> value, for the card.
         data: configuration of the data that ``metrics`` were measured on.
         command: that made the weights.
         pictures: caption -> picture or sound, a file that is copied into the folder.
         notice: what the card has to say of the licence of the data.
-        trust: modules or packages of its parts that are not of this project: whoever loads it has to trust them, too.
 
     Returns:
         the folder.
 
     Raises:
-        ZooError: if a part of the model is from outside the zoo, so that it could not be loaded, or the folder
-            cannot be written. A model that was in the folder before is then still there.
+        ZooError: if a part of the model cannot be written to a configuration or built of one, or the folder cannot be
+            written. A model that was in the folder before is then still there.
     """
     import shutil
     import tempfile
 
     import safetensors.torch
 
-    from zoo.config import Trust, check_config, to_config
+    from zoo.config import ours, to_config
+    from zoo.hub.own import check_storable, check_weights, foreign
 
     folder = Path(folder)
     arguments = to_config(model)
-    check_config(arguments, where="model", trust=Trust.of(trust))
-    arch = architecture(arguments.pop("_target_"))
-    weights = safetensors.torch.save({name: value.contiguous().cpu() for name, value in model.state_dict().items()})
+    check_storable(arguments, "model")
+    check_weights(model)
+    packages = sorted({name.split(".")[0] for name in foreign(arguments)})
+    target = arguments.pop("_target_")
+    arch = architecture(target)
+    # clones, as safetensors refuses two names for the same memory, which weights that are tied have
+    weights = safetensors.torch.save(
+        {name: value.detach().cpu().clone().contiguous() for name, value in model.state_dict().items()}
+    )
     config = {
         "format": FORMAT,
         "arch": arch,
+        **({} if ours(target) else {"target": target}),
         "arguments": arguments,
         "data": data or {},
         "metrics": metrics or {},
@@ -77,7 +83,8 @@ def save_pretrained(
             (new / "model.safetensors").write_bytes(weights)
             for picture in (pictures or {}).values():
                 shutil.copyfile(picture, new / picture.name)
-            (new / "README.md").write_text(model_card(folder.name, config, model, pictures or {}), encoding="utf-8")
+            card = model_card(folder.name, config, model, pictures or {}, packages)
+            (new / "README.md").write_text(card, encoding="utf-8")
             if folder.exists():
                 folder.rename(Path(scratch) / "old")
             new.rename(folder)
@@ -86,9 +93,17 @@ def save_pretrained(
     return folder
 
 
-def model_card(name: str, config: dict[str, Any], model: "ZooModule", pictures: dict[str, Path]) -> str:
-    """The model card: everything in it comes from ``config`` and the model itself."""
-    summary = (type(model).__doc__ or "").strip().splitlines()[0]
+def model_card(
+    name: str, config: dict[str, Any], model: "ZooModule", pictures: dict[str, Path], packages: list[str]
+) -> str:
+    """The model card: everything in it comes from ``config`` and the model itself.
+
+    Args:
+        packages: of its parts, beside this project.
+    """
+    summary = next(iter((type(model).__doc__ or "").strip().splitlines()), f"A {type(model).__name__}.")
+    trust = f", trust={packages}".replace("'", '"') if packages else ""
+    words = f" trust={','.join(packages)}" if packages else ""
     parameters = sum(p.numel() for p in model.parameters())
     lines = [
         f"# {name}",
@@ -98,7 +113,8 @@ def model_card(name: str, config: dict[str, Any], model: "ZooModule", pictures: 
         "```python",
         "import zoo",
         "",
-        f'model = zoo.from_pretrained("{name}")',
+        *(["import " + ", ".join(packages) + "  # its own code, which has to be installed", ""] if packages else []),
+        f'model = zoo.from_pretrained("{name}"{trust})',
         "```",
         "",
         "## Metrics",
@@ -107,7 +123,7 @@ def model_card(name: str, config: dict[str, Any], model: "ZooModule", pictures: 
         "| --- | --- |",
         *(f"| {metric} | {value:.4g} |" for metric, value in config["metrics"].items()),
         "",
-        f"Recompute them with `python scripts/eval.py checkpoint={name}`.",
+        f"Recompute them with `python scripts/eval.py checkpoint={name}{words}`.",
         "",
         "## How it was made",
         "",

@@ -25,7 +25,7 @@ def build_trainer(config: dict[str, Any], callbacks: list[Callback], **objects: 
     if config["enable_progress_bar"]:
         callbacks = [*callbacks, ProgressBar(refresh_rate=20 if sys.stderr.isatty() else 500)]
     # The loaders of this project know the ranks: Lightning must not put a sampler of its own into them.
-    objects |= {"callbacks": callbacks, "use_distributed_sampler": False}
+    objects = {"use_distributed_sampler": False} | objects | {"callbacks": callbacks}
     try:
         return from_config(config, where="trainer", objects=objects)
     except (MisconfigurationException, RuntimeError) as error:
