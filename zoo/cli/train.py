@@ -57,7 +57,7 @@ def main(words: list[str]) -> None:
         tell(OmegaConf.to_yaml(composed).rstrip())
         return
     sweep = composition.sweep_folder(job) if flags.multirun else None
-    flags.overrides = composition.with_search_path(overrides)
+    flags.overrides = composition.for_hydra(overrides)
     set_swept(names)
     version.setbase("1.3")
     _run_hydra(

@@ -117,15 +117,20 @@ def search_path(parsed: Sequence[Override]) -> list[str]:
     return []
 
 
-def with_search_path(overrides: Sequence[str]) -> list[str]:
-    """``overrides`` with every folder of configuration files beside this project's in Hydra's search path.
+def for_hydra(overrides: Sequence[str]) -> list[str]:
+    """``overrides`` with every folder of configuration files beside this project's in Hydra's search path, and with
+    ``~group``, as Hydra has it, for ``group=null``.
 
     Raises:
         ZooError: for a folder that does not exist.
     """
     parsed = parse(list(overrides))
     folders = [f"file://{folder}" for folder in config_folders(search_path(parsed))[1:]]
-    kept = [o.input_line for o in parsed if o.key_or_group != SEARCH_PATH]
+    kept = [
+        f"~{o.key_or_group}" if o.key_or_group in GROUPS and not o.is_delete() and o.value() is None else o.input_line
+        for o in parsed
+        if o.key_or_group != SEARCH_PATH
+    ]
     return [*kept, word(SEARCH_PATH, folders)] if folders else kept
 
 
@@ -203,7 +208,7 @@ def with_doors(overrides: Sequence[str], hydras: Sequence[str]) -> list[str]:
 def sweep_folder(overrides: Sequence[str]) -> Path:
     """Where the jobs of a sweep with these overrides have their folders."""
     with hydra.initialize_config_dir(str(CONFIGS), version_base="1.3"):
-        config = hydra.compose("train", with_search_path(overrides), return_hydra_config=True)
+        config = hydra.compose("train", for_hydra(overrides), return_hydra_config=True)
         return Path(config.hydra.sweep.dir)
 
 
@@ -221,7 +226,11 @@ def jobs(overrides: list[str]) -> list[list[str]]:
         return [overrides]
     continuous = [o for o in parsed if o.is_sweep_override() and not o.is_discrete_sweep()]
     known = {o.input_line: word(o.get_key_element(), o.value().start) for o in continuous}  # an interval by its end
-    return BasicSweeper.split_arguments(parse([known.get(o.input_line, o.input_line) for o in parsed]), None)[0]
+    jobs = BasicSweeper.split_arguments(parse([known.get(o.input_line, o.input_line) for o in parsed]), None)[0]
+    for override in (override for job in jobs for override in parse(job)):
+        if override.key_or_group in GROUPS and not override.is_delete() and override.value() is None:
+            raise ZooError(f"{override.input_line} cannot be one of several values: give it a command of its own")
+    return jobs
 
 
 def swept(overrides: list[str]) -> list[str]:
@@ -236,11 +245,11 @@ def compose(overrides: list[str]) -> DictConfig:
         ZooError: for a group, file or option that does not exist, or one that must be chosen and is not.
     """
     store_registered()
-    parsed = parse(list(overrides))
+    overrides = for_hydra(overrides)
+    parsed = parse(overrides)
     more = search_path(parsed)
-    overrides = with_search_path(overrides)
     chosen = [o.input_line for o in parsed if o.key_or_group in GROUPS]
-    chosen += [line for line in overrides if line.startswith(f"{SEARCH_PATH}=")]
+    chosen += [o.input_line for o in parsed if o.key_or_group == SEARCH_PATH]
     known = [*GROUPS, *KEYS, "hydra"]
     for override in parsed:
         key, value = override.key_or_group, override.value()
@@ -317,12 +326,11 @@ def choose(group: str, name: Any) -> dict[str, Any] | None:
     check_choice(group, name)
     if name is None:
         return None
-    folders = with_search_path([])
-    missing = {"data": "steps", "relaxation": "null"} | {group: name}
+    missing = {"data": "steps", "relaxation": None} | {group: name}
     with hydra.initialize_config_dir(str(CONFIGS), version_base="1.3"):
         try:
-            words = [f"{key}={value}" for key, value in missing.items()]
-            config = hydra.compose("train", [*folders, *words, "~model", "epochs=1"])
+            words = for_hydra([*(word(key, value) for key, value in missing.items()), "~model", "epochs=1"])
+            config = hydra.compose("train", words)
             return plain(config[group])
         except (HydraException, OmegaConfBaseException) as error:
             raise ZooError(f"{group}={name}: {' '.join(str(error).split())}") from error

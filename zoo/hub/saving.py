@@ -102,7 +102,7 @@ def model_card(
         packages: of its parts, beside this project.
     """
     summary = next(iter((type(model).__doc__ or "").strip().splitlines()), f"A {type(model).__name__}.")
-    trust = f", trust={packages}".replace("'", '"') if packages else ""
+    trust = f", trust={packages})  # {', '.join(packages)} has to be installed".replace("'", '"') if packages else ")"
     words = f" trust={','.join(packages)}" if packages else ""
     parameters = sum(p.numel() for p in model.parameters())
     lines = [
@@ -113,8 +113,7 @@ def model_card(
         "```python",
         "import zoo",
         "",
-        *(["import " + ", ".join(packages) + "  # its own code, which has to be installed", ""] if packages else []),
-        f'model = zoo.from_pretrained("{name}"{trust})',
+        f'model = zoo.from_pretrained("{name}"{trust}',
         "```",
         "",
         "## Metrics",
