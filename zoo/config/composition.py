@@ -404,10 +404,14 @@ def check_values(values: dict[str, Any], asked: Sequence[str] = ()) -> None:
     for name in OBJECTS:
         if not isinstance(values.get(name), dict) or "_target_" not in values[name]:
             raise ZooError(f"{name}={values.get(name)!r} is not valid: choose one of {', '.join(choices(name))}.")
-    for name in ("logger", "callbacks"):
-        for key, value in (values.get(name) or {}).items() if not isinstance(values.get(name), str) else [(name, name)]:
-            if value is not None and not (isinstance(value, dict) and "_target_" in value):
-                raise ZooError(f"{name}.{key}={value!r} is not valid: it must name a class, {name}.{key}._target_=...")
+    for name in ("relaxation", "annealing", "logger", "callbacks"):
+        several, value = name in ("logger", "callbacks"), values.get(name)
+        if value is not None and not isinstance(value, dict):
+            raise ZooError(f"{name}={value!r} is not valid: choose one of {', '.join(choices(name))}, or null.")
+        for key, one in (value or {}).items() if several else [(name, value)] if value else []:
+            if one is not None and not (isinstance(one, dict) and "_target_" in one):
+                option = f"{name}.{key}" if several else name
+                raise ZooError(f"{option}={one!r} is not valid: it must name a class, {option}._target_=PACKAGE.CLASS")
     for name, value in values.items():
         if name not in known:
             raise ZooError(f"there is no option {name!r}. Options: {', '.join(sorted(known))}.")

@@ -13,7 +13,8 @@ import sys
 import traceback
 from contextlib import suppress
 from functools import wraps
-from typing import Any, TypeVar, get_type_hints
+from pathlib import Path
+from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 
 from zoo.config.moved import present, up_to_date
 from zoo.config.trust import Trust
@@ -60,9 +61,9 @@ def remember(cls: Kind) -> Kind:
     What :func:`from_config` builds needs none of this: the configuration is remembered. It is for objects that are made
     by hand, as in a notebook, and their class is not :class:`Configurable`.
     """
-    if issubclass(cls, Configurable) or BUILT_FROM in vars(cls.__init__):
+    init: Any = getattr(cls, "__init__")  # noqa: B009
+    if issubclass(cls, Configurable) or BUILT_FROM in getattr(init, "__dict__", {}):
         return cls
-    init: Any = cls.__init__
     signature = inspect.signature(init)
 
     @wraps(init)
@@ -100,6 +101,8 @@ def to_config(value: Any) -> Any:
         return [to_config(v) for v in value]
     if value is None or isinstance(value, (bool, int, float, str)):
         return value
+    if isinstance(value, Path):
+        return str(value)
     if config := getattr(value, "__dict__", {}).get(BUILT_FROM):
         return {name: _argument(type(value), name, v) for name, v in config.items()}
     raise ZooError(
@@ -153,6 +156,8 @@ def _build(config: Any, where: str, objects: Config | None = None) -> Any:
     if "_target_" not in config:
         return values
     cls = locate(config["_target_"], where)
+    hints = _hints(cls)
+    values = {key: _fitted(value, hints.get(key)) for key, value in values.items()}
     try:
         built = cls(**values, **(objects or {}))
     except Exception as error:
@@ -161,6 +166,16 @@ def _build(config: Any, where: str, objects: Config | None = None) -> Any:
     if not isinstance(built, Configurable):
         _note(built, config)
     return built
+
+
+def _fitted(value: Any, hint: Any) -> Any:
+    """``value`` of a configuration, which has lists and texts alone, as the tuple or path that ``hint`` asks for."""
+    kinds = [get_origin(kind) or kind for kind in (hint, *get_args(hint))]
+    if isinstance(value, list) and tuple in kinds and list not in kinds:
+        return tuple(value)
+    if isinstance(value, str) and Path in kinds and str not in kinds:
+        return Path(value)
+    return value
 
 
 def ours(path: object) -> bool:
@@ -271,7 +286,7 @@ def _check_type(value: Any, hint: Any, where: str) -> None:
     except PydanticSchemaGenerationError:
         return
     try:
-        adapter.validate_python(value, strict=True)
+        adapter.validate_python(_fitted(value, hint), strict=True)
     except ValidationError as error:
         reasons = "; or ".join(dict.fromkeys(e["msg"][0].lower() + e["msg"][1:] for e in error.errors()))
         raise ZooError(f"{where}={value!r} is not valid: {reasons}.") from error

@@ -89,7 +89,7 @@ def stage(name: str | Path, folder: Path, trust: Sequence[str] = ()) -> None:
         shutil.copyfile(path, folder / path.name)
     card = (source / "README.md").read_text(encoding="utf-8") if (source / "README.md").is_file() else f"# {name}\n"
     tags = "\n".join(f"- {tag}" for tag in ("pytorch-lightning", "discrete-latent", saved.arch))
-    notice = str(read_config(source, trust).get("notice"))
+    notice = str(read_config(source, saved.trust).get("notice"))
     license = next((name for words, name in LICENSES.items() if words in notice), "mit")
     header = f"---\nlicense: {license}\nlibrary_name: discrete-latent-zoo\ntags:\n{tags}\n---\n\n"
     (folder / "README.md").write_text(header + card, encoding="utf-8")

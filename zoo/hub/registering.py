@@ -17,7 +17,7 @@ MUST = "???"
 
 
 def register(place: str, **options: Any) -> Callable[[Kind], Kind]:
-    """A class decorator: from now on the class has a name, in this process, as if there were a configuration file of it.
+    """A class decorator: from now on the class has a name, in this process, as if a configuration file had it.
 
     ::
 
@@ -26,8 +26,8 @@ def register(place: str, **options: Any) -> Callable[[Kind], Kind]:
 
         zoo.train("cat_vae", relaxation="laplace")
 
-    It is in the help, the checks and ``zoo.list_models()``; a relaxation or distribution is in every table of the layer,
-    too. Objects of the class remember their arguments, whatever class it is.
+    It is in the help, the checks and ``zoo.list_models()``; a relaxation or distribution is in every table of the
+    layer, too. Objects of the class remember their arguments, whatever class it is.
 
     Args:
         place: ``group/name``; the group is ``model``, ``data``, ``relaxation``, ``distribution``, ``annealing``,

@@ -43,8 +43,9 @@ def train(model: "str | LightningModule", *words: str, run: str | Path | None = 
         words: options as the command line has them.
         run: the run folder; a run in an existing folder is resumed. The default is a new one in ``runs``.
         options: options by name. The name of a group, such as ``data`` or ``relaxation``, takes that of a file, an
-            object, a configuration with ``_target_``, or a dict of some of its options; ``callbacks`` and ``logger`` take
-            lists, too; any other name is an option of the whole, such as ``epochs`` and ``seed``, else of the model.
+            object, a configuration with ``_target_``, or a dict of some of its options; ``callbacks`` and ``logger``
+            take lists, too; any other name is an option of the whole, such as ``epochs`` and ``seed``, else of the
+            model.
 
     Returns:
         the model with the best weights, in ``eval()``, and its scores, by name. ``model, scores = zoo.train(...)``
