@@ -37,13 +37,13 @@ def test_what_is_trusted(path):
 
 @pytest.mark.parametrize("path", ["os.system", "zoology.X", "mine.A", "", "zoo_evil", "their.other.D", "None"])
 def test_what_is_not(path):
-    with pytest.raises(ZooError, match="model: refusing.*trust=PACKAGE"):
+    with pytest.raises(ZooError, match=r"model: refusing.*trust=PACKAGE"):
         Trust.of(["their.nets"]).check(path, "model")
 
 
 @pytest.mark.parametrize("names", [["os"], ["subprocess"], ["os.path"], [""], ["a b"], [3], ["a:b"], "builtins"])
 def test_names_that_cannot_be_trusted(names):
-    with pytest.raises(ZooError, match="trust=.* is not valid"):
+    with pytest.raises(ZooError, match=r"trust=.* is not valid"):
         Trust.of(names)
 
 

@@ -254,7 +254,7 @@ def _named(cls: Any) -> dict[str, inspect.Parameter]:
 
 def _hints(cls: Any) -> Config:
     try:
-        return get_type_hints(cls.__init__ if isinstance(cls, type) else cls)
+        return get_type_hints(getattr(cls, "__init__") if isinstance(cls, type) else cls)  # noqa: B009
     except Exception:  # names that only type checkers see, and whatever else is written there
         return {}
 

@@ -65,15 +65,16 @@ class Saved:
 
     def build(self, config: dict[str, Any] | None = None, map_location: Any = "cpu") -> "ZooModule":
         """The model, in ``eval()``, of ``config``, by default of its own, with the saved weights."""
-        from torch.nn import Module
+        from torch import nn
 
         from zoo.config import Trust, from_config
         from zoo.hub.untrusted import MemoryLimit
 
+        model: Any = None
         try:
             with MemoryLimit(sum(value.numel() for value in self.state.values())):
                 model = from_config(config or self.model, where="model", trust=Trust.of(self.trust))
-            if not isinstance(model, Module):
+            if not issubclass(type(model), nn.Module):
                 raise ZooError(f"{self.origin}: {type(model).__name__} is no model")
             model.load_state_dict(self.state | self.signature())
         except ZooError:

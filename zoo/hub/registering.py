@@ -66,7 +66,7 @@ def _in_the_layer(name: str, cls: type) -> None:
     for registry in (relaxations.RELAXATIONS, relaxations.DISTRIBUTIONS):
         before: Any = registry.get(name)
         if before is not None and public_path(before) == public_path(cls):  # a cell of a notebook, run again
-            del registry[name]  # type: ignore[attr-defined]
+            del registry[name]
     try:
         relaxations.register(name)(cls)
     except (ValueError, TypeError) as error:

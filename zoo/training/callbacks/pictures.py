@@ -36,10 +36,10 @@ class Pictures(Callback):
         self._draw(trainer, pl_module, trainer.test_dataloaders)
 
     def _draw(self, trainer: Trainer, pl_module: LightningModule, loader: Iterable[Any]) -> None:
-        shown = [getattr(pl_module, part, None) for part in ("pictures", "films", "sounds")]
+        shown: list[Any] = [getattr(pl_module, part, None) for part in ("pictures", "films", "sounds")]
         if not trainer.is_global_zero or not any(shown) or not isinstance(loader, Iterable):
             return
-        draw, film, speak = [part or (lambda batch: {}) for part in shown]
+        draw, film, speak = (part or nothing for part in shown)
         seed_default_generators(0, PREDICT)  # the same samples each time, so that progress can be seen
         batch = trainer.strategy.batch_to_device(next(iter(loader)))
         for name, figure in draw(batch).items():
@@ -60,6 +60,11 @@ class Pictures(Callback):
                     import wandb  # a single sound: its lists of sounds need the package soundfile
 
                     logger.log_metrics({f"sounds/{name}": wandb.Audio(str(wav))}, step=trainer.global_step)
+
+
+def nothing(batch: Any) -> dict[str, Any]:
+    """What a module that draws nothing shows."""
+    return {}
 
 
 def save_curves(metrics: Path, path: Path, trainer: Trainer) -> None:
