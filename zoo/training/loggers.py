@@ -168,12 +168,15 @@ class MLflowSettings(Configurable):
 
     def logger(self, folder: Path, config: dict[str, Any]) -> Logger:
         """A logger that goes on with the run of ``folder`` if there is one."""
-        uri = self.uri or os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{(folder / 'mlflow.db').absolute()}"
+        uri = self.uri or os.environ.get("MLFLOW_TRACKING_URI")
+        files = None if uri else (folder / "mlflow").absolute().as_uri()  # else in the working directory
+        uri = uri or f"sqlite:///{(folder / 'mlflow.db').absolute()}"
         known = folder / "mlflow_id.txt"
         logger = MLFlowLogger(
             experiment_name=self.experiment,
             run_name=self.name or folder.name,
             tracking_uri=uri,
+            artifact_location=files,
             run_id=known.read_text(encoding="utf-8").strip() if known.is_file() else None,
         )
         if not rank_zero_only.rank:
