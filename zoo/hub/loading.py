@@ -32,13 +32,15 @@ def from_pretrained(
         map_location: the device.
         trust: modules or packages whose classes it may name beside those of this project, such as ``["mypackage"]``:
             their code runs.
-        changes: arguments of the model to change, such as ``iwae_samples=1000``.
+        changes: arguments of the model to change, such as ``iwae_samples=1000``: plain data or objects.
 
     Raises:
         ZooError: if there is no such model, a file is missing or damaged, an argument is unknown, or the
             weights do not fit.
     """
-    saved = read(name, trust)
+    from zoo.config import to_config
+
+    saved, changes = read(name, trust), to_config(changes)
     saved = replace(saved, trust=(*saved.trust, *foreign(changes)))  # what the caller names is trusted
     return saved.build(saved.model | changes, map_location)
 
