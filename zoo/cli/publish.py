@@ -49,7 +49,7 @@ def publish(
     Raises:
         ZooError: if ``name`` is not ``arch.tag`` with the arch of the run, or ``run`` is no run folder.
     """
-    from zoo.config import composition, from_config
+    from zoo.config import Trust, composition, from_config
     from zoo.training.runs import pictures, sounds
 
     if not run.config.is_file():
@@ -69,7 +69,7 @@ def publish(
         data={key: None if key == "root" else value for key, value in config["data"].items()},
         command=shlex.join([*without_folders(words), *changed]),
         pictures=pictures(run.pictures) | sounds(run.sounds),
-        notice=getattr(from_config(config["data"], where="data"), "notice", ""),
+        notice=getattr(from_config(config["data"], where="data", trust=Trust.of(trusting.trust)), "notice", ""),
     )
     if foreign([config["model"], config["data"]]) and own(run.path):
         sign(where, [config["model"], config["data"]])  # it is one's own as the run is
