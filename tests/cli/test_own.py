@@ -243,6 +243,7 @@ def test_a_whole_model_without_a_base_class_of_ours(tmp_path, monkeypatch):
     assert zoo.from_pretrained(folder, trust=["zoo_bars"])
 
 
+@pytest.mark.slow
 def test_a_task_of_ones_own(tmp_path, monkeypatch):
     monkeypatch.setenv(folders.VARIABLE, str(CONFIGS))
     small = ("data.epoch_batches=4", "data.val_instances=20", "data.test_instances=20", "data.size=5", "epochs=1")
