@@ -21,7 +21,7 @@ LEVELS = (
     ("__main__",),
 )
 """Each may import those above it and itself. ``zoo/__init__.py`` hands on what is public; nobody imports it."""
-ROOT_IMPORTS = ("errors", "hub")
+ROOT_IMPORTS = ("errors", "config", "hub", "training")
 BESIDE_ROOMS = ("__init__", "layers")
 
 

@@ -249,8 +249,12 @@ def test_a_sweep_runs_every_job_and_refuses_a_wrong_one_first(tmp_path, mnist_ro
     assert result.returncode == 1 and "Did you mean 'rloo'" in result.stdout and not any(tmp_path.iterdir())
     result = run_script("train", *options, "relaxation=reinmax,softmax", ZOO_DATA_DIR=mnist_root, WANDB_MODE="offline")
     assert result.returncode == 0, result.stdout
-    assert sorted(path.parent.name for path in tmp_path.glob("*/results.json")) == ["0", "1"]
-    assert sorted(path.parts[-3] for path in tmp_path.glob("*/wandb/offline-run-*")) == ["0", "1"]  # each its own
+    names = ["relaxation=reinmax", "relaxation=softmax"]
+    assert sorted(path.parent.name for path in tmp_path.glob("*/results.json")) == names
+    assert sorted(path.parts[-3] for path in tmp_path.glob("*/wandb/offline-run-*")) == names  # each its own
+    assert (tmp_path / "comparison.csv").read_text().startswith("relaxation,best,neg_elbo") and names[
+        0
+    ] in result.stdout
 
 
 def test_wandb_works_offline_without_an_account(tmp_path, mnist_root):

@@ -5,16 +5,18 @@ Those that files in ``configs/data`` name, one for each class with loaders of it
 
 import warnings
 from collections.abc import Iterator
+from functools import partial
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
+from torch.utils.data import DataLoader, TensorDataset
 
 from tests.speech import write_digits
 from zoo.config import from_config, locate
 from zoo.config.composition import choices, compose, plain
-from zoo.data.batches import DataModule
+from zoo.data.batches import DataModule, Following, Place
 
 SIZES = {  # of one file for each class with loaders of its own, as small as it gets
     "fsdd": {"speakers": ["low", "high"], "labelled": 0.3, "batch_size": 20},
@@ -175,3 +177,20 @@ def rows(loader: Any) -> list[Any]:
     if not len(loader) or not isinstance(next(iter(loader)), tuple):
         return []
     return [values.flatten().sum().item() for batch in loader for values in batch[0]]
+
+
+def test_a_plain_loader_goes_on_where_training_stands():
+    """The order, and what is drawn to make a batch, are those of a run that was not stopped."""
+
+    def noisy(rows):
+        return torch.stack([row for (row,) in rows]) + torch.rand(1)
+
+    loader = DataLoader(TensorDataset(torch.arange(20.0)), 4, shuffle=True, collate_fn=noisy)
+    whole = [list(Following(loader, 0, Place(position=partial(tuple, (epoch, 0))))) for epoch in range(2)]
+    assert [len(batches) for batches in whole] == [5, 5] and not torch.equal(whole[0][0], whole[1][0])
+    for start in range(6):
+        torch.rand(start)  # wherever the generator stood
+        rest = list(Following(loader, 0, Place(position=partial(tuple, (1, start)))))
+        assert len(rest) == 5 - start and all(torch.equal(a, b) for a, b in zip(rest, whole[1][start:]))
+    other = list(Following(loader, 1, Place()))
+    assert not torch.equal(other[0], whole[0][0])

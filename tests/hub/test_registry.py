@@ -4,7 +4,7 @@ import pytest
 
 import zoo
 from tests.conftest import ROOT
-from zoo.config import Trust, locate
+from zoo.config import Trust, folders, locate
 from zoo.errors import ZooError
 from zoo.hub import registry
 
@@ -33,20 +33,17 @@ model:
     _target_: mine.Encoder
   _target_: mine.Model # a comment
 """)
-    monkeypatch.setattr(registry, "resource", lambda name: tmp_path)
-    registry.models.cache_clear()
-    try:
-        assert registry.models() == {"mine": registry.Entry("mine.Model", True, "Mine.")}
-        assert zoo.list_models() == ["mine"]
-    finally:
-        registry.models.cache_clear()
+    before = registry.models()
+    monkeypatch.setenv(folders.VARIABLE, str(tmp_path))
+    assert registry.models() == before | {"mine": registry.Entry("mine.Model", True, "Mine.")}
+    assert "mine" in zoo.list_models()
 
 
 def test_an_unknown_name_gets_near_ones():
     with pytest.raises(ZooError, match=r"unknown arch 'cat_vea'\. Did you mean 'cat_vae'\?"):
         registry.find("cat_vea")
     with pytest.raises(ZooError, match="is no architecture"):
-        registry.architecture("os.system")
+        registry.architecture("zoo.config.Configurable")
 
 
 def test_a_name_of_an_earlier_version_is_known():

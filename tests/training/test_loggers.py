@@ -1,5 +1,11 @@
-"""metrics.csv, which survives everything."""
+"""metrics.csv, which survives everything, and other loggers beside it."""
 
+import pytest
+
+from zoo.config import from_config
+from zoo.config.composition import compose, plain
+from zoo.errors import ZooError
+from zoo.training import loggers
 from zoo.training.loggers import CSVLogger, read_metrics, run_id
 
 
@@ -21,3 +27,36 @@ def test_a_line_cut_short_is_left_out(tmp_path):
 
 def test_a_run_keeps_its_wandb_id(tmp_path):
     assert run_id(tmp_path) == run_id(tmp_path) and len(run_id(tmp_path)) == 12
+
+
+def test_several_loggers_by_name():
+    config = plain(compose(["model=polynomial", "logger=[csv,wandb,tensorboard,mlflow]", "run=x"]))["logger"]
+    assert {name for name, value in config.items() if value} == {"wandb", "tensorboard", "mlflow"}
+    with pytest.raises(ZooError, match=r"no logger=tensorbord\. Did you mean 'tensorboard'"):
+        compose(["model=polynomial", "logger=[csv,tensorbord]"])
+
+
+@pytest.mark.parametrize("name", ["tensorboard", "mlflow"])
+def test_a_package_that_is_missing_is_named_with_its_extra(name, monkeypatch):
+    monkeypatch.setattr(loggers, "find_spec", lambda package: None)
+    config = plain(compose(["model=polynomial", f"logger={name}", "run=x"]))["logger"]
+    with pytest.raises(ZooError, match=rf"logger={name} needs a package: pip install 'discrete-latent-zoo\[loggers\]'"):
+        from_config(config, where="logger")
+
+
+@pytest.mark.parametrize("name", ["tensorboard", "mlflow"])
+@pytest.mark.filterwarnings("ignore")
+def test_numbers_go_to_the_run_folder_and_a_resumed_run_goes_on(name, tmp_path, monkeypatch):
+    pytest.importorskip(name)
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    monkeypatch.chdir(tmp_path)
+    config = plain(compose(["model=polynomial", f"logger={name}", "run=x"]))["logger"]
+    kept = []
+    for step in range(2):
+        logger = from_config(config, where="logger")[name].logger(tmp_path, {})
+        logger.log_metrics({"a": 1.0}, step=step)
+        logger.finalize("success")
+        kept.append(getattr(logger, "run_id", None))
+    assert kept[0] == kept[1]
+    assert list(tmp_path.glob("tensorboard/events*" if name == "tensorboard" else "mlflow.db"))
+    assert not (tmp_path / "mlruns").exists()

@@ -6,7 +6,10 @@ from importlib import import_module
 from pathlib import Path
 
 from zoo.cli.options import COMMANDS, HELP, as_started, fail_politely, tell
+from zoo.config.folders import add_config_folder
 from zoo.errors import ZooError, did_you_mean
+
+CONFIG_DIR = ("--config-dir", "-cd", "--config_dir")
 
 
 @fail_politely
@@ -16,7 +19,7 @@ def main(*door: str) -> None:
     Raises:
         SystemExit: with status 1, and one message, for what the user can put right.
     """
-    words = [*door, *sys.argv[1:]]
+    words = take_folders([*door, *sys.argv[1:]])
     if not words or words[0] in HELP:
         tell(overview())
     elif words[0] == "--version":
@@ -28,6 +31,25 @@ def main(*door: str) -> None:
         )
     else:
         import_module(f"zoo.cli.{words[0]}").main(words[1:])
+
+
+def take_folders(words: list[str]) -> list[str]:
+    """``words`` without the flags ``--config-dir FOLDER``, whose folders of configuration files are added.
+
+    Raises:
+        ZooError: if a folder is not named, or does not exist.
+    """
+    rest, left = [], iter(words)
+    for word in left:
+        flag, equals, folder = word.partition("=")
+        if flag not in CONFIG_DIR:
+            rest.append(word)
+            continue
+        folder = folder if equals else next(left, "")
+        if not folder or folder.startswith("-"):
+            raise ZooError(f"{flag} needs a folder of configuration files: {flag} FOLDER")
+        add_config_folder(folder)
+    return rest
 
 
 def overview() -> str:

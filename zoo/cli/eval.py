@@ -11,6 +11,8 @@ On the data it was trained with, where data= does not say otherwise.
 
 import json
 import logging
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -23,12 +25,13 @@ log = logging.getLogger(__name__)
 TAKES = ("model", "data", "trainer", "relaxation", "seed")
 
 
-def score(checkpoint: str, *overrides: str, output: Path | None = None) -> None:
+def score(checkpoint: str, *overrides: str, output: Path | None = None, trust: Sequence[str] = ()) -> None:
     """Print the test scores of a checkpoint.
 
     Args:
         checkpoint: a pretrained model, its folder, a run folder or a checkpoint file of one.
         output: a JSON file for the scores.
+        trust: packages whose classes it may name beside those of this project, such as mypkg: their code runs.
         overrides: data=, trainer=, relaxation=, seed=, and any option of model., data. and trainer.
     """
     from zoo.config import composition
@@ -36,7 +39,7 @@ def score(checkpoint: str, *overrides: str, output: Path | None = None) -> None:
 
     set_up_logging(None)
     parsed = {override.key_or_group: override.value() for override in composition.parse(list(overrides))}
-    scores = evaluate(hub.read(checkpoint), parsed)
+    scores = evaluate(hub.read(checkpoint, trust), parsed)
     for name, value in scores.items():
         log.info("%-24s %10.3f", name, value)
     if output:
@@ -65,7 +68,7 @@ def evaluate(saved: hub.Saved, overrides: dict[str, Any]) -> dict[str, float]:
     from zoo.training.distributed import joint_work
     from zoo.training.trainer import build_trainer
 
-    config = configure(saved, overrides)
+    config, saved = configure(saved, overrides)
     model = saved.build(config["model"])
     data = from_config(config["data"], where="data", trust=Trust.of(saved.trust))
     trainer = build_trainer(
@@ -79,20 +82,28 @@ def evaluate(saved: hub.Saved, overrides: dict[str, Any]) -> dict[str, float]:
     return {name.removeprefix("test/"): value for name, value in scores.items()}
 
 
-def configure(saved: hub.Saved, overrides: dict[str, Any]) -> dict[str, Any]:
-    """The configuration of an evaluation: what was saved, with ``overrides``."""
+def configure(saved: hub.Saved, overrides: dict[str, Any]) -> tuple[dict[str, Any], hub.Saved]:
+    """The configuration of an evaluation: what was saved, with ``overrides``.
+
+    Returns:
+        the configuration; ``saved`` with trust in the classes that the caller names himself in ``overrides``.
+    """
     from omegaconf import OmegaConf
 
     from zoo.config import Trust, check_config, composition, with_defaults
+    from zoo.hub.own import foreign
 
     groups = {key: value for key, value in overrides.items() if key in ("data", "trainer", "relaxation")}
-    composed = composition.compose([f"model={saved.arch}", *(f"{key}={value}" for key, value in groups.items())])
-    relaxation = {"relaxation": OmegaConf.to_container(composed.relaxation)} if "relaxation" in groups else {}
+    chosen = {key: composition.choose(key, value) for key, value in ({"trainer": "default"} | groups).items()}
+    given = {key: value for key, value in overrides.items() if key not in groups}
+    rest = {key: {"_target_": value} if key.endswith("_target_") else value for key, value in given.items()}
+    saved = replace(saved, trust=(*saved.trust, *foreign([chosen.get("data"), chosen.get("relaxation"), rest])))
+    relaxation = {"relaxation": chosen["relaxation"]} if "relaxation" in groups else {}
     config = OmegaConf.create(
         {
             "model": with_defaults(saved.model) | relaxation,
-            "data": OmegaConf.to_container(composed.data, resolve=True) if "data" in groups else saved.data,
-            "trainer": OmegaConf.to_container(composed.trainer, resolve=True),
+            "data": chosen.get("data", saved.data),
+            "trainer": chosen["trainer"],
             "seed": 0,
         }
     )
@@ -100,7 +111,8 @@ def configure(saved: hub.Saved, overrides: dict[str, Any]) -> dict[str, Any]:
         if key not in groups:
             composition.check_key(config, key)
             OmegaConf.update(config, key, value, merge=not (isinstance(value, dict) and "_target_" in value))
+    composition.retarget(config, list(given.items()))
     values = composition.plain(config)
     check_config(values["model"], where="model", trust=Trust.of(saved.trust))
     composition.check_effects(values["model"], list(overrides))
-    return values
+    return values, saved

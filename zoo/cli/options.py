@@ -55,11 +55,6 @@ def rank() -> int:
     return int(next((os.environ[name] for name in ("RANK", "LOCAL_RANK", "SLURM_PROCID") if name in os.environ), 0))
 
 
-def is_child() -> bool:
-    """Whether another process of the run on this machine has started this one."""
-    return int(os.environ.get("LOCAL_RANK", 0)) > 0
-
-
 def external_launcher() -> str | None:
     """``torchrun`` or ``srun`` if it started this process as one of several, else None."""
     if "TORCHELASTIC_RUN_ID" in os.environ and int(os.environ.get("WORLD_SIZE", 1)) > 1:

@@ -8,6 +8,7 @@ Episodes begin with seeds of their own, the same for every agent.
 """
 
 import logging
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -29,6 +30,7 @@ def play(
     policy: Literal["mode", "sampled"] = "mode",
     show: bool = False,
     output: Path = Path("episode.gif"),
+    trust: Sequence[str] = (),
 ) -> None:
     """Play episodes, tell their returns, and show or record the first.
 
@@ -39,6 +41,7 @@ def play(
         policy: mode, the most probable action, or sampled.
         show: in a window, in place of a file.
         output: the GIF.
+        trust: packages whose classes it may name beside those of this project, such as mypkg: their code runs.
 
     Raises:
         ZooError: if ``checkpoint`` is no agent, or ``output`` cannot be written.
@@ -53,7 +56,7 @@ def play(
     from zoo.training.runs import set_up_logging
 
     set_up_logging(None)
-    saved = hub.read(checkpoint)
+    saved = hub.read(checkpoint, trust)
     if "env" not in saved.data:
         raise ZooError(f"{checkpoint} does not say which environment it is for: give the folder of an agent or run")
     model = saved.build()

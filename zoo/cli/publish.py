@@ -8,6 +8,7 @@ card.
 """
 
 import shlex
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,30 +17,35 @@ from zoo.cli.arguments import command
 from zoo.cli.eval import TAKES, configure, evaluate
 from zoo.errors import ZooError
 from zoo.hub.files import read_checkpoint
+from zoo.hub.own import foreign, own, sign
 
 if TYPE_CHECKING:
     from zoo.training.runs import RunFolder
 
 
-def make(run: Path, name: str, *overrides: str) -> None:
+def make(run: Path, name: str, *overrides: str, folder: Path | None = None, trust: Sequence[str] = ()) -> None:
     """Make a pretrained model, and print where it is.
 
     Args:
         run: the folder of a run.
         name: arch.tag, such as cat_vae.mine.
+        folder: in which the model's own is made; the default is checkpoints.
+        trust: packages whose classes it may name beside those of this project, such as mypkg: their code runs.
         overrides: data=, trainer=, seed=, and any option of model., data. and trainer. Those of model. are kept.
     """
     from zoo.training.runs import RunFolder, set_up_logging
 
     set_up_logging(None)
-    print(publish(RunFolder(run), name, list(overrides)))
+    print(publish(RunFolder(run), name, list(overrides), folder=folder, trust=trust))
 
 
 main = command(make, text=str(__doc__), takes=lambda: TAKES)
 
 
-def publish(run: "RunFolder", name: str, overrides: list[str]) -> Path:
-    """Score the best weights of ``run`` and write them to ``checkpoints/<name>``.
+def publish(
+    run: "RunFolder", name: str, overrides: list[str], *, folder: Path | None = None, trust: Sequence[str] = ()
+) -> Path:
+    """Score the best weights of ``run`` and write them to ``checkpoints/<name>``, or to ``<folder>/<name>``.
 
     Raises:
         ZooError: if ``name`` is not ``arch.tag`` with the arch of the run, or ``run`` is no run folder.
@@ -49,23 +55,36 @@ def publish(run: "RunFolder", name: str, overrides: list[str]) -> Path:
 
     if not run.config.is_file():
         raise ZooError(f"{run.path} is no run folder: it has no config.yaml")
-    saved = hub.read(run.path)
+    saved = hub.read(run.path, trust)
     arch, _, tag = name.partition(".")
     if arch != saved.arch or not tag.replace("_", "").replace("-", "").isalnum():
         raise ZooError(f"the name of this model must be {saved.arch}.TAG, with letters, digits, - and _; got {name!r}")
     parsed = {override.key_or_group: override.value() for override in composition.parse(overrides)}
-    config = configure(saved, parsed)
+    config, trusting = configure(saved, parsed)
     try:
-        started = run.commands(read_checkpoint(run.best)["global_step"])
+        started = without_folders(run.commands(read_checkpoint(run.best)["global_step"]))
     except (OSError, ValueError) as error:
         raise ZooError(f"{run.command}, which says how the run was started, cannot be read: {error}") from error
     changed = [override for override in overrides if override.startswith("model.")]  # they are a part of the model now
-    return hub.save_pretrained(
-        saved.build(config["model"]),
-        hub.pretrained_folder(name),
+    where = hub.save_pretrained(
+        trusting.build(config["model"]),
+        folder / name if folder else hub.pretrained_folder(name),
         metrics=evaluate(saved, parsed),
         data=config["data"],
         command=" ".join([started, *map(shlex.quote, changed)]),
         pictures=pictures(run.pictures) | sounds(run.sounds),
-        notice=getattr(from_config(config["data"], where="data", trust=Trust.of(saved.trust)), "notice", ""),
+        notice=getattr(from_config(config["data"], where="data", trust=Trust.of(trusting.trust)), "notice", ""),
     )
+    if foreign([config["model"], config["data"]]) and own(run.path):
+        sign(where, [config["model"], config["data"]])  # it is one's own as the run is
+    return where
+
+
+def without_folders(command: str) -> str:
+    """Command lines without ``--config-dir`` and the folders of this machine that it names; comments as they are."""
+    lines = []
+    for line in command.splitlines():
+        words = [] if line.startswith("#") else shlex.split(line)
+        kept = [word for before, word in zip(["", *words], words) if "--config-dir" not in (before, word)]
+        lines.append(shlex.join(kept) if words else line)
+    return "\n".join(lines)

@@ -6,6 +6,7 @@
 The picture shows pixel means.
 """
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from pydantic import NonNegativeInt, PositiveInt
@@ -17,7 +18,12 @@ from zoo.errors import ZooError
 
 
 def sample(
-    checkpoint: str, *, n: PositiveInt = 64, seed: NonNegativeInt = 0, output: Path = Path("samples.png")
+    checkpoint: str,
+    *,
+    n: PositiveInt = 64,
+    seed: NonNegativeInt = 0,
+    output: Path = Path("samples.png"),
+    trust: Sequence[str] = (),
 ) -> None:
     """Draw from a model, and save a picture.
 
@@ -26,6 +32,7 @@ def sample(
         n: how many samples.
         seed: of the draws.
         output: the picture.
+        trust: packages whose classes it may name beside those of this project, such as mypkg: their code runs.
 
     Raises:
         ZooError: if the model generates nothing, or ``output`` cannot be written.
@@ -33,7 +40,7 @@ def sample(
     from zoo.data.seeding import PREDICT, seed_default_generators
     from zoo.training.plots import image_grid
 
-    model = hub.from_pretrained(checkpoint)
+    model = hub.from_pretrained(checkpoint, trust=trust)
     if not hasattr(model, "sample"):
         raise ZooError(f"{checkpoint} is a {type(model).__name__}, which generates nothing to sample")
     seed_default_generators(seed, PREDICT)

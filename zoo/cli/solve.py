@@ -9,6 +9,7 @@ numbered from 1 in the order of the file, in TSPLIB files as they are there.
 
 import csv
 import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -32,6 +33,7 @@ def solve(
     starts: PositiveInt = 100,
     polish: NonNegativeInt = 0,
     output: Path = Path("tour.png"),
+    trust: Sequence[str] = (),
 ) -> list[str]:
     """Print a tour and its length, and draw it.
 
@@ -42,6 +44,7 @@ def solve(
         starts: tours of each, at most.
         polish: rounds of local search on the best tour.
         output: the picture; beside the tour a local search's and two heuristics'.
+        trust: packages whose classes it may name beside those of this project, such as mypkg: their code runs.
 
     Returns:
         the names of the points in the order of the tour.
@@ -58,7 +61,7 @@ def solve(
     from zoo.models.pointer_net.solvers import length
     from zoo.models.pointer_net.tasks.heuristics import farthest_insertion, nearest_neighbour
 
-    model = hub.from_pretrained(checkpoint)
+    model = hub.from_pretrained(checkpoint, trust=trust)
     if not isinstance(model, PointerNet) or not isinstance(model.task, TSP):
         raise ZooError(f"{checkpoint} is not a pointer network for tours")
     extent = np.ptp(coordinates, axis=0).max()

@@ -9,6 +9,7 @@ Griffin-Lim makes sound of what the model says.
 
 import logging
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,7 @@ def speak(
     speaker: str = "sample",
     seed: NonNegativeInt = 0,
     output: Path = Path("speech.wav"),
+    trust: Sequence[str] = (),
 ) -> None:
     """Write digits, spoken by one speaker, to a file, and say who it is and how long it took.
 
@@ -39,6 +41,7 @@ def speak(
         speaker: sample, a name, a code, or mean for the mean vector in place of a choice.
         seed: of the draws.
         output: the wav file.
+        trust: packages whose classes it may name beside those of this project, such as mypkg: their code runs.
 
     Raises:
         ZooError: if the model does not speak, the text is no digits, or there is no such speaker.
@@ -54,7 +57,7 @@ def speak(
     from zoo.training.runs import set_up_logging
 
     set_up_logging(None)
-    saved = hub.read(checkpoint)
+    saved = hub.read(checkpoint, trust)
     model = saved.build()
     if not isinstance(model, SpeakerGenerator):
         raise ZooError(f"{checkpoint} is a {type(model).__name__}, which does not speak")

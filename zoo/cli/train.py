@@ -1,10 +1,13 @@
 """Train a model, or resume a run, and test the result."""
 
 import shlex
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from zoo.cli.options import HELP, as_started, external_launcher, fail_politely, is_child, tell
+from zoo.cli import sweeps
+from zoo.cli.options import HELP, as_started, external_launcher, fail_politely, rank, tell
+from zoo.config.jobs import set_swept
 from zoo.errors import ZooError, did_you_mean
 
 if TYPE_CHECKING:
@@ -40,15 +43,27 @@ def main(words: list[str]) -> None:
         raise ZooError(f"{launcher} started several processes: say which run folder they share, run=FOLDER")
     if not flags.multirun and any(override.startswith("hydra/launcher=") for override in overrides):
         raise ZooError("hydra/launcher= starts the jobs of a sweep: add -m, also for a single one")
+    names, began = composition.swept(overrides), time.time()
+    if names and not flags.multirun:
+        raise ZooError(f"{names[0]}= has several values: add -m for a job of each")
     # All jobs are checked before the first one starts.
     for job in composition.jobs(overrides):
-        composition.check(composition.compose(job), job)
-    if not (flags.cfg or flags.info or flags.hydra_help or flags.shell_completion) and not is_child():
-        given = [override.key_or_group for override in composition.parse(overrides)]
-        if flags.multirun and "hydra.sweep.dir" not in given:
-            composition.claim(Path("runs/sweep"))
-        elif not flags.multirun and "run" not in given:
-            composition.claim(Path("runs") / composition.chosen(overrides, "model"))
+        composed = composition.compose(job)
+        composition.check(composed, job)
+    if flags.cfg == "job" and not flags.package and not flags.resolve:
+        from omegaconf import OmegaConf
+
+        tell(OmegaConf.to_yaml(composed).rstrip())
+        return
+    shows = flags.cfg or flags.info or flags.hydra_help or flags.shell_completion
+    given = [override.key_or_group for override in composition.parse(overrides)]
+    if not shows and flags.multirun and "hydra.sweep.dir" not in given:
+        composition.claim(Path("runs/sweep"))
+    elif not shows and not flags.multirun and "run" not in given:
+        composition.claim(Path("runs") / composition.chosen(overrides, "model"))
+    sweep = composition.sweep_folder(job) if flags.multirun and not shows else None  # which has the time stamp in it
+    flags.overrides = composition.for_hydra(overrides)
+    set_swept(names)
     version.setbase("1.3")
     _run_hydra(
         args=flags,
@@ -57,6 +72,8 @@ def main(words: list[str]) -> None:
         config_path=str(composition.CONFIGS),
         config_name="train",
     )
+    if sweep and not rank():
+        tell(sweeps.finish(sweep, began))
 
 
 def read(parser: Any, words: list[str]) -> Any:
@@ -88,14 +105,17 @@ def describe_choices() -> str:
     lines = []
     for group in GROUPS:
         lines.append(f"{group}=")
-        lines += [f"    {name:<20} {about}" for name, about in choices(group).items()]
+        lines += [f"    {name:<20} {about}".rstrip() for name, about in choices(group).items()]
     return "\n".join(lines)
 
 
 @fail_politely
 def run_job(config: "DictConfig") -> float:
     """One job of Hydra: train in its output folder. The score is for sweepers that optimise it."""
+    from functools import partial
+
     from hydra.core.hydra_config import HydraConfig
+    from hydra.types import RunMode
 
     from zoo.config import composition
     from zoo.training.train import train
@@ -105,7 +125,11 @@ def run_job(config: "DictConfig") -> float:
     if folder.is_relative_to(Path.cwd()):
         folder = folder.relative_to(Path.cwd())
     config.run = str(folder)
-    overrides = [override for override in job.overrides.task if not override.startswith("run=")]
-    return train(
-        composition.plain(config), folder, command=as_started(shlex.join(["python", "scripts/train.py", *overrides]))
-    )
+    overrides = list(job.overrides.task)
+    composition.retarget(config, composition.pairs(composition.parse(overrides)))
+    overrides = [override for override in overrides if not override.startswith("run=")]
+    command = shlex.join(["python", "scripts/train.py", *composition.with_doors(overrides, list(job.overrides.hydra))])
+    work = partial(train, composition.plain(config), folder, command=as_started(command))
+    if job.mode == RunMode.MULTIRUN and not rank():
+        return sweeps.record(Path(job.sweep.dir), int(job.job.num), folder, overrides, work)
+    return work()

@@ -9,7 +9,9 @@ from zoo.config.objects import (
     check_config,
     from_config,
     locate,
+    ours,
     public_path,
+    remember,
     to_config,
     with_defaults,
 )
@@ -24,7 +26,9 @@ __all__ = [
     "check_positive",
     "from_config",
     "locate",
+    "ours",
     "public_path",
+    "remember",
     "to_config",
     "with_defaults",
 ]

@@ -4,7 +4,6 @@ What Hydra lets pass or explains badly is caught here: an unknown group, file or
 you mean", and every value is checked against the signature of the class it goes to.
 """
 
-import itertools
 import os
 import time
 from collections.abc import Sequence
@@ -13,20 +12,25 @@ from typing import Any
 
 import hydra
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
+from hydra.core.config_store import ConfigStore
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
+from zoo.config.folders import REGISTERED, config_files, config_folders, plugins
 from zoo.config.moved import up_to_date
-from zoo.config.objects import check_config, locate
+from zoo.config.objects import accepts, check_config, locate
 from zoo.config.resources import resource
 from zoo.errors import ZooError, cause, did_you_mean
 
 CONFIGS = resource("configs")
 KEYS = [key for key in OmegaConf.load(CONFIGS / "train.yaml") if key not in ("defaults", "hydra")]
-GROUPS = ("model", "nets", "data", "relaxation", "annealing", "trainer", "logger", "experiment")
+GROUPS = ("model", "nets", "data", "relaxation", "annealing", "callbacks", "trainer", "logger", "experiment")
+OBJECTS = ("model", "data", "trainer")
+"""What every run is made of, each an object of its own."""
+SEARCH_PATH = "hydra.searchpath"
 
 
 STAMP = "ZOO_STAMP"
@@ -38,26 +42,31 @@ def now() -> str:
     return time.strftime("%Y-%m-%d_%H-%M-%S")
 
 
-def claim(parent: Path) -> None:
+def claim(parent: Path) -> Path:
     """Make a folder in ``parent`` that no other job has, and its name the time stamp of this process and its children.
 
-    Jobs that start in the same second have the number of the job behind it.
+    Jobs that start in the same second have the number of the job behind it. To a process that another one of the run on
+    this machine has started its folder is returned.
 
     Raises:
         ZooError: if it cannot be made.
     """
-    stamp = now()
-    for name in itertools.chain([stamp], (f"{stamp}_{number}" for number in itertools.count(2))):
+    if int(os.environ.get("LOCAL_RANK", 0)) > 0:
+        return parent / os.environ.setdefault(STAMP, now())
+    stamp, number = now(), 1
+    while True:
+        folder = parent / (stamp if number == 1 else f"{stamp}_{number}")
         try:
-            (parent / name).mkdir(parents=True)
+            folder.mkdir(parents=True)
+            break
         except FileExistsError:
             if parent.exists() and not parent.is_dir():
-                raise ZooError(f"cannot make the run folder {parent / name}: {parent} is a file") from None
-            continue
+                raise ZooError(f"cannot make the run folder {folder}: {parent} is a file") from None
+            number += 1
         except OSError as error:
-            raise ZooError(f"cannot make the run folder {parent / name}: {cause(error)}") from error
-        os.environ[STAMP] = name
-        return
+            raise ZooError(f"cannot make the run folder {folder}: {cause(error)}") from error
+    os.environ[STAMP] = folder.name
+    return folder
 
 
 def _call(function: str, argument: str, part: str) -> Any:
@@ -75,6 +84,15 @@ def _count(values: Any) -> int:
     return len(values)
 
 
+def _job_name(overrides: Any, number: int) -> str:
+    from zoo.config.jobs import name_job
+
+    return name_job(list(overrides), number)
+
+
+OmegaConf.register_new_resolver("job_name", _job_name, replace=True)
+
+
 # How many a list has: ${count:${data.speakers}}.
 OmegaConf.register_new_resolver("count", _count, replace=True)
 
@@ -87,13 +105,141 @@ def _task(target: str, part: str) -> int:
 OmegaConf.register_new_resolver("task", _task, use_cache=True, replace=True)
 
 
-def choices(group: str) -> dict[str, str]:
-    """The files of a configuration group: name -> its first line of comment."""
+def choices(group: str, more: Sequence[str] = ()) -> dict[str, str]:
+    """The files of a configuration group, of this project, the user's and plug-ins: name -> first line of comment.
+
+    Args:
+        group: such as ``relaxation``.
+        more: folders that only this command looks into.
+    """
     found = {}
-    for path in sorted((CONFIGS / group).glob("*.yaml")):
-        comments = [line[1:].strip() for line in path.read_text(encoding="utf-8").splitlines() if line.startswith("#")]
-        found[path.stem] = next((line for line in comments if not line.startswith("@")), "")
-    return found
+    for name, paths in sorted(config_files(group, more).items()):
+        try:
+            lines = paths[0].read_text(encoding="utf-8").splitlines()
+        except (OSError, UnicodeDecodeError) as error:
+            raise ZooError(f"{paths[0]} cannot be read: {error}") from error
+        comments = [line[1:].strip() for line in lines if line.startswith("#")]
+        found[name] = next((line for line in comments if not line.startswith("@")), "")
+    prefix = f"{group}/"
+    return found | {key.removeprefix(prefix): r.about for key, r in REGISTERED.items() if key.startswith(prefix)}
+
+
+def store_registered() -> None:
+    """Let Hydra know the files that are in memory alone."""
+    for key, file in REGISTERED.items():
+        group, name = key.split("/")
+        package = {"package": file.package} if file.package else {}
+        ConfigStore.instance().store(name=name, node=file.node, group=group, **package)
+
+
+def search_path(parsed: Sequence[Override]) -> list[str]:
+    """What ``hydra.searchpath=`` among the overrides says.
+
+    Raises:
+        ZooError: if that is no list of folders.
+    """
+    for override in parsed:
+        if override.key_or_group == SEARCH_PATH:
+            value = override.value()
+            if not isinstance(value, list) or not all(isinstance(entry, str) for entry in value):
+                raise ZooError(f"{SEARCH_PATH}={value!r} is not valid: it must be a list, [FOLDER,FOLDER]")
+            return value
+    return []
+
+
+def for_hydra(overrides: Sequence[str]) -> list[str]:
+    """``overrides`` with every folder of configuration files beside this project's in Hydra's search path, and with
+    ``~group``, as Hydra has it, for ``group=null``.
+
+    Raises:
+        ZooError: for a folder that does not exist.
+    """
+    parsed = parse(list(overrides))
+    folders = [f"file://{folder}" for folder in config_folders(search_path(parsed))[1:]]
+    kept = [
+        f"~{o.key_or_group}" if o.key_or_group in GROUPS and not o.is_delete() and o.value() is None else o.input_line
+        for o in parsed
+        if o.key_or_group != SEARCH_PATH
+    ]
+    return [*kept, word(SEARCH_PATH, folders)] if folders else kept
+
+
+def word(name: str, value: Any) -> str:
+    """``name=value`` as the command line understands it, for plain data."""
+    return f"{name}={_written(value)}"
+
+
+def _written(value: Any) -> str:
+    if value is None or isinstance(value, (bool, int, float)):
+        return {"None": "null", "True": "true", "False": "false"}.get(str(value), str(value))
+    if isinstance(value, dict):
+        return "{" + ",".join(f"{_written(str(key))}:{_written(item)}" for key, item in value.items()) + "}"
+    if isinstance(value, (list, tuple)):
+        return "[" + ",".join(map(_written, value)) + "]"
+    if isinstance(value, str):
+        if value.replace("_", "").replace(".", "").isalnum() and not value[0].isdigit() and value.lower() not in WORDS:
+            return value
+        return "'" + value.replace("\\", "\\\\").replace("'", "\\'") + "'"
+    raise ZooError(f"{value!r} is a {type(value).__name__}, which cannot be written to a configuration")
+
+
+WORDS = ("null", "true", "false", "nan", "inf")
+"""Texts that mean something else unless they are quoted."""
+
+
+def pairs(overrides: Sequence[Override]) -> list[tuple[str, Any]]:
+    """Names and values of what ``overrides`` set."""
+    return [(override.key_or_group, override.value()) for override in overrides if not override.is_delete()]
+
+
+def retarget(config: DictConfig, given: Sequence[tuple[str, Any]]) -> None:
+    """Of an object whose class was overridden, drop what only the class before it understood.
+
+    ``model.encoder._target_=mypkg.Encoder`` keeps ``latents`` where that class has them, and not ``hidden`` where not.
+    What was given itself is kept, so that a wrong name is an error.
+
+    Args:
+        config: is changed.
+        given: the overrides in it, name and value.
+    """
+    names = [name for name, _ in given]
+    for key, value in given:
+        if key.endswith("._target_"):
+            key, kept = key.removesuffix("._target_"), set()
+        elif isinstance(value, dict) and "_target_" in value:
+            kept = {str(name) for name in value}
+        else:
+            continue
+        kept |= {name[len(key) + 1 :].split(".")[0] for name in names if name.startswith(f"{key}.")}
+        node = OmegaConf.select(config, key)
+        if not OmegaConf.is_dict(node) or OmegaConf.is_missing(node, "_target_"):
+            continue
+        target = OmegaConf.to_container(node)["_target_"]  # as it is written
+        if not isinstance(target, str) or "${" in target:
+            continue
+        known = accepts(locate(target, key))
+        with open_dict(node):
+            for name in [str(name) for name in node]:
+                if name not in ("_target_", *kept) and known is not None and name not in known:
+                    del node[name]
+
+
+def with_doors(overrides: Sequence[str], hydras: Sequence[str]) -> list[str]:
+    """``overrides`` of a job, after the flags that name the folders of the user's that its files come from.
+
+    Args:
+        overrides: as the job has them.
+        hydras: the overrides that are meant for Hydra.
+    """
+    own = config_folders(search_path(parse(list(hydras))))[1:]
+    return [word for folder in own if folder not in plugins() for word in ("--config-dir", str(folder))] + [*overrides]
+
+
+def sweep_folder(overrides: Sequence[str]) -> Path:
+    """Where the jobs of a sweep with these overrides have their folders."""
+    with hydra.initialize_config_dir(str(CONFIGS), version_base="1.3"):
+        config = hydra.compose("train", for_hydra(overrides), return_hydra_config=True)
+        return Path(config.hydra.sweep.dir)
 
 
 def parse(overrides: list[str]) -> list[Override]:
@@ -106,7 +252,20 @@ def parse(overrides: list[str]) -> list[Override]:
 def jobs(overrides: list[str]) -> list[list[str]]:
     """The overrides of every job of a sweep, such as ``relaxation=reinmax,rloo``; one job where nothing is swept."""
     parsed = parse(overrides)
-    return BasicSweeper.split_arguments(parsed, None)[0] if any(o.is_sweep_override() for o in parsed) else [overrides]
+    if not any(o.is_sweep_override() for o in parsed):
+        return [overrides]
+    continuous = [o for o in parsed if o.is_sweep_override() and not o.is_discrete_sweep()]
+    known = {o.input_line: word(o.get_key_element(), o.value().start) for o in continuous}  # an interval by its end
+    jobs = BasicSweeper.split_arguments(parse([known.get(o.input_line, o.input_line) for o in parsed]), None)[0]
+    for override in (override for job in jobs for override in parse(job)):
+        if override.key_or_group in GROUPS and not override.is_delete() and override.value() is None:
+            raise ZooError(f"{override.input_line} cannot be one of several values: give it a command of its own")
+    return jobs
+
+
+def swept(overrides: list[str]) -> list[str]:
+    """The names of the options that differ from job to job."""
+    return [o.key_or_group for o in parse(overrides) if o.is_sweep_override()]
 
 
 def compose(overrides: list[str]) -> DictConfig:
@@ -115,30 +274,37 @@ def compose(overrides: list[str]) -> DictConfig:
     Raises:
         ZooError: for a group, file or option that does not exist, or one that must be chosen and is not.
     """
+    store_registered()
+    overrides = for_hydra(overrides)
     parsed = parse(overrides)
+    more = search_path(parsed)
     chosen = [o.input_line for o in parsed if o.key_or_group in GROUPS]
+    chosen += [o.input_line for o in parsed if o.key_or_group == SEARCH_PATH]
     known = [*GROUPS, *KEYS, "hydra"]
     for override in parsed:
         key, value = override.key_or_group, override.value()
         if (first := key.split("@")[0].split("/")[0].split(".")[0]) not in known:
             raise ZooError(f"there is no option {key!r}.{did_you_mean(first, known)} Options: {', '.join(known)}.")
-        if key in GROUPS and isinstance(value, str) and value not in choices(key):
-            raise ZooError(
-                f"there is no {key}={value}.{did_you_mean(value, list(choices(key)))} "
-                f"Choose from: {', '.join(choices(key))}."
-            )
+        if key in GROUPS and not override.is_delete():
+            check_choice(key, value, more)
     with hydra.initialize_config_dir(str(CONFIGS), version_base="1.3"):
         try:
             plain = hydra.compose("train", chosen)
             for override in parsed:
                 if override.key_or_group not in GROUPS and not override.is_add() and not override.is_force_add():
                     check_key(plain, override.key_or_group)
-            return hydra.compose("train", overrides)
+            config = hydra.compose("train", overrides, return_hydra_config=True)
+            refuse_clashes(config.hydra.runtime.choices, more)
+            with open_dict(config):
+                del config["hydra"]
+            retarget(config, pairs(parsed))
+            return config
         except (HydraException, OmegaConfBaseException) as error:
             message = str(error)
             for group in ("model", "data", "relaxation"):
                 if f"must specify '{group}'" in message:
-                    message = f"choose a {group}, one of: " + ", ".join(f"{group}={name}" for name in choices(group))
+                    names = ", ".join(f"{group}={name}" for name in choices(group, more))
+                    message = f"choose a {group}, one of: {names}"
                     break
             if "submitit" in message:
                 message = "hydra/launcher=slurm needs a package: pip install 'discrete-latent-zoo[slurm]'"
@@ -148,7 +314,63 @@ def compose(overrides: list[str]) -> DictConfig:
 def chosen(overrides: list[str], group: str) -> str:
     """The file of ``group`` that ``overrides`` choose, which one of another group may do for them."""
     with hydra.initialize_config_dir(str(CONFIGS), version_base="1.3"):
-        return hydra.compose("train", overrides, return_hydra_config=True).hydra.runtime.choices[group]
+        config = hydra.compose("train", for_hydra(overrides), return_hydra_config=True)
+        return config.hydra.runtime.choices[group]
+
+
+def check_choice(group: str, value: Any, more: Sequence[str] = ()) -> None:
+    """Check that ``group=value`` names a file, of ``logger`` and ``callbacks`` several, or none.
+
+    Raises:
+        ZooError: with the names there are.
+    """
+    known = choices(group, more)
+    for name in value if isinstance(value, list) else [value]:
+        if name is None or (isinstance(name, str) and name in known):
+            continue
+        if isinstance(name, (dict, str)) and ("_target_" in name or str(name).count(".") > 0):
+            about = f" To give {group} a class of your own, write {group}._target_=PACKAGE.CLASS."
+        else:
+            about = did_you_mean(str(name), list(known))
+        raise ZooError(f"there is no {group}={_shown(name)}.{about} Choose from: {', '.join(known) or 'null'}.")
+
+
+def _shown(value: Any) -> str:
+    return value if isinstance(value, str) else _written(value)
+
+
+def refuse_clashes(chosen: Any, more: Sequence[str] = ()) -> None:
+    """Refuse a choice that two folders have a file for.
+
+    Raises:
+        ZooError: naming both.
+    """
+    for group in GROUPS:
+        names = chosen.get(group)
+        for name in names if OmegaConf.is_list(names) or isinstance(names, list) else [names]:
+            places = [str(path) for path in config_files(group, more).get(str(name), [])]
+            places += ["zoo.register"] if f"{group}/{name}" in REGISTERED else []
+            if len(places) > 1:
+                raise ZooError(f"{group}={name} is not clear, there is more than one: {', '.join(places)}. Rename one.")
+
+
+def choose(group: str, name: Any) -> dict[str, Any] | None:
+    """The resolved contents of a file of a group that needs no model: ``data``, ``relaxation``, ``trainer``.
+
+    Raises:
+        ZooError: if there is none of that name.
+    """
+    check_choice(group, name)
+    if name is None:
+        return None
+    missing = {"data": "steps", "relaxation": None} | {group: name}
+    with hydra.initialize_config_dir(str(CONFIGS), version_base="1.3"):
+        try:
+            words = for_hydra([*(word(key, value) for key, value in missing.items()), "~model", "epochs=1"])
+            config = hydra.compose("train", words)
+            return plain(config[group])
+        except (HydraException, OmegaConfBaseException) as error:
+            raise ZooError(f"{group}={name}: {' '.join(str(error).split())}") from error
 
 
 def check_key(config: DictConfig, key: str) -> None:
@@ -200,10 +422,33 @@ def check(config: DictConfig, overrides: Sequence[str] = ()) -> None:
     Raises:
         ZooError: naming the option that is wrong.
     """
-    known = {*GROUPS, *KEYS} - {"nets", "experiment"}  # these two only fill in others
     values = OmegaConf.to_container(config)
-    del values["run"]  # only Hydra's job can resolve it
-    values = plain(OmegaConf.create(values))
+    values.pop("run", None)  # only Hydra's job can resolve it
+    check_values(plain(OmegaConf.create(values)), [o.key_or_group for o in parse(list(overrides))])
+
+
+def check_values(values: dict[str, Any], asked: Sequence[str] = ()) -> None:
+    """The same of a plain and resolved configuration.
+
+    Args:
+        values: the contents of a whole configuration, without ``run``.
+        asked: names of the options that were given.
+
+    Raises:
+        ZooError: naming the option that is wrong.
+    """
+    known = {*GROUPS, *KEYS} - {"nets", "experiment"}  # these two only fill in others
+    for name in OBJECTS:
+        if not isinstance(values.get(name), dict) or "_target_" not in values[name]:
+            raise ZooError(f"{name}={values.get(name)!r} is not valid: choose one of {', '.join(choices(name))}.")
+    for name in ("relaxation", "annealing", "logger", "callbacks"):
+        several, value = name in ("logger", "callbacks"), values.get(name)
+        if value is not None and not isinstance(value, dict):
+            raise ZooError(f"{name}={value!r} is not valid: choose one of {', '.join(choices(name))}, or null.")
+        for key, one in (value or {}).items() if several else [(name, value)] if value else []:
+            if one is not None and not (isinstance(one, dict) and "_target_" in one):
+                option = f"{name}.{key}" if several else name
+                raise ZooError(f"{option}={one!r} is not valid: it must name a class, {option}._target_=PACKAGE.CLASS")
     for name, value in values.items():
         if name not in known:
             raise ZooError(f"there is no option {name!r}. Options: {', '.join(sorted(known))}.")
@@ -213,7 +458,7 @@ def check(config: DictConfig, overrides: Sequence[str] = ()) -> None:
     for name, least in {"seed": 0, "epochs": 1, "pictures_every_n_epochs": 1, "checkpoint_every_n_steps": 1}.items():
         if type(values[name]) is not int or values[name] < least:
             raise ZooError(f"{name}={values[name]!r} is not valid: it must be a whole number, {least} or more.")
-    check_effects(values["model"], [o.key_or_group for o in parse(list(overrides))], values.get("annealing"))
+    check_effects(values["model"], asked, values.get("annealing"))
 
 
 def check_effects(model: dict[str, Any], asked: Sequence[str], annealing: dict[str, Any] | None = None) -> None:

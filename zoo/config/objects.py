@@ -7,17 +7,24 @@ unknown, missing and ill-typed arguments are found before anything is built.
 
 import importlib
 import inspect
+import os
 import re
 import sys
+import traceback
+from contextlib import suppress
 from functools import wraps
+from pathlib import Path
 from reprlib import Repr
-from typing import Any, get_type_hints
+from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 
 from zoo.config.moved import present, up_to_date
 from zoo.config.trust import Trust
 from zoo.errors import ZooError, did_you_mean
 
 Config = dict[str, Any]
+Kind = TypeVar("Kind", bound=type)
+BUILT_FROM = "_built_from"
+"""The attribute with the configuration of an object whose class is not :class:`Configurable`."""
 PUBLIC = re.compile(r"zoo\.(models\.)?\w+")
 """The packages of the zoo whose classes a saved configuration may name: its own, and each room of ``models``."""
 
@@ -49,11 +56,42 @@ def _remember(init: Any) -> Any:
     return wrapped
 
 
+def remember(cls: Kind) -> Kind:
+    """Let objects of ``cls``, any class, remember the arguments of their constructor; a class decorator.
+
+    What :func:`from_config` builds needs none of this: the configuration is remembered. It is for objects that are made
+    by hand, as in a notebook, and their class is not :class:`Configurable`.
+    """
+    init: Any = getattr(cls, "__init__")  # noqa: B009
+    if issubclass(cls, Configurable) or BUILT_FROM in getattr(init, "__dict__", {}):
+        return cls
+    signature = inspect.signature(init)
+
+    @wraps(init)
+    def wrapped(self: Any, *args: Any, **kwargs: Any) -> None:
+        if type(self).__init__ is wrapped:  # not that of a class that derives from it, whose arguments are others
+            bound = signature.bind(self, *args, **kwargs)
+            bound.apply_defaults()
+            _note(self, {"_target_": public_path(type(self)), **dict(list(bound.arguments.items())[1:])})
+        init(self, *args, **kwargs)
+
+    setattr(wrapped, BUILT_FROM, True)
+    setattr(cls, "__init__", wrapped)  # noqa: B010
+    return cls
+
+
+def _note(value: Any, config: Config) -> None:
+    """Write down on ``value`` of what it was built, where that is possible."""
+    with suppress(AttributeError, TypeError):
+        object.__setattr__(value, BUILT_FROM, config)
+
+
 def to_config(value: Any) -> Any:
     """The plain configuration of ``value``: the inverse of :func:`from_config`.
 
     Raises:
-        ZooError: if ``value`` or one of its arguments is neither plain data nor :class:`Configurable`.
+        ZooError: if ``value`` or one of its arguments is neither plain data, nor :class:`Configurable`, nor built by
+            :func:`from_config`, nor of a class that remembers.
     """
     if isinstance(value, Configurable):
         cls = type(value)
@@ -64,9 +102,13 @@ def to_config(value: Any) -> Any:
         return [to_config(v) for v in value]
     if value is None or isinstance(value, (bool, int, float, str)):
         return value
+    if isinstance(value, Path):
+        return str(value)
+    if config := getattr(value, "__dict__", {}).get(BUILT_FROM):
+        return {name: _argument(type(value), name, v) for name, v in config.items()}
     raise ZooError(
-        f"a {type(value).__name__} cannot be written to a configuration: give plain data, such as a number, or derive "
-        "its class from zoo.config.Configurable"
+        f"a {type(value).__name__} cannot be written to a configuration: give plain data, such as a number, let a "
+        f"configuration build it (_target_={public_path(type(value))}), or decorate its class with @zoo.remember"
     )
 
 
@@ -115,10 +157,39 @@ def _build(config: Any, where: str, objects: Config | None = None) -> Any:
     values = {key: _build(value, f"{where}.{key}") for key, value in config.items() if key != "_target_"}
     if "_target_" not in config:
         return values
+    cls = locate(config["_target_"], where)
+    hints = _hints(cls)
+    values = {key: _fitted(value, hints.get(key)) for key, value in values.items()}
     try:
-        return locate(config["_target_"], where)(**values, **(objects or {}))
-    except (ValueError, TypeError) as error:  # what constructors raise
-        raise ZooError(f"{where}: {error}") from error
+        built = cls(**values, **(objects or {}))
+    except Exception as error:
+        plain = isinstance(error, ZooError) or (isinstance(error, (ValueError, TypeError)) and ours(config["_target_"]))
+        raise ZooError(f"{where}: {error if plain else _one_line(error)}") from error
+    if not isinstance(built, Configurable):
+        _note(built, config)
+    return built
+
+
+def _fitted(value: Any, hint: Any) -> Any:
+    """``value`` of a configuration, which has lists and texts alone, as the tuple or path that ``hint`` asks for."""
+    kinds = [get_origin(kind) or kind for kind in (hint, *get_args(hint))]
+    if isinstance(value, list) and tuple in kinds and list not in kinds:
+        return tuple(value)
+    if isinstance(value, str) and Path in kinds and str not in kinds:
+        return Path(value)
+    return value
+
+
+def ours(path: object) -> bool:
+    """Whether the class with the dotted ``path`` is one of this project."""
+    return present(path).split(".")[0] == "zoo"
+
+
+def _one_line(error: BaseException) -> str:
+    """``error`` with the place that it came from, for a message without a traceback."""
+    frame = traceback.extract_tb(error.__traceback__)[-1]
+    message = " ".join(str(error).split())[:500]
+    return f"{type(error).__name__}: {message} ({frame.filename}, line {frame.lineno})"
 
 
 def check_config(config: Any, *, where: str = "config", trust: Trust | None = None) -> None:
@@ -141,29 +212,57 @@ def check_config(config: Any, *, where: str = "config", trust: Trust | None = No
 def _check_arguments(config: Config, where: str, trust: Trust | None) -> None:
     """Check the names and types of the arguments of one object."""
     cls = locate(config["_target_"], where, trust=trust)
-    parameters = inspect.signature(cls).parameters
-    hints = get_type_hints(cls.__init__)
-    names = [name for name, p in parameters.items() if p.kind in (p.KEYWORD_ONLY, p.POSITIONAL_OR_KEYWORD)]
+    if not callable(cls):
+        raise ZooError(f"{where}._target_={config['_target_']!r} is a {type(cls).__name__}, which builds nothing.")
+    known, title = accepts(cls), getattr(cls, "__name__", str(cls))
+    hints, names = _hints(cls), _named(cls)
     for key, value in config.items():
         if key == "_target_":
             continue
-        if key not in names:
+        if known is not None and key not in known:
             raise ZooError(
-                f"{where} has no option {key!r}.{did_you_mean(key, names)} "
-                f"Options of {cls.__name__}: {', '.join(names) or 'none'}."
+                f"{where} has no option {key!r}.{did_you_mean(key, known)} "
+                f"Options of {title}: {', '.join(known) or 'none'}."
             )
         if key in hints and not _is_object(value):
             _check_type(value, hints[key], f"{where}.{key}")
-    missing = [n for n in names if parameters[n].default is inspect.Parameter.empty and n not in config]
+    missing = [name for name, p in names.items() if p.default is inspect.Parameter.empty and name not in config]
     if missing:
-        raise ZooError(f"{where} lacks {', '.join(missing)}, which {cls.__name__} needs.")
+        raise ZooError(f"{where} lacks {', '.join(missing)}, which {title} needs.")
+
+
+def accepts(cls: Any) -> list[str] | None:
+    """The names of the arguments that ``cls`` takes; None where it takes any, or does not say."""
+    try:
+        parameters = inspect.signature(cls).parameters.values()
+    except (ValueError, TypeError):  # of some that are written in C
+        return None
+    return None if any(p.kind is p.VAR_KEYWORD for p in parameters) else list(_named(cls))
+
+
+def _named(cls: Any) -> dict[str, inspect.Parameter]:
+    try:
+        parameters = inspect.signature(cls).parameters
+    except (ValueError, TypeError):
+        return {}
+    return {name: p for name, p in parameters.items() if p.kind in (p.KEYWORD_ONLY, p.POSITIONAL_OR_KEYWORD)}
+
+
+def _hints(cls: Any) -> Config:
+    try:
+        return get_type_hints(getattr(cls, "__init__") if isinstance(cls, type) else cls)  # noqa: B009
+    except Exception:  # names that only type checkers see, and whatever else is written there
+        return {}
 
 
 def with_defaults(config: Config) -> Config:
     """``config`` of one object with the arguments it leaves to their defaults, where those are plain data."""
-    parameters = inspect.signature(locate(config["_target_"], "config")).parameters
-    defaults = {name: p.default for name, p in parameters.items() if p.default is not inspect.Parameter.empty}
-    return {name: to_config(value) for name, value in defaults.items()} | config
+    defaults = {}
+    for name, parameter in _named(locate(config["_target_"], "config")).items():
+        if parameter.default is not inspect.Parameter.empty:
+            with suppress(ZooError):
+                defaults[name] = to_config(parameter.default)
+    return defaults | config
 
 
 def _is_object(value: Any) -> bool:
@@ -183,7 +282,7 @@ def _check_type(value: Any, hint: Any, where: str) -> None:
     except PydanticSchemaGenerationError:
         return
     try:
-        adapter.validate_python(value, strict=True)
+        adapter.validate_python(_fitted(value, hint), strict=True)
     except ValidationError as error:
         reasons = "; or ".join(dict.fromkeys(e["msg"][0].lower() + e["msg"][1:] for e in error.errors()))
         raise ZooError(f"{where}={short(value)} is not valid: {reasons}.") from error
@@ -208,23 +307,49 @@ def locate(path: Any, where: str, *, trust: Trust | None = None) -> Any:
     path = present(path)
     module, _, name = path.rpartition(".")
     refused = ZooError(f"{where}: refusing to build {path!r}, which is not a model, net or relaxation of this project.")
-    ours = module.split(".")[0] == "zoo"
+    own = ours(path)
     if trust is not None:
         trust.check(path, where)
-        if ours and not PUBLIC.fullmatch(module):
+        if own and not PUBLIC.fullmatch(module):
             raise refused
     try:
-        package = importlib.import_module(module)
-        cls = getattr(package, name, None) if trust is not None and ours else getattr(package, name)
+        package = _import(module)
+        cls = getattr(package, name, None) if trust is not None and own else getattr(package, name)
     except (ImportError, AttributeError, ValueError) as error:
-        raise ZooError(f"{where}._target_={path!r} cannot be imported: {error}") from error
-    if trust is not None and ours and not (name in getattr(package, "__all__", ()) and is_part(cls)):
+        raise ZooError(f"{where}._target_={path!r} cannot be imported: {error}{_advice(error, module)}") from error
+    except Exception as error:  # whatever the module of a user raises
+        raise ZooError(f"{where}._target_={path!r} cannot be imported: {_one_line(error)}") from error
+    if trust is not None and own and not (name in getattr(package, "__all__", ()) and is_part(cls)):
         raise refused
-    if trust is not None and not ours:
+    if trust is not None and not own:
         if not isinstance(cls, type):
             raise ZooError(f"{where}: refusing {path!r}, which is no class")
         trust.check(f"{cls.__module__}.{cls.__qualname__}", where)  # a package may have imported it from anywhere
     return cls
+
+
+def _import(module: str) -> Any:
+    """The module ``module``, which was named by the user or is trusted; also one in the working directory.
+
+    Only such a module is looked for there: what this project itself imports could be replaced by a file that happens to
+    lie there, or was put there by a stranger.
+    """
+    try:
+        return importlib.import_module(module)
+    except ModuleNotFoundError as error:
+        first, here = module.split(".")[0], os.getcwd()
+        beside = os.path.join(here, first)
+        if error.name != first or here in sys.path or not (os.path.isdir(beside) or os.path.isfile(f"{beside}.py")):
+            raise
+    sys.path.append(here)
+    importlib.invalidate_caches()
+    return importlib.import_module(module)
+
+
+def _advice(error: Exception, module: str) -> str:
+    if isinstance(error, ModuleNotFoundError) and error.name == module.split(".")[0]:
+        return f". Is {error.name} installed, in the working directory, or in PYTHONPATH?"
+    return ""
 
 
 def is_part(cls: Any) -> bool:

@@ -7,20 +7,27 @@ the index of the next batch when its first batch is fetched.
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Generic, TypeVar
+from functools import wraps
+from typing import Any, Generic, TypeVar
 
 import torch
-from lightning import LightningDataModule
+from lightning import LightningDataModule, Trainer
 from torch import Tensor
+from torch.utils.data import DataLoader
 
 from zoo.config import Configurable
-from zoo.data.seeding import SHUFFLE, generator
+from zoo.data.seeding import SHUFFLE, TRAIN, generator, seed_default_generators
 
 Batch = TypeVar("Batch")
 
 
 def beginning() -> tuple[int, int]:
     return 0, 0
+
+
+def position(trainer: Trainer) -> tuple[int, int]:
+    """Epoch and index of the next batch, also after a resume in mid-epoch."""
+    return trainer.current_epoch, trainer.fit_loop.epoch_loop.batch_progress.current.ready
 
 
 @dataclass(frozen=True)
@@ -121,9 +128,7 @@ class DataModule(Configurable, LightningDataModule):
 
     def position(self) -> tuple[int, int]:
         """Epoch and index of the next batch, as the Trainer has them: right also after a resume in mid-epoch."""
-        if not self.trainer:
-            return beginning()
-        return self.trainer.current_epoch, self.trainer.fit_loop.epoch_loop.batch_progress.current.ready
+        return position(self.trainer) if self.trainer else beginning()
 
     @property
     def in_training(self) -> Place:
@@ -134,3 +139,52 @@ class DataModule(Configurable, LightningDataModule):
     def in_evaluation(self) -> Place:
         """The place of a loader of validation or test batches, which begins at the beginning."""
         return Place(self.rank, self.world_size)
+
+
+class Following(Batches[Any]):
+    """A PyTorch DataLoader that goes on where training stands: what a resumed run has had before is passed over.
+
+    Exact where the loader draws from PyTorch's default generator, in its own process or in workers, as it does unless
+    it was given another.
+
+    Args:
+        loader: of training batches.
+        seed: of its order, and of what is drawn to make a batch.
+    """
+
+    def __init__(self, loader: DataLoader, seed: int, place: Place) -> None:
+        super().__init__(len(loader), place)
+        self.loader, self.seed = loader, seed
+
+    def epoch(self, epoch: int, start: int) -> Iterator[Any]:
+        seed_default_generators(self.seed, TRAIN, SHUFFLE, epoch)
+        batches = iter(self.loader)
+        for batch in range(len(self)):
+            seed_default_generators(self.seed, TRAIN, SHUFFLE, epoch, batch)
+            try:
+                value = next(batches)
+            except StopIteration:
+                return
+            if batch >= start:
+                yield value
+
+
+def follow_position(data: LightningDataModule, seed: int) -> None:
+    """Let the training loader of a plain data module be :class:`Following` where there is a single process.
+
+    Of several each gets its share by Lightning's sampler, and a resumed run begins the epoch anew.
+    """
+    original = data.train_dataloader
+
+    @wraps(original)
+    def train_dataloader() -> Any:
+        loader, trainer = original(), data.trainer
+        if not isinstance(loader, DataLoader) or trainer is None or trainer.world_size > 1:
+            return loader
+        try:
+            len(loader)
+        except TypeError:  # of a stream
+            return loader
+        return Following(loader, seed, Place(position=lambda: position(trainer)))
+
+    data.train_dataloader = train_dataloader

@@ -43,6 +43,7 @@ class Espeak(SpokenDigits):
 
     everyone = ("en-us+f2", "en-us+klatt2", "en-us+Alex", "en-gb-x-rp+steph")
     judge = "speech_judge.espeak"
+    kept = "espeak"
     notice = "Trained on speech synthesised by eSpeak NG 1.52, which is GPL-3; no part of it is in here."
 
     def folder(self) -> Path:

@@ -32,6 +32,7 @@ class FSDD(SpokenDigits):
 
     everyone = ("george", "jackson", "lucas", "nicolas", "theo", "yweweler")
     judge = "speech_judge.fsdd"
+    kept = "fsdd"
     notice = (
         "Trained on the Free Spoken Digit Dataset (Z. Jackson and others, version 1.0.10), which is CC BY-SA 4.0. "
         "Weights, pictures and sounds here are under the same licence."

@@ -111,6 +111,7 @@ class MNIST(DataModule):
             )
         if seed < 0:
             raise ValueError(f"seed must not be negative, got {seed}")
+        sources.check_root(root, self.name, f"data={self.name.replace('MNIST', '_mnist').lower().lstrip('_')}")
         self.root, self.batch_size, self.eval_batch_size = root, batch_size, eval_batch_size
         self.binarize, self.train_on, self.seed = binarize, train_on, seed
         self.splits: dict[str, tuple[Tensor, Tensor]] = {}

@@ -17,6 +17,7 @@ import tempfile
 import zipfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from itertools import chain, islice
 from pathlib import Path
 
 import numpy as np
@@ -55,6 +56,11 @@ LARGEST = 60000 * 28 * 28 + 17  # bytes, one more than any file has: an archive 
 LARGEST_PICKLE = 300_000_000  # bytes, of 70,000 images in float32
 DOWNLOAD_TIMEOUT = 20  # seconds without an answer
 
+OWN = (".png", ".jpg", ".jpeg", ".gif", ".bmp", ".tif", ".tiff", ".webp", ".wav", ".flac", ".mp3", ".ogg")
+"""Endings of pictures and sounds."""
+KEPT = ("MNIST", "FashionMNIST", "fsdd", "espeak-")
+"""How the folders begin that this project keeps data in."""
+
 Arrays = dict[str, bytes]
 """The four files of a data set: name -> the bytes of the idx file."""
 
@@ -62,6 +68,46 @@ Arrays = dict[str, bytes]
 def data_root(root: str | None) -> Path:
     """``root``, else the environment's ``ZOO_DATA_DIR``, else ``data``."""
     return Path(root or os.environ.get("ZOO_DATA_DIR") or "data").expanduser()
+
+
+def check_root(root: str | None, name: str, option: str) -> None:
+    """Refuse a folder of the user's own pictures or sounds as the directory of the data set ``name``.
+
+    Without this a run on ``data.root=<my pictures>`` would train on something else, and put that beside them.
+
+    Args:
+        root: as it was given; None is the default.
+        name: of the folder in it that the data set has.
+        option: how the data set is chosen, such as ``data=mnist``.
+
+    Raises:
+        ZooError: saying what to do.
+    """
+    if root is None or not root.strip():
+        if root is not None:
+            raise ZooError("data.root= is empty: give a directory, or null for the default")
+        return
+    folder = Path(root).expanduser()
+    if folder.exists() and not folder.is_dir():
+        raise ZooError(f"data.root={root} is not a directory")
+    if (folder / name).exists() or not (found := own_file(folder)):
+        return
+    raise ZooError(
+        f"data.root={root} holds files of your own, such as {found}, which {option} does not read: data.root is where "
+        f"{name} is kept, or downloaded to. To train on your own files write a data module (docs/extend.md), and say "
+        f"data._target_=mypackage.MyData. If it is a directory of data sets, make a folder {name} in it."
+    )
+
+
+def own_file(folder: Path) -> Path | None:
+    """A picture or sound in ``folder`` or a folder in it, of which it looks at the first thousand entries."""
+    try:
+        entries = list(islice(folder.iterdir(), 1000))
+        others = [entry for entry in entries if entry.is_dir() and not entry.name.startswith(KEPT)]
+        below = (path for entry in others for path in islice(entry.iterdir(), 100))
+        return next((path for path in chain(entries, below) if path.suffix.lower() in OWN and path.is_file()), None)
+    except OSError:  # what cannot be read is reported where it is read
+        return None
 
 
 def load(name: str, root: str | None = None) -> dict[str, Tensor]:

@@ -12,7 +12,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from zoo.data import audio
+from zoo.data import audio, sources
 from zoo.data.batches import DataModule, Place, Slices
 from zoo.data.seeding import TRAIN, generator
 from zoo.errors import ZooError, did_you_mean
@@ -109,6 +109,8 @@ class SpokenDigits(DataModule):
     """The speakers there are, or the usual ones."""
     judge: str
     """The pretrained judge that knows these speakers."""
+    kept: str
+    """The folder in the directory of the data."""
     notice: str
     """What the card of a model that is trained on them has to say."""
 
@@ -134,6 +136,7 @@ class SpokenDigits(DataModule):
                 "need labelled in [0, 1], batch_size >= 1, eval_batch_size >= 1 and seed >= 0, got "
                 f"{labelled}, {batch_size}, {eval_batch_size}, {seed}"
             )
+        sources.check_root(root, self.kept, f"data={type(self).__name__.lower()}")
         self.speakers, self.mix, self.labelled, self.root = speakers, mix, labelled, root
         self.batch_size, self.eval_batch_size, self.seed = batch_size, eval_batch_size, seed
         self.splits: dict[str, Speech] = {}

@@ -7,6 +7,7 @@ versions, sha256 of the weights), ``model.safetensors``, and a model card ``READ
 from zoo.hub.exporting import export
 from zoo.hub.loading import Saved, find_pretrained, from_pretrained, read, read_pretrained
 from zoo.hub.pushing import push_to_hub
+from zoo.hub.registering import register
 from zoo.hub.registry import list_models, models, pretrained_folder
 from zoo.hub.saving import save_pretrained
 
@@ -21,5 +22,6 @@ __all__ = [
     "push_to_hub",
     "read",
     "read_pretrained",
+    "register",
     "save_pretrained",
 ]

@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,12 +10,14 @@ from zoo.errors import ZooError, did_you_mean
 from zoo.hub import huggingface
 from zoo.hub.files import BEST, RUN_CONFIG, parse_yaml, read_checkpoint, read_parts
 from zoo.hub.format import CONFIG, WEIGHTS, read_config
+from zoo.hub.own import foreign, own
 from zoo.hub.private import without_places
-from zoo.hub.registry import architecture, find, list_models, pretrained_folder
+from zoo.hub.registry import architecture, list_models, pretrained_folder
 
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from zoo.config import Trust
     from zoo.training import ZooModule
 
 HEADER = 10_000_000  # bytes, of the names and shapes of some 100,000 tensors
@@ -33,13 +35,16 @@ def from_pretrained(
         map_location: the device.
         trust: modules or packages whose classes it may name beside those of this project, such as ``["mypackage"]``:
             their code runs.
-        changes: arguments of the model to change, such as ``iwae_samples=1000``.
+        changes: arguments of the model to change, such as ``iwae_samples=1000``: plain data or objects.
 
     Raises:
         ZooError: if there is no such model, a file is missing or damaged, an argument is unknown, or the
             weights do not fit.
     """
-    saved = read(name, trust)
+    from zoo.config import to_config
+
+    saved, changes = read(name, trust), to_config(changes)
+    saved = replace(saved, trust=(*saved.trust, *foreign(changes)))  # what the caller names is trusted
     return saved.build(saved.model | changes, map_location)
 
 
@@ -67,20 +72,22 @@ class Saved:
         """The model, in ``eval()``, of ``config``, by default of its own, with the saved weights."""
         import torch
 
-        from zoo.config import Trust, from_config
+        from zoo.config import Trust
         from zoo.hub.untrusted import Budget, check_fit
 
         config, trust = config or self.model, Trust.of(self.trust)
         try:
             try:
                 with Budget(self.state), torch.device("meta"):
-                    skeleton = from_config(config, where="model", trust=trust)
-                check_fit(self.state, skeleton, str(self.origin))
-            except (RuntimeError, NotImplementedError):  # a constructor that computes with what it makes
-                if not trust.packages:
+                    skeleton = self._made(config, trust)
+            except ZooError as error:
+                # a constructor from outside may compute with what it makes, which the meta device cannot
+                if not trust.packages or error.__cause__ is None or isinstance(error.__cause__, ZooError):
                     raise
+            else:
+                check_fit(self.state, skeleton, str(self.origin))
             with Budget(self.state):
-                model = from_config(config, where="model", trust=trust)
+                model = self._made(config, trust)
             model.load_state_dict(self.state | self.signature())
         except ZooError:
             raise
@@ -88,6 +95,16 @@ class Saved:
             reason = " ".join(str(error).split())[:1000]
             raise ZooError(f"{self.origin} does not fit its configuration: {reason}") from error
         return model.to(map_location).eval()
+
+    def _made(self, config: dict[str, Any], trust: "Trust") -> "ZooModule":
+        from torch import nn
+
+        from zoo.config import from_config
+
+        model: Any = from_config(config, where="model", trust=trust)
+        if not issubclass(type(model), nn.Module):
+            raise ZooError(f"{self.origin}: {type(model).__name__} is no model")
+        return model
 
     def signature(self) -> "dict[str, Tensor]":
         """Which relaxation the weights of version 0.2 go with, where they do not say it: the configuration does."""
@@ -143,6 +160,7 @@ def read_pretrained(folder: Path, trust: Sequence[str] = ()) -> Saved:
 
     from zoo.hub.untrusted import check_numbers
 
+    trust = (*as_names(trust), *own(folder))
     config = read_config(folder, trust)
     path = folder / WEIGHTS
     if not path.exists():
@@ -161,7 +179,7 @@ def read_pretrained(folder: Path, trust: Sequence[str] = ()) -> Saved:
     except Exception as error:  # the library has its own error class
         raise ZooError(f"{path} is no safetensors file: {error}") from error
     check_numbers(state, str(path))
-    model = {**config["arguments"], "_target_": find(config["arch"]).target}
+    model = {**config["arguments"], "_target_": config["target"]}
     return Saved(path, config["arch"], model, without_places(config["data"]), state, trust)
 
 
@@ -182,6 +200,12 @@ def read_training_checkpoint(path: Path, data: dict[str, Any], trust: Sequence[s
     checkpoint = read_checkpoint(path)
     check_numbers(checkpoint["state_dict"], f"checkpoint {path}")
     model = checkpoint["config"]
+    trust = (*as_names(trust), *own(path.parent.parent))
     Trust.of(trust).check_config(model, f"{path}: config")
     Trust.of(trust).check_config(data, f"{path}: the data beside it")
     return Saved(path, architecture(model.get("_target_")), model, data, checkpoint["state_dict"], trust)
+
+
+def as_names(trust: Sequence[str]) -> tuple[str, ...]:
+    """``trust`` as a tuple; a single name may stand alone."""
+    return (trust,) if isinstance(trust, str) else tuple(trust)

@@ -4,12 +4,19 @@ import logging
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+from zoo.config import to_config
 from zoo.errors import ZooError
 from zoo.hub.format import CARD, CONFIG, WEIGHTS, read_config
 from zoo.hub.huggingface import REPOSITORY, is_repository, one_line, package
 from zoo.hub.loading import find_pretrained, read_pretrained
+from zoo.hub.own import foreign
 from zoo.hub.private import copy
+from zoo.hub.saving import save_pretrained
+
+if TYPE_CHECKING:
+    from lightning import LightningModule
 
 LICENSES = {"CC BY-SA 4.0": "cc-by-sa-4.0"}
 """What the notice of a model may say of its licence -> the hub's name of it; without that it is the project's own."""
@@ -18,7 +25,7 @@ log = logging.getLogger(__name__)
 
 
 def push_to_hub(
-    name: str | Path,
+    name: "str | Path | LightningModule",
     repository: str,
     *,
     private: bool = False,
@@ -29,8 +36,8 @@ def push_to_hub(
     """Upload a pretrained model to the Hugging Face hub, from where ``zoo.from_pretrained`` loads it as ``hf://OWNER/NAME``.
 
     Args:
-        name: ``arch.tag`` or a folder of :func:`zoo.save_pretrained`. It is loaded first: what cannot be loaded is
-            not uploaded.
+        name: ``arch.tag``, a folder of :func:`zoo.save_pretrained`, or a model. It is loaded first: what cannot be
+            loaded is not uploaded.
         repository: ``OWNER/NAME``; made if it is missing.
         private: make it a private one.
         dry_run: do all but talk to the hub.
@@ -47,6 +54,13 @@ def push_to_hub(
     api = package()
     if "@" in repository or not REPOSITORY.fullmatch(repository):
         raise ZooError(f"{repository!r} is no name of a Hugging Face repository: give OWNER/NAME")
+    if not isinstance(name, (str, Path)):
+        with tempfile.TemporaryDirectory() as scratch:
+            folder, config = Path(scratch) / repository.split("/")[1], to_config(name)
+            save_pretrained(name, folder)
+            return push_to_hub(
+                folder, repository, private=private, dry_run=dry_run, token=token, trust=(*trust, *foreign(config))
+            )
     with tempfile.TemporaryDirectory() as scratch:
         stage(name, Path(scratch), trust)
         try:
@@ -84,7 +98,7 @@ def stage(name: str | Path, folder: Path, trust: Sequence[str] = ()) -> None:
     except (OSError, UnicodeDecodeError) as error:
         raise ZooError(f"{source} cannot be read: {error}") from error
     tags = "\n".join(f"- {tag}" for tag in ("pytorch-lightning", "discrete-latent", saved.arch))
-    notice = str(read_config(source, trust).get("notice"))
+    notice = str(read_config(source, saved.trust).get("notice"))
     license = next((name for words, name in LICENSES.items() if words in notice), "mit")
     header = f"---\nlicense: {license}\nlibrary_name: discrete-latent-zoo\ntags:\n{tags}\n---\n\n"
     (folder / CARD).write_text(header + text, encoding="utf-8")

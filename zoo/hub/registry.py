@@ -1,4 +1,5 @@
-"""The one registry of models: it asks the files. A model is a room in ``zoo/models`` and a file in ``configs/model``.
+"""The one registry of models: it asks the files. A model is a room in ``zoo/models`` and a file in ``configs/model``,
+or a class of another package and such a file in a folder of the user's or a plug-in (:mod:`zoo.config.folders`).
 
 Listing reads those files as text and imports nothing. ``# @weights none`` in the head of one says that the model is a
 problem to train on, of which no weights are shipped.
@@ -10,11 +11,19 @@ from fnmatch import fnmatch
 from functools import cache
 from pathlib import Path
 
+from zoo.config.folders import REGISTERED, config_files
 from zoo.config.moved import present
+from zoo.config.objects import ours
 from zoo.config.resources import resource
 from zoo.errors import ZooError, did_you_mean
 
-TARGET = re.compile(r"^model:\n(?:.*\n)*?  _target_: (\S+)", re.MULTILINE)
+TARGET = re.compile(
+    r"^(?:model:.*\n(?: *#.*\n)*(?P<indent> +)(?:\S.*\n(?:(?: .*)?\n)*?(?P=indent))?)?_target_: (?P<target>\S+)",
+    re.MULTILINE,
+)
+"""The class of a model, in a file for the whole configuration or for that of the model alone."""
+WORDS = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")
+"""Where the words of ``MyVAENet`` meet."""
 ABOUT = re.compile(r"^# ([^@].*)$", re.MULTILINE)
 WEIGHTLESS = re.compile(r"^# @weights none$", re.MULTILINE)
 
@@ -28,15 +37,24 @@ class Entry:
     about: str = ""
 
 
-@cache
 def models() -> dict[str, Entry]:
     """Every model by its name on the command line and in ``arch.tag``."""
+    paths = [found[0] for _, found in sorted(config_files("model").items())]
+    found = dict(_read(tuple((path, path.stat().st_mtime_ns) for path in paths)))
+    for key, registered in REGISTERED.items():
+        if key.startswith("model/"):
+            found[key.removeprefix("model/")] = Entry(registered.node["model"]["_target_"], True, registered.about)
+    return found
+
+
+@cache
+def _read(files: tuple[tuple[Path, int], ...]) -> dict[str, Entry]:
     found = {}
-    for path in sorted((resource("configs") / "model").glob("*.yaml")):
-        text = path.read_text(encoding="utf-8")
+    for path, _ in files:
+        text = path.read_text(encoding="utf-8", errors="replace")
         if target := TARGET.search(text):
             about = ABOUT.search(text)
-            found[path.stem] = Entry(target[1], not WEIGHTLESS.search(text), about[1] if about else "")
+            found[path.stem] = Entry(target["target"], not WEIGHTLESS.search(text), about[1] if about else "")
     return found
 
 
@@ -52,14 +70,16 @@ def find(arch: str) -> Entry:
 
 
 def architecture(target: object) -> str:
-    """The name of the model with the class path ``target``.
+    """The name of the model with the class path ``target``; of ``MyVAE`` from outside else ``my_vae``.
 
     Raises:
-        ZooError: if there is none.
+        ZooError: if it is a class of this project, and no model.
     """
     for arch, entry in models().items():
         if entry.target == present(target):
             return arch
+    if isinstance(target, str) and not ours(target) and target.rpartition(".")[2].isidentifier():
+        return WORDS.sub("_", target.rpartition(".")[2]).lower()
     raise ZooError(f"{target} is no architecture of the zoo; known: {', '.join(models())}")
 
 

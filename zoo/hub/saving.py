@@ -3,7 +3,6 @@
 import hashlib
 import json
 import os
-from collections.abc import Sequence
 from pathlib import Path
 from textwrap import indent
 from typing import TYPE_CHECKING, Any
@@ -28,12 +27,12 @@ def save_pretrained(
     command: str = "",
     pictures: dict[str, Path] | None = None,
     notice: str = "",
-    trust: Sequence[str] = (),
 ) -> Path:
     """Write ``model`` as a folder that :func:`from_pretrained` loads.
 
     Args:
-        model: any model of the zoo whose parts are all from the zoo, or from what is in ``trust``.
+        model: any model of the zoo, or of your own that was trained here. Whoever loads it has to trust the packages of
+            parts that are not of this project.
         folder: made if it is missing; its name, ``arch.tag``, is the model's.
         metrics: name -> value, for the card.
         data: configuration of the data that ``metrics`` were measured on. Of it and of the model, places on the disks
@@ -41,13 +40,12 @@ def save_pretrained(
         command: that made the weights; the same.
         pictures: caption -> picture or sound, a file that is copied into the folder.
         notice: what the card has to say of the licence of the data.
-        trust: modules or packages of its parts that are not of this project: whoever loads it has to trust them, too.
 
     Returns:
         the folder.
 
     Raises:
-        ZooError: if a part of the model is from outside the zoo, so that it could not be loaded, a weight is NaN, a
+        ZooError: if a part of the model cannot be written to a configuration or built of one, a weight is NaN, a
             picture is a link to elsewhere, or the folder cannot be written. A model that was in the folder before is
             then still there.
     """
@@ -55,7 +53,8 @@ def save_pretrained(
 
     import safetensors.torch
 
-    from zoo.config import Trust, check_config, to_config
+    from zoo.config import Trust, ours, to_config
+    from zoo.hub.own import check_storable, check_weights, foreign
     from zoo.hub.untrusted import check_numbers
 
     folder = Path(folder)
@@ -63,14 +62,22 @@ def save_pretrained(
         raise ZooError(f"{folder} is a file: give the name of a folder")
     arguments = without_places(to_config(model))
     data = without_places(data or {})
+    check_weights(model)
     check_numbers(model.state_dict(), type(model).__name__)
-    check_config(arguments, where="model", trust=Trust.of(trust))
-    Trust.of(trust).check_config({"model": arguments, "data": data}, "what is saved")
-    arch = architecture(arguments.pop("_target_"))
-    weights = safetensors.torch.save({name: value.contiguous().cpu() for name, value in model.state_dict().items()})
+    check_storable(arguments, "model")
+    outside = foreign([arguments, data])
+    Trust.of(outside).check_config({"model": arguments, "data": data}, "what is saved")
+    packages = sorted({name.split(".")[0] for name in outside})
+    target = arguments.pop("_target_")
+    arch = architecture(target)
+    # clones, as safetensors refuses two names for the same memory, which weights that are tied have
+    weights = safetensors.torch.save(
+        {name: value.detach().cpu().clone().contiguous() for name, value in model.state_dict().items()}
+    )
     config = {
         "format": FORMAT,
         "arch": arch,
+        **({} if ours(target) else {"target": target}),
         "arguments": arguments,
         "data": data,
         "metrics": metrics or {},
@@ -88,7 +95,8 @@ def save_pretrained(
             (new / "model.safetensors").write_bytes(weights)
             for picture in (pictures or {}).values():
                 copy(picture, new / picture.name, picture.parent)
-            (new / "README.md").write_text(model_card(folder.name, config, model, pictures or {}), encoding="utf-8")
+            card = model_card(folder.name, config, model, pictures or {}, packages)
+            (new / "README.md").write_text(card, encoding="utf-8")
             with signals.deferred():  # not between the two
                 if folder.exists():
                     folder.rename(Path(scratch) / "old")
@@ -100,9 +108,17 @@ def save_pretrained(
     return folder
 
 
-def model_card(name: str, config: dict[str, Any], model: "ZooModule", pictures: dict[str, Path]) -> str:
-    """The model card: everything in it comes from ``config`` and the model itself."""
-    summary = (type(model).__doc__ or "").strip().splitlines()[0]
+def model_card(
+    name: str, config: dict[str, Any], model: "ZooModule", pictures: dict[str, Path], packages: list[str]
+) -> str:
+    """The model card: everything in it comes from ``config`` and the model itself.
+
+    Args:
+        packages: of its parts, beside this project.
+    """
+    summary = next(iter((type(model).__doc__ or "").strip().splitlines()), f"A {type(model).__name__}.")
+    trust = f", trust={packages})  # {', '.join(packages)} has to be installed".replace("'", '"') if packages else ")"
+    words = f" trust={','.join(packages)}" if packages else ""
     parameters = sum(p.numel() for p in model.parameters())
     lines = [
         f"# {name}",
@@ -112,7 +128,7 @@ def model_card(name: str, config: dict[str, Any], model: "ZooModule", pictures: 
         "```python",
         "import zoo",
         "",
-        f'model = zoo.from_pretrained("{name}")',
+        f'model = zoo.from_pretrained("{name}"{trust}',
         "```",
         "",
         "## Metrics",
@@ -121,7 +137,7 @@ def model_card(name: str, config: dict[str, Any], model: "ZooModule", pictures: 
         "| --- | --- |",
         *(f"| {metric} | {value:.4g} |" for metric, value in config["metrics"].items()),
         "",
-        f"Recompute them with `python scripts/eval.py checkpoint={name}`.",
+        f"Recompute them with `python scripts/eval.py checkpoint={name}{words}`.",
         "",
         "## How it was made",
         "",

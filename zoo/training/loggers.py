@@ -1,4 +1,4 @@
-"""Where the numbers go: a CSV file always, Weights & Biases beside it."""
+"""Where the numbers go: a CSV file always; Weights & Biases, TensorBoard, MLflow, any logger of Lightning beside it."""
 
 import csv
 import logging
@@ -8,10 +8,11 @@ import sys
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from lightning.pytorch.loggers import Logger, WandbLogger
+from lightning.pytorch.loggers import Logger, MLFlowLogger, TensorBoardLogger, WandbLogger
 from lightning.pytorch.utilities import rank_zero_only
 
 from zoo.config import Configurable
@@ -83,9 +84,17 @@ class WandbSettings(Configurable):
         project: its project there.
         name: its display name; the default is the run folder's.
         tags: any.
+
+    Raises:
+        ZooError: if ``WANDB_MODE`` is no mode.
     """
 
     def __init__(self, *, project: str, name: str | None = None, tags: list[str] | None = None) -> None:
+        mode = os.environ.get("WANDB_MODE")
+        if mode and mode not in MODES:
+            raise ZooError(
+                f"WANDB_MODE={mode} is not valid.{did_you_mean(mode, list(MODES))} Choose from: {', '.join(MODES)}."
+            )
         self.project, self.name, self.tags = project, name, tags or []
 
     def logger(self, folder: Path, config: dict[str, Any]) -> WandbLogger | None:
@@ -93,15 +102,7 @@ class WandbSettings(Configurable):
 
         An explicit ``WANDB_MODE`` wins. Else the run is online if this machine is logged in and W&B
         answers in time, and offline if not. None where W&B cannot even write its folder: no reason not to train.
-
-        Raises:
-            ZooError: if there is no such mode.
         """
-        mode: Any = os.environ.get("WANDB_MODE")
-        if mode and mode not in MODES:
-            raise ZooError(
-                f"WANDB_MODE={mode} is not valid.{did_you_mean(mode, list(MODES))} Choose from: {', '.join(MODES)}."
-            )
         import wandb
 
         arguments: dict[str, Any] = {
@@ -116,7 +117,7 @@ class WandbSettings(Configurable):
         if rank_zero_only.rank:
             return WandbLogger(log_model=False)
         settings: dict[str, Any] = {"console": "off", "silent": True}
-        mode = mode or ("online" if logged_in() else "offline")
+        mode: Any = os.environ.get("WANDB_MODE") or ("online" if logged_in() else "offline")
         try:
             try:
                 timed = wandb.Settings(init_timeout=ONLINE_TIMEOUT, **settings)
@@ -135,6 +136,89 @@ class WandbSettings(Configurable):
         run.define_metric("trainer/global_step")
         run.define_metric("*", step_metric="trainer/global_step", step_sync=True)
         return WandbLogger(experiment=run, log_model=False)
+
+
+class TensorBoardSettings(Configurable):
+    """A run as TensorBoard shows it.
+
+    Args:
+        folder: of its files, in the run folder. A resumed run goes on there.
+
+    Raises:
+        ZooError: if the package is missing.
+    """
+
+    def __init__(self, *, folder: str = "tensorboard") -> None:
+        if not folder or Path(folder).is_absolute() or ".." in Path(folder).parts:
+            raise ValueError(f"folder must be a name in the run folder, got {folder!r}")
+        need("tensorboard", "tensorboardX")
+        self.folder = folder
+
+    def logger(self, folder: Path, config: dict[str, Any]) -> Logger:
+        return TensorBoardLogger(str(folder), name="", version=self.folder, default_hp_metric=False)
+
+
+class MLflowSettings(Configurable):
+    """A run as MLflow keeps it.
+
+    Args:
+        experiment: its experiment there.
+        name: its display name; the default is the run folder's.
+        uri: of the tracking server; the default is the environment's ``MLFLOW_TRACKING_URI``, else a database in the
+            run folder.
+
+    Raises:
+        ZooError: if the package is missing.
+    """
+
+    def __init__(self, *, experiment: str, name: str | None = None, uri: str | None = None) -> None:
+        if not experiment:
+            raise ValueError("experiment must not be empty")
+        need("mlflow")
+        self.experiment, self.name, self.uri = experiment, name, uri
+
+    def logger(self, folder: Path, config: dict[str, Any]) -> Logger:
+        """A logger that goes on with the run of ``folder`` if there is one."""
+        uri = self.uri or os.environ.get("MLFLOW_TRACKING_URI")
+        files = None if uri else (folder / "mlflow").absolute().as_uri()  # else in the working directory
+        uri = uri or f"sqlite:///{(folder / 'mlflow.db').absolute()}"
+        known = folder / "mlflow_id.txt"
+        logger = MLFlowLogger(
+            experiment_name=self.experiment,
+            run_name=self.name or folder.name,
+            tracking_uri=uri,
+            artifact_location=files,
+            run_id=(known.read_text(encoding="utf-8").strip() if known.is_file() else "") or None,
+        )
+        if not rank_zero_only.rank:
+            try:
+                with atomic(known) as temporary:
+                    temporary.write_text(str(logger.run_id), encoding="utf-8")
+            except Exception as error:  # of the server, the network, the database
+                raise ZooError(f"MLflow cannot keep this run at {uri}: {cause(error)}") from error
+        return logger
+
+
+def need(*packages: str) -> None:
+    """Check that one of ``packages`` is installed.
+
+    Raises:
+        ZooError: naming the extra that has them.
+    """
+    if not any(find_spec(package) for package in packages):
+        raise ZooError(f"logger={packages[0]} needs a package: pip install 'discrete-latent-zoo[loggers]'")
+
+
+def show_picture(logger: Logger, name: str, path: Path, step: int) -> None:
+    """Hand the picture ``path`` to ``logger``, if it shows pictures."""
+    if isinstance(logger, WandbLogger):
+        logger.log_image(f"pictures/{name}", [str(path)], step=step)
+    elif isinstance(logger, TensorBoardLogger):
+        from matplotlib.image import imread
+
+        logger.experiment.add_image(f"pictures/{name}", imread(path), step, dataformats="HWC")
+    elif isinstance(logger, MLFlowLogger):
+        logger.experiment.log_artifact(logger.run_id, str(path), "pictures")
 
 
 @contextmanager

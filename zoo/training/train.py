@@ -4,16 +4,21 @@ import json
 import logging
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from lightning import Callback, LightningDataModule, LightningModule, Trainer
 from lightning.pytorch.utilities import rank_zero_only
+from lightning.pytorch.utilities.model_helpers import is_overridden
 
 from zoo import signals
-from zoo.config import from_config
+from zoo.config import from_config, to_config
+from zoo.data.batches import DataModule, follow_position
 from zoo.data.seeding import seed_default_generators
 from zoo.errors import ZooError
+from zoo.hub import own
 from zoo.hub.files import atomic, read_checkpoint
 from zoo.training import callbacks
 from zoo.training.checkpointing import (
@@ -26,6 +31,7 @@ from zoo.training.checkpointing import (
 )
 from zoo.training.distributed import environment_plugins, joint_work
 from zoo.training.loggers import CSVLogger, wandb_run
+from zoo.training.module import ZooModule
 from zoo.training.runs import RunFolder, set_up_logging
 from zoo.training.trainer import build_trainer
 
@@ -34,6 +40,8 @@ log = logging.getLogger(__name__)
 
 def train(config: dict[str, Any], folder: Path, *, command: str) -> float:
     """Train as ``config`` says, from the newest checkpoint in ``folder`` if there is one, and test the best weights.
+
+    Everything is built before the folder is claimed: what cannot start leaves nothing behind.
 
     Args:
         config: plain and resolved, with the keys of ``configs/train.yaml``.
@@ -46,33 +54,49 @@ def train(config: dict[str, Any], folder: Path, *, command: str) -> float:
     Raises:
         ZooError: if the run cannot start or go on. What was saved before is untouched.
     """
+    run = RunFolder(folder)
     with signals.handled():
         if rank_zero_only.rank:  # a process started by a distributed strategy: the first one keeps the folder
             set_up_logging(None, level=logging.WARNING)
-            run = RunFolder(folder)
-            return _train(run.settled(config, command), run, newest_checkpoint(run.checkpoints))
-        with RunFolder(folder) as run, said(run):
-            set_up_logging(run.log)
-            if not run.locked:
-                log.warning("%s is on a file system without locks: do not start a second run in it.", run.path)
-            config = run.settled(config, command)
-            if run.results.exists() and run.read_results().get("limits") == limits(config):
-                run.changes(config)
-                log.info("%s is complete; nothing to train.", run.path)
-            else:
-                newest = newest_checkpoint(run.checkpoints)
-                run.claim(config, command, step_of(newest) if newest else 0)
-                log.info("run folder: %s (the same command with run=%s resumes it)", run.path, run.path)
-                with wandb_run():
-                    _train(config, run, newest)
-            results = run.read_results()
-            report(run, results)
-            return results["best"]
+            parts = Parts.of(run.settled(config, command), run)
+            return _train(parts, run, newest_checkpoint(run.checkpoints))
+        set_up_logging(None)
+        try:
+            with said(run):
+                return _train_in(run, config, command)
+        finally:
+            with suppress(OSError):
+                run.path.rmdir()  # whoever made it for a run that never began; one with anything in it stays
+
+
+def _train_in(run: RunFolder, config: dict[str, Any], command: str) -> float:
+    config = run.settled(config, command)
+    complete = run.results.exists() and run.read_results().get("limits") == limits(config)
+    parts = None if complete else Parts.of(config, run)
+    with run:
+        set_up_logging(run.log)
+        if not run.locked:
+            log.warning("%s is on a file system without locks: do not start a second run in it.", run.path)
+        newest = newest_checkpoint(run.checkpoints) if parts else None
+        if parts:
+            run.claim(config, command, step_of(newest) if newest else 0)
+        else:
+            run.changes(config)
+        own.sign(run.path, [config["model"], config["data"]])
+        if parts:
+            log.info("run folder: %s (the same command with run=%s resumes it)", run.path, run.path)
+            with wandb_run():
+                _train(parts, run, newest)
+        else:
+            log.info("%s is complete; nothing to train.", run.path)
+        results = run.read_results()
+        report(run, results)
+        return results["best"]
 
 
 def limits(config: dict[str, Any]) -> dict[str, Any]:
     """How long a run is to be."""
-    return {name: config["trainer"][name] for name in ("max_epochs", "max_steps", "max_time")}
+    return {name: config["trainer"].get(name) for name in ("max_epochs", "max_steps", "max_time")}
 
 
 @contextmanager
@@ -86,39 +110,117 @@ def said(run: RunFolder) -> Iterator[None]:
         raise
 
 
-def _train(config: dict[str, Any], run: RunFolder, newest: Path | None) -> float:
-    began = time.time()
-    seed_default_generators(config["seed"])
-    model = from_config(config["model"], where="model")
-    data = from_config(config["data"], where="data")
-    if config["compile"]:
+@dataclass
+class Parts:
+    """What a run is made of."""
+
+    config: dict[str, Any]
+    began: float
+    model: LightningModule
+    data: LightningDataModule
+    loggers: list[Any]
+    best: BestCheckpoint
+    trainer: Trainer
+
+    @classmethod
+    def of(cls, config: dict[str, Any], run: RunFolder) -> "Parts":
+        """Everything that ``config`` describes, built and checked. Nothing is written.
+
+        Raises:
+            ZooError: if something cannot be built, cannot be trained here, or could not be loaded again.
+        """
+        began = time.time()
+        seed_default_generators(config["seed"])
+        model = built(config["model"], "model", LightningModule, ("training_step", "validation_step", "test_step"))
+        data = built(
+            config["data"], "data", LightningDataModule, ("train_dataloader", "val_dataloader", "test_dataloader")
+        )
+        if not isinstance(getattr(model, "monitor", None), str):
+            raise ZooError(
+                f"{type(model).__name__} does not say by which score of the validation the best weights are kept, "
+                'lower is better: give the class an attribute, such as monitor = "val/loss"'
+            )
+        own.check_storable(to_config(model), "model")
+        own.check_storable(config["data"], "data")
+        own.check_weights(model)
+        if config["compile"]:
+            compile_networks(model)
+        mine = isinstance(data, DataModule)
+        if not mine:
+            follow_position(data, config["seed"])
+        best = BestCheckpoint(run.best, monitor=model.monitor)
+        trainer = build_trainer(
+            config["trainer"],
+            [
+                callbacks.SeedEachBatch(config["seed"]),
+                callbacks.KeepConfig(),
+                *([built(config["annealing"], "annealing", Callback)] if config.get("annealing") else []),
+                callbacks.LogMetrics(),
+                callbacks.Pictures(run.pictures, run.sounds, every_n_epochs=config["pictures_every_n_epochs"]),
+                *(
+                    built(value, f"callbacks.{name}", Callback)
+                    for name, value in (config.get("callbacks") or {}).items()
+                    if value
+                ),
+                ResumeCheckpoints(run.checkpoints, every_n_steps=config["checkpoint_every_n_steps"]),
+                best,  # after the one before, which lets signals wait
+            ],
+            logger=False,  # they come with the run
+            use_distributed_sampler=not mine,
+            plugins=[AtomicCheckpointIO(), *environment_plugins()],
+            default_root_dir=str(run.path),
+        )
+        batch_size, processes = config["data"].get("batch_size"), trainer.world_size
+        if mine and batch_size and batch_size % processes:  # the mean of their gradients would not be the batch's
+            raise ZooError(
+                f"data.batch_size={batch_size} cannot be split evenly among {processes} processes: change one"
+            )
+        loggers = [
+            built(value, f"logger.{name}", object) for name, value in (config.get("logger") or {}).items() if value
+        ]
+        return cls(config, began, model, data, loggers, best, trainer)
+
+
+def built(config: dict[str, Any], where: str, kind: type, methods: tuple[str, ...] = ()) -> Any:
+    """What ``config`` describes, if it is a ``kind`` with ``methods`` of its own.
+
+    Raises:
+        ZooError: if it is something else, or lacks one of them.
+    """
+    value = from_config(config, where=where)
+    if not isinstance(value, kind):
+        raise ZooError(f"{where}: {type(value).__name__} is no {kind.__name__} of Lightning")
+    missing = [name for name in methods if not is_overridden(name, value, parent=kind)]
+    if missing:
+        raise ZooError(f"{where}: {type(value).__name__} has no {' and no '.join(missing)}, which a run needs")
+    return value
+
+
+def compile_networks(model: LightningModule) -> None:
+    """Compile the networks of ``model``, in place."""
+    if isinstance(model, ZooModule):
         model.compile_networks()
-    loggers: list[Any] = [CSVLogger(run.metrics)]
-    if config["logger"]["wandb"]:
-        wandb = from_config(config["logger"]["wandb"], where="logger.wandb").logger(run.path, config)
-        loggers += [wandb] if wandb else []
-    best = BestCheckpoint(run.best, monitor=model.monitor)
-    trainer = build_trainer(
-        config["trainer"],
-        [
-            callbacks.SeedEachBatch(config["seed"]),
-            *([from_config(config["annealing"], where="annealing")] if config.get("annealing") else []),
-            callbacks.LogMetrics(),
-            callbacks.Pictures(run.pictures, run.sounds, every_n_epochs=config["pictures_every_n_epochs"]),
-            ResumeCheckpoints(run.checkpoints, every_n_steps=config["checkpoint_every_n_steps"]),
-            best,  # after the one before, which lets signals wait
-        ],
-        logger=loggers,
-        plugins=[AtomicCheckpointIO(), *environment_plugins()],
-        default_root_dir=str(run.path),
-    )
-    batch_size, processes = config["data"].get("batch_size"), trainer.world_size
-    if batch_size and batch_size % processes:  # the mean of their gradients would not be that of the batch
-        raise ZooError(f"data.batch_size={batch_size} cannot be split evenly among {processes} processes: change one")
+    else:
+        for child in model.children():
+            child.compile()
+
+
+def _train(parts: Parts, run: RunFolder, newest: Path | None) -> float:
+    config, model, data, best, trainer = parts.config, parts.model, parts.data, parts.best, parts.trainer
+    loggers = [CSVLogger(run.metrics)]
+    for settings in parts.loggers:
+        logger = settings.logger(run.path, config) if hasattr(settings, "logger") else settings
+        loggers += [logger] if logger else []
+    trainer.loggers = loggers
     if newest:
         log.info("resuming from %s", newest)
     with joint_work(trainer):
         trainer.fit(model, data, ckpt_path=newest, weights_only=True)
+        if best.best_model_score is None:
+            raise ZooError(
+                f"there was no validation that gave {model.monitor}, by which the best weights are kept: see "
+                "trainer.limit_val_batches, trainer.check_val_every_n_epoch and what the validation_step returns"
+            )
         score = float(best.best_model_score)
         read_checkpoint(run.best)  # whose errors say what is wrong with it
         metrics = trainer.test(model, data, ckpt_path=run.best, weights_only=True, verbose=False)[0]
@@ -128,7 +230,7 @@ def _train(config: dict[str, Any], run: RunFolder, newest: Path | None) -> float
             "metrics": metrics,
             "best": score,
             "steps": trainer.fit_loop.epoch_loop.global_step,
-            "seconds": round(time.time() - began, 1),
+            "seconds": round(time.time() - parts.began, 1),
             "limits": limits(config),
         }
         with atomic(run.results) as temporary:

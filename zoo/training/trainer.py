@@ -9,10 +9,8 @@ from typing import Any
 import torch
 from lightning import Callback, Trainer
 from lightning.pytorch.callbacks import ProgressBar, TQDMProgressBar
-from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
 from zoo.config import from_config
-from zoo.errors import ZooError
 
 log = logging.getLogger(__name__)
 
@@ -31,11 +29,8 @@ def build_trainer(config: dict[str, Any], callbacks: list[Callback], **objects: 
     if config["enable_progress_bar"]:
         callbacks = [*callbacks, Bar(refresh_rate=20) if sys.stderr.isatty() else Lines()]
     # The loaders of this project know the ranks: Lightning must not put a sampler of its own into them.
-    objects |= {"callbacks": callbacks, "use_distributed_sampler": False}
-    try:
-        trainer = from_config(config, where="trainer", objects=objects)
-    except (MisconfigurationException, RuntimeError) as error:
-        raise ZooError(f"trainer: {' '.join(str(error).split())}") from error
+    objects = {"use_distributed_sampler": False} | objects | {"callbacks": callbacks}
+    trainer = from_config(config, where="trainer", objects=objects)
     # zoo.signals handles them. Lightning's handler communicates from wherever it interrupts, and ends nothing but fits.
     trainer._signal_connector.register_signal_handlers = lambda: None
     return trainer

@@ -5,6 +5,7 @@ from typing import Any
 
 import torch
 from lightning import Callback, LightningModule, Trainer
+from lightning.pytorch.utilities.data import extract_batch_size
 from torch import Tensor
 
 from zoo.errors import ZooError
@@ -33,13 +34,17 @@ class LogMetrics(Callback):
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: dict[str, Tensor], batch: Any, batch_idx: int
     ) -> None:
+        outputs = numbers(outputs)
+        if "loss" not in outputs:  # of a module that optimises by itself, and says nothing
+            return
         place = f"step {trainer.global_step} (epoch {trainer.current_epoch}, batch {batch_idx})"
         self._losses[place] = outputs["loss"].detach()
         if trainer.global_step % trainer.log_every_n_steps:
             return
         values = {f"train/{name}": value for name, value in mean_over_ranks(outputs, trainer).items()}
         self._refuse_nan(trainer, "loss", values["train/loss"])
-        values["lr"] = trainer.optimizers[0].param_groups[0]["lr"]
+        if trainer.optimizers:
+            values["lr"] = trainer.optimizers[0].param_groups[0]["lr"]
         for name, relaxation in self._relaxations.items():
             values["tau" if len(self._relaxations) == 1 else f"tau/{name}"] = (
                 getattr(relaxation, relaxation.annealed).detach().mean().item()
@@ -53,7 +58,9 @@ class LogMetrics(Callback):
         if not self._losses:
             return
         weights = [p.detach().sum() for p in pl_module.parameters() if p.requires_grad]
-        values = {"loss": list(self._losses.values())[-1], "sum of the weights": torch.stack(weights).sum()}
+        values = {"loss": list(self._losses.values())[-1]}
+        if weights:
+            values["sum of the weights"] = torch.stack(weights).sum()
         for name, value in mean_over_ranks(values, trainer).items():
             self._refuse_nan(trainer, name, value)
 
@@ -79,11 +86,11 @@ class LogMetrics(Callback):
     ) -> None:
         self._log_means(pl_module, "test", outputs, batch)
 
-    def _log_means(self, pl_module: LightningModule, stage: str, outputs: dict[str, Tensor], batch: Any) -> None:
-        if not outputs:  # the module logs its own
-            return
-        values = {f"{stage}/{name}": value for name, value in outputs.items()}
-        pl_module.log_dict(values, on_step=False, on_epoch=True, batch_size=len(batch[0]), sync_dist=True)
+    def _log_means(self, pl_module: LightningModule, stage: str, outputs: Any, batch: Any) -> None:
+        values = {f"{stage}/{name}": value for name, value in numbers(outputs).items()}
+        if values:  # else the module logs its own
+            size = len(batch[0]) if isinstance(batch, (tuple, list)) else extract_batch_size(batch)
+            pl_module.log_dict(values, on_step=False, on_epoch=True, batch_size=size, sync_dist=True)
 
     def _refuse_nan(self, trainer: Trainer, name: str, value: float) -> None:
         """Raise ``ZooError`` if ``value``, the same on every rank, is not finite."""
@@ -102,6 +109,14 @@ class LogMetrics(Callback):
             f"{last or 'none yet'}. Try a lower model.optimizer.lr, a higher relaxation.tau, or look for NaN in the "
             "data."
         )
+
+
+def numbers(outputs: Any) -> dict[str, Tensor]:
+    """What a step returned, as far as it is single numbers; a tensor alone is the loss."""
+    outputs = {"loss": outputs} if isinstance(outputs, Tensor) else outputs
+    if not isinstance(outputs, dict):
+        return {}
+    return {name: value for name, value in outputs.items() if isinstance(value, Tensor) and value.numel() == 1}
 
 
 def mean_over_ranks(values: dict[str, Tensor], trainer: Trainer) -> dict[str, float]:

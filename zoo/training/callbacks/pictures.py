@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 
 from zoo.data.audio import write_wav
 from zoo.data.seeding import PREDICT, seed_default_generators
-from zoo.training.module import ZooModule
+from zoo.training.loggers import show_picture
 from zoo.training.plots import film_strip, save_film
 
 
@@ -36,20 +36,22 @@ class Pictures(Callback):
         self._draw(trainer, pl_module, trainer.test_dataloaders)
 
     def _draw(self, trainer: Trainer, pl_module: LightningModule, loader: Iterable[Any]) -> None:
-        if not trainer.is_global_zero or not isinstance(pl_module, ZooModule):
+        shown: list[Any] = [getattr(pl_module, part, None) for part in ("pictures", "films", "sounds")]
+        if not trainer.is_global_zero or not any(shown) or not isinstance(loader, Iterable):
             return
+        draw, film, speak = (part or nothing for part in shown)
         seed_default_generators(0, PREDICT)  # the same samples each time, so that progress can be seen
-        batch = next(iter(loader))
-        for name, figure in pl_module.pictures(batch).items():
+        batch = trainer.strategy.batch_to_device(next(iter(loader)))
+        for name, figure in draw(batch).items():
             save_picture(figure, self.folder / f"{name}.png", trainer)
-        for name, frames in pl_module.films(batch).items():
+        for name, frames in film(batch).items():
             save_picture(film_strip(frames), self.folder / f"{name}.png", trainer)
             save_film(frames, self.folder / f"{name}.gif")
             for logger in trainer.loggers:
                 if isinstance(logger, WandbLogger):
                     path = str(self.folder / f"{name}.gif")
                     logger.log_video(f"films/{name}", [path], step=trainer.global_step, format=["gif"])
-        for name, sound in pl_module.sounds(batch).items():
+        for name, sound in speak(batch).items():
             wav = self.sounds / f"{name}.wav"
             self.sounds.mkdir(parents=True, exist_ok=True)
             write_wav(wav, sound)
@@ -58,6 +60,11 @@ class Pictures(Callback):
                     import wandb  # a single sound: its lists of sounds need the package soundfile
 
                     logger.log_metrics({f"sounds/{name}": wandb.Audio(str(wav))}, step=trainer.global_step)
+
+
+def nothing(batch: Any) -> dict[str, Any]:
+    """What a module that draws nothing shows."""
+    return {}
 
 
 def save_curves(metrics: Path, path: Path, trainer: Trainer) -> None:
@@ -81,9 +88,8 @@ def save_curves(metrics: Path, path: Path, trainer: Trainer) -> None:
 
 
 def save_picture(figure: Figure, path: Path, trainer: Trainer) -> None:
-    """Write ``figure`` to ``path`` and to W&B, where that is a logger of ``trainer``."""
+    """Write ``figure`` to ``path`` and hand it to the loggers of ``trainer``."""
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=120)
     for logger in trainer.loggers:
-        if isinstance(logger, WandbLogger):
-            logger.log_image(f"pictures/{path.stem}", [str(path)], step=trainer.global_step)
+        show_picture(logger, path.stem, path, trainer.global_step)

@@ -1,0 +1,96 @@
+"""Training from Python, as from the command line."""
+
+import logging
+import shlex
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from lightning import LightningModule
+
+from zoo.config import composition, to_config
+from zoo.errors import ZooError
+from zoo.hub import from_pretrained
+from zoo.hub.own import foreign
+from zoo.hub.registry import architecture
+from zoo.training.runs import RunFolder
+from zoo.training.train import train as run_training
+
+log = logging.getLogger(__name__)
+
+SEVERAL = ("callbacks", "logger")
+"""Groups of which there may be several."""
+
+
+class Trained(NamedTuple):
+    """What :func:`train` returns: the model with its best weights, in ``eval()``, and its scores on the test set."""
+
+    model: LightningModule
+    scores: dict[str, float]
+
+
+def train(model: "str | LightningModule", *words: str, run: str | Path | None = None, **options: Any) -> Trained:
+    """Train a model, or resume a run, and test the result: the command ``zoo train``, with the same checks.
+
+    ::
+
+        model, scores = zoo.train("cat_vae", latents=20, epochs=5)
+        model, scores = zoo.train("cat_vae", "relaxation.tau=0.7", relaxation="reinmax", data=MyData(root="pictures"))
+
+    Args:
+        model: the name of one, or an object, which is built anew from its arguments.
+        words: options as the command line has them.
+        run: the run folder; a run in an existing folder is resumed. The default is a new one in ``runs``.
+        options: options by name. The name of a group, such as ``data`` or ``relaxation``, takes that of a file, an
+            object, a configuration with ``_target_``, or a dict of some of its options; ``callbacks`` and ``logger``
+            take lists, too; any other name is an option of the whole, such as ``epochs`` and ``seed``, else of the
+            model.
+
+    Returns:
+        the model with the best weights, in ``eval()``, and its scores, by name. ``model, scores = zoo.train(...)``
+
+    Raises:
+        ZooError: as the command line: for a name that does not exist or a value that is not valid, before anything
+            starts, and for what stops a run.
+    """
+    if isinstance(model, str):
+        chosen = [f"model={model}"]
+    else:
+        config = to_config(model)
+        model = architecture(config["_target_"])
+        chosen = ["~model", *([] if "relaxation" in options else ["relaxation=null", "annealing=null"])]
+        chosen += [composition.word(f"+model.{key}", value) for key, value in config.items()]
+    overrides = [*chosen, *(word for name, value in options.items() for word in as_words(name, value)), *words]
+    composed = composition.compose(overrides)
+    composition.check(composed, overrides)
+    folder = Path(run) if run else composition.claim(Path("runs") / model)
+    composed.run = str(folder)
+    values = composition.plain(composed)
+    run_training(values, folder, command=shlex.join(["zoo", "train", *overrides]))
+    metrics = RunFolder(folder).read_results()["metrics"]
+    trained = from_pretrained(folder, trust=foreign([values["model"], values["data"]]))
+    return Trained(trained, {name.removeprefix("test/"): value for name, value in metrics.items()})
+
+
+def as_words(name: str, value: Any) -> Iterator[str]:
+    """An option of :func:`train` as words of the command line."""
+    group = name in composition.GROUPS
+    if name in SEVERAL and isinstance(value, (list, tuple)) and not all(isinstance(one, str) for one in value):
+        for one in value:
+            yield from as_words(name, one)
+        return
+    key = name if group or name.split(".")[0] in (*composition.KEYS, *composition.GROUPS) else f"model.{name}"
+    if group and (value is None or isinstance(value, (str, list, tuple))):
+        yield f"{key}=" + ("null" if value is None else value if isinstance(value, str) else f"[{','.join(value)}]")
+        return
+    config = to_config(dict(value) if isinstance(value, Mapping) else value)
+    if not isinstance(config, dict):
+        if group:
+            raise ZooError(f"{name}={value!r} is not valid: give a name, an object or a dict of options")
+        yield composition.word(key, config)
+        return
+    new = "_target_" in config
+    if new and name in SEVERAL:
+        key = f"{name}.{architecture(config['_target_'])}"
+    for part, one in config.items():
+        yield composition.word(f"{'++' if new else ''}{key}.{part}", one)
