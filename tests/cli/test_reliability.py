@@ -228,14 +228,24 @@ def test_a_published_card_has_the_commands_that_made_the_weights(zoo, run, tmp_p
 def test_jobs_of_the_same_second_have_folders_of_their_own(zoo, tmp_path, monkeypatch):
     monkeypatch.setattr(composition, "now", lambda: "2026-01-01_00-00-00")
     begun = []
-    monkeypatch.setattr(
-        "zoo.training.train.train", lambda config, folder, *, command: begun.append(Path(folder).relative_to("runs"))
-    )
+
+    def train(config, folder, *, command):
+        begun.append(Path(folder).relative_to("runs"))
+        return 0.0
+
+    monkeypatch.setattr("zoo.training.train.train", train)
+    monkeypatch.setattr("zoo.cli.sweeps.scores_of", lambda run: {})
     for words in ([], [], ["-m", "seed=0,1"], ["-m", "seed=2"], ["--cfg", "job"]):
         assert zoo("train", *QUICK, *words)[0] == 0
     first, second = "2026-01-01_00-00-00", "2026-01-01_00-00-00_2"
     single, swept = Path("polynomial"), Path("sweep")
-    assert begun == [single / first, single / second, swept / first / "0", swept / first / "1", swept / second / "0"]
+    assert begun == [
+        single / first,
+        single / second,
+        swept / first / "seed=0",
+        swept / first / "seed=1",
+        swept / second / "0",
+    ]
     assert len(list(tmp_path.glob("runs/*/*"))) == 4  # to look is not to begin
 
 
