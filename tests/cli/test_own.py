@@ -1,6 +1,7 @@
 """What users bring from outside: by ``_target_``, by a folder of configuration files, by name in a notebook."""
 
 import json
+import re
 import sys
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from zoo.cli.train import main as train_command
 from zoo.config import composition, folders, from_config, to_config
 from zoo.config.composition import check, compose, plain
 from zoo.config.folders import REGISTERED
+from zoo.config.jobs import SWEPT, name_job
 from zoo.errors import ZooError
 from zoo.hub.own import FILE
 from zoo.relaxations import RELAXATIONS
@@ -367,6 +369,36 @@ def test_a_sweep_ends_with_a_table_and_names_what_failed(tmp_path, monkeypatch, 
     train_command([*words[:-1], "relaxation=rloo,reinmax", "hydra.sweep.dir=sweep"])  # which are complete
     printed = capsys.readouterr().out
     assert "relaxation" in printed and "sweep/comparison.csv" in printed and "exact" not in printed
+
+
+def test_no_two_jobs_have_the_same_folder(monkeypatch):
+    monkeypatch.setenv(SWEPT, "data.env,seed")
+    long = "x" * 200
+    jobs = [["seed=1", "epochs=3"], ["data.env=a/b"], ["data.env=a:b"], [f"data.env={long}1"], [f"data.env={long}2"]]
+    names = [name_job(job, number) for number, job in enumerate(jobs)]
+    assert (
+        names[0] == "seed=1" and len(set(names)) == 5 and all(re.fullmatch(r"[\w=.\-]{1,120}", name) for name in names)
+    )
+    assert name_job(jobs[1], 7) == names[1] and name_job(["epochs=3"], 7) == "7"
+
+
+def test_runs_from_python_have_folders_of_their_own(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv(composition.STAMP, "")
+    monkeypatch.setattr(composition, "now", lambda: "now")
+    for _ in range(2):
+        zoo.train("polynomial", *QUIET, epochs=1, data={"steps": 5})
+    assert sorted(path.name for path in tmp_path.glob("runs/polynomial/*")) == ["now", "now_2"]
+    monkeypatch.setenv("WANDB_MODE", "ofline")
+    with pytest.raises(ZooError, match="Did you mean 'offline'"):
+        zoo.train("polynomial", epochs=1, data={"steps": 5}, logger="wandb")
+    assert len(list(tmp_path.glob("runs/polynomial/*"))) == 2  # what does not begin leaves nothing
+
+
+def test_a_model_without_a_name_needs_a_run_folder():
+    words = ["~model", "+model._target_=mine.Model", "relaxation=rloo", "data=steps", "epochs=1"]
+    with pytest.raises(ZooError, match="run=FOLDER"):
+        composition.chosen(words, "model")
 
 
 def test_several_values_need_the_flag(tmp_path, monkeypatch):

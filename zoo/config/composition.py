@@ -312,10 +312,17 @@ def compose(overrides: list[str]) -> DictConfig:
 
 
 def chosen(overrides: list[str], group: str) -> str:
-    """The file of ``group`` that ``overrides`` choose, which one of another group may do for them."""
+    """The file of ``group`` that ``overrides`` choose, which one of another group may do for them.
+
+    Raises:
+        ZooError: if they choose none.
+    """
     with hydra.initialize_config_dir(str(CONFIGS), version_base="1.3"):
         config = hydra.compose("train", for_hydra(overrides), return_hydra_config=True)
-        return config.hydra.runtime.choices[group]
+    name = config.hydra.runtime.choices.get(group)
+    if not name:
+        raise ZooError(f"no {group} is chosen by its name, after which a run folder is called: say which, run=FOLDER")
+    return name
 
 
 def check_choice(group: str, value: Any, more: Sequence[str] = ()) -> None:
