@@ -66,6 +66,16 @@ def start_and_kill(folder: Path, *options: str, at_step: int, **environment: str
     process.wait()
 
 
+SMALL_AGENT = (  # an actor-critic of a few seconds
+    "model.policy.hidden=[16]",
+    "model.critic.hidden=[16]",
+    "model.batch_size=16",
+    "model.updates=2",
+    "data.envs=8",
+    "data.epoch_steps=160",
+    "data.start=80",
+    "data.replay=320",
+)
 SMALL = (  # a run of a few seconds
     "nets=mlp",
     "logger=csv",

@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 
 import tests.toys  # noqa: F401  (registers them)
-from tests.conftest import ROOT, run_script, start_and_kill
+from tests.conftest import ROOT, SMALL_AGENT, run_script, start_and_kill
 from zoo import hub
 from zoo.cli import main
 from zoo.cli.eval import evaluate
@@ -31,14 +31,7 @@ SMALL = (
     "trainer.enable_progress_bar=false",
     "trainer.log_every_n_steps=4",
     "trainer.accelerator=cpu",
-    "model.policy.hidden=[16]",
-    "model.critic.hidden=[16]",
-    "model.batch_size=16",
-    "model.updates=2",
-    "data.envs=8",
-    "data.epoch_steps=160",
-    "data.start=80",
-    "data.replay=320",
+    *SMALL_AGENT,
     "data.eval_episodes=3",
     "data.test_episodes=4",
     "pictures_every_n_epochs=100",

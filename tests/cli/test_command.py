@@ -14,10 +14,10 @@ from zoo.cli.options import COMMANDS
 from zoo.training.runs import RunFolder
 
 
-def zoo(*words: str, **environment: str) -> subprocess.CompletedProcess:
-    """``python -m zoo``; output and errors in ``stdout``."""
+def zoo(*words: str, start: tuple[str, ...] = ("-m", "zoo"), **environment: str) -> subprocess.CompletedProcess:
+    """``python -m zoo``, or ``start`` in place of ``-m zoo``; output and errors in ``stdout``."""
     return subprocess.run(
-        [sys.executable, "-m", "zoo", *words],
+        [sys.executable, *start, *words],
         cwd=ROOT,
         env=os.environ | {"OMP_NUM_THREADS": "1"} | environment,
         stdout=subprocess.PIPE,
@@ -148,15 +148,7 @@ TINY = (*SMALL, "epochs=1")
 def run(tmp_path_factory, mnist_root, installed) -> RunFolder:
     """A small run of ``zoo train cat_vae``."""
     folder = tmp_path_factory.mktemp("runs") / "one"
-    result = subprocess.run(
-        [sys.executable, str(installed), "train", "cat_vae", *TINY, f"run={folder}"],
-        cwd=ROOT,
-        env=os.environ | {"OMP_NUM_THREADS": "1", "ZOO_DATA_DIR": mnist_root},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        timeout=300,
-    )
+    result = zoo("train", "cat_vae", *TINY, f"run={folder}", start=(str(installed),), ZOO_DATA_DIR=mnist_root)
     assert result.returncode == 0 and "Test scores" in result.stdout, result.stdout
     return RunFolder(folder)
 
@@ -189,18 +181,11 @@ def test_a_checkpoint_is_the_first_word(run, tmp_path, mnist_root):
 @pytest.mark.slow
 def test_processes_that_a_strategy_starts_are_started_by_the_same_command(run, installed, tmp_path, mnist_root):
     two = ("trainer=ddp", "trainer.devices=2", "trainer.accelerator=cpu", "trainer.strategy.timeout=60")
-    for name, command in (("a", [str(installed)]), ("b", ["-m", "zoo"])):
-        result = subprocess.run(
-            [sys.executable, *command, "train", "cat_vae", *TINY, *two, f"run={tmp_path / name}"],
-            cwd=ROOT,
-            env=os.environ | {"OMP_NUM_THREADS": "1", "ZOO_DATA_DIR": mnist_root},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            timeout=300,
-        )
+    for start in ((str(installed),), ("-m", "zoo")):
+        folder = tmp_path / start[-1].replace("/", "-")
+        result = zoo("train", "cat_vae", *TINY, *two, f"run={folder}", start=start, ZOO_DATA_DIR=mnist_root)
         assert result.returncode == 0, result.stdout
-        metrics = RunFolder(tmp_path / name).read_results()["metrics"]
+        metrics = RunFolder(folder).read_results()["metrics"]
         assert metrics == pytest.approx(run.read_results()["metrics"], rel=1e-3)
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.conftest import ROOT
+from tests.conftest import ROOT, SMALL_AGENT
 from tests.speech import write_digits
 from zoo.cli import main
 from zoo.cli.arguments import explanations, options_of
@@ -21,14 +21,7 @@ pytestmark = pytest.mark.filterwarnings("ignore")  # of training, which has test
 ACTOR_CRITIC = (
     "seeds=1",
     "epochs=1",
-    "model.policy.hidden=[16]",
-    "model.critic.hidden=[16]",
-    "model.batch_size=16",
-    "model.updates=2",
-    "data.envs=8",
-    "data.epoch_steps=160",
-    "data.start=80",
-    "data.replay=320",
+    *SMALL_AGENT,
     "data.eval_episodes=2",
     "data.test_episodes=2",
     "trainer.log_every_n_steps=4",

@@ -31,6 +31,7 @@ from zoo.data import MNIST
 from zoo.hub import from_pretrained
 from zoo.lab.common import check_names, command, one_thread, trained
 from zoo.relaxations import RELAXATIONS, Categorical, Exact, Relaxation
+from zoo.relaxations.distributions import Perturbed
 
 TAUS = (0.1, 0.3, 0.5, 0.7, 1.0, 1.5, 3.0)
 PROBLEMS = ("quadratic", "polynomial", "vae")
@@ -268,7 +269,10 @@ def family(cls: type[Relaxation]) -> str:
         return "unbiased"
     if not cls.stochastic:
         return "no sample"
-    return "hard sample, biased" if cls.hard else "relaxed sample"
+    if not cls.hard:
+        return "relaxed sample"
+    perturbed = any(issubclass(need, Perturbed) for need in cls.needs)
+    return "hard value of noisy logits" if perturbed else "exact sample, biased"
 
 
 def temperatures(name: str, taus: tuple[float, ...]) -> Iterator[tuple[dict[str, Any], bool]]:
@@ -478,7 +482,7 @@ def picture(problem: Problem, rows: list[Score]) -> Figure:
                 else:
                     x, style = [row.tau for row in points], "-"
                 y = [getattr(row, panel) or math.nan for row in points]  # zero has no logarithm
-                color, marker = f"C{index}", "osD^vP*X<>"[(index + index // 10) % 10]
+                color, marker = f"C{index}", "osD^vP*X<>"[index % 10]
                 ax.plot(x, y, style, color=color, marker=marker, markersize=4.5, linewidth=1.3, label=member)
                 hollow = [(a, b) for a, b, row in zip(x, y, points) if panel == "bias" and row.unbiased]
                 if hollow:

@@ -98,7 +98,7 @@ def gumbel_softmax(
 
     A drop-in for PyTorch's, whose fourth argument ``eps`` does nothing and is not here.
     """
-    if mask is None and dim == -1 and noise is None and type(tau) is float and 0 < tau < inf and eager.few(logits):
+    if _is_short(logits, tau, mask, dim, noise):
         return (eager.short_st_gumbel_softmax if hard else eager.short_gumbel_softmax)(logits, tau, generator)  # type: ignore[arg-type]
     law, tau = _prepare(gumbel.GumbelSoftmax, logits, mask, dim, tau)
     formula = gumbel.st_gumbel_softmax if hard else gumbel.gumbel_softmax
@@ -199,7 +199,7 @@ def reinmax(
 ) -> Tensor:
     """:class:`~zoo.relaxations.ReinMax`, always hard; ``tau`` has no gradient."""
     _only_hard(hard, "reinmax")
-    if mask is None and dim == -1 and noise is None and type(tau) is float and 0 < tau < inf and eager.few(logits):
+    if _is_short(logits, tau, mask, dim, noise):
         return eager.short_reinmax(logits, tau, generator)  # type: ignore[arg-type]
     law, tau = _prepare(through.ReinMax, logits, mask, dim, tau)
     return law.place(through.reinmax(law, tau, choose_noise(generator, noise)))
@@ -340,6 +340,11 @@ def simple(
     _only_hard(hard, "simple")
     law, _ = _prepare(marginals.Simple, logits, mask, dim, tau)
     return law.place(marginals.simple(law, choose_noise(generator, noise)))
+
+
+def _is_short(logits: Any, tau: Any, mask: Tensor | None, dim: int, noise: Noise | None) -> bool:
+    """Whether a draw is of few plain numbers, for which even a distribution costs too much."""
+    return mask is None and dim == -1 and noise is None and type(tau) is float and 0 < tau < inf and eager.few(logits)
 
 
 def _prepare(cls: type[Relaxation], logits: Logits, mask: Tensor | None, dim: int, *taus: float | Tensor) -> Any:
