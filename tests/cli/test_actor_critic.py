@@ -103,9 +103,10 @@ def test_a_killed_run_ends_in_the_same_bits(run, tmp_path):
 
 
 def test_without_the_replay_a_resumed_run_goes_on_healthy(tmp_path):
-    before = train_here(tmp_path / "run", "data.save_replay=false", "epochs=1")
+    options = ("data.save_replay=false", "model.optimizer.decay_from=1.0")  # so that it may become longer
+    before = train_here(tmp_path / "run", *options, "epochs=1")
     assert "replay" not in torch.load(newest_checkpoint(before.checkpoints), weights_only=True)["Environments"]
-    after = train_here(tmp_path / "run", "data.save_replay=false")
+    after = train_here(tmp_path / "run", *options)
     series = read_metrics(after.metrics)
     assert series["train/env_steps"][-1] == (120, 2 * (80 - 8) + 480)
     assert all(np.isfinite([value for _, value in series["train/critic_loss"]]))
