@@ -72,7 +72,7 @@ def fail_politely(main: Callable[..., Any]) -> Callable[..., Any]:
     @wraps(main)
     def wrapped(*args: Any) -> Any:
         try:
-            with signals.handled():
+            with signals.handled(watched=True):
                 return main(*args)
         except signals.Stopped as stopped:
             if stopped.status:
