@@ -197,8 +197,10 @@ def test_whatever_ends_processes_the_run_ends_in_the_same_bits(two, tmp_path, mn
         printed = process.communicate(timeout=100)[0]
         assert process.returncode == 1 and "process 0 of 2 lost the others" in printed, printed
     with started(folder, mnist_root) as (process, second):
+        began = time.monotonic()
         os.kill(second, signal.SIGTERM)  # whichever gets it
         printed = process.communicate(timeout=100)[0]
+        assert time.monotonic() - began < 5
         step = newest_step(folder)
         assert (
             process.returncode == 143 and f"stopped by SIGTERM; saved {folder}/checkpoints/step-{step:08d}" in printed

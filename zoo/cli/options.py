@@ -1,10 +1,13 @@
 """What the commands share: help, errors for people, several processes."""
 
+import atexit
 import errno
+import logging
 import os
 import re
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from functools import wraps
 from pathlib import Path
 from typing import Any
@@ -70,7 +73,7 @@ def fail_politely(main: Callable[..., Any]) -> Callable[..., Any]:
     """
 
     @wraps(main)
-    def wrapped(*args: Any) -> Any:
+    def polite(*args: Any) -> Any:
         try:
             with signals.handled(watched=True):
                 return main(*args)
@@ -85,7 +88,27 @@ def fail_politely(main: Callable[..., Any]) -> Callable[..., Any]:
                 raise
             sys.exit(shown(f"error: {cause(error)}" + (f": {error.filename}" if error.filename else "")))
 
-    return wrapped
+    @wraps(main)
+    def prompt(*args: Any) -> Any:
+        try:
+            return polite(*args)
+        except SystemExit as ended:
+            if isinstance(ended.__context__, signals.Stopped) and sys._getframe(1).f_globals["__name__"] == "__main__":
+                end(ended.__context__.status)
+            raise
+
+    return prompt
+
+
+def end(status: int) -> None:
+    """End this program now. What Python does at its end takes more than a second with PyTorch in it, and on a busy
+    machine more than is left after a signal."""
+    with suppress(BaseException):
+        logging.shutdown()
+        atexit._run_exitfuncs()
+        sys.stdout.flush()
+        sys.stderr.flush()
+    os._exit(status)
 
 
 def shown(message: str) -> str:
