@@ -33,13 +33,20 @@ def command(*words: str, flags: tuple[str, ...] = (), inside: tuple[str, ...] = 
     )
 
 
+def starting(*words: str) -> tuple[str, ...]:
+    """``words``, a command that starts another one; the test is skipped where there is no right to it."""
+    if shutil.which(words[0]) is None or subprocess.run([*words, "true"], capture_output=True).returncode:
+        pytest.skip(f"cannot do {' '.join(words)} here")
+    return words
+
+
 def with_mount(script: str) -> tuple[str, ...]:
-    """A command that starts another one where ``script`` was run in mounts of its own; the test is skipped without the
-    right to do so."""
-    inside = ("unshare", "-m", "sh", "-ec", f'{script}\nexec "$@"', "sh")
-    if shutil.which("unshare") is None or subprocess.run([*inside, "true"], capture_output=True).returncode:
-        pytest.skip("no right to mount here")
-    return inside
+    """A command that starts another one where ``script`` was run, with mounts of its own."""
+    return starting("unshare", "-m", "sh", "-ec", f'{script}\nexec "$@"', "sh")
+
+
+def offline() -> tuple[str, ...]:
+    return starting("unshare", "-n")
 
 
 def read_only(folder: Path) -> tuple[str, ...]:
@@ -56,17 +63,17 @@ def usual(tmp_path_factory) -> RunFolder:
 
 
 PLACES = {
-    "offline": lambda: {"inside": ("unshare", "-n")},
-    "one core": lambda: {"inside": ("taskset", "-c", "0"), "OMP_NUM_THREADS": ""},
+    "offline": lambda: {"inside": offline()},
+    "one core": lambda: {"inside": starting("taskset", "-c", "0"), "OMP_NUM_THREADS": ""},
     "little shared memory": lambda: {"inside": with_mount("mount -t tmpfs -o size=64k none /dev/shm")},
-    "no home": lambda: {"HOME": "/nonexistent/home", "XDG_CACHE_HOME": "", "XDG_CONFIG_HOME": "", "XDG_DATA_HOME": ""},
+    "no home": lambda: {"HOME": "/proc/nobody", "XDG_CACHE_HOME": "", "XDG_CONFIG_HOME": "", "XDG_DATA_HOME": ""},
     "narrow terminal": lambda: {"COLUMNS": "20", "LINES": "5"},
     "no locale": lambda: {"LANG": "C", "LC_ALL": "C", "PYTHONUTF8": ""},
     "without assertions": lambda: {"flags": ("-O",)},
-    "no temporary folder": lambda: {"TMPDIR": "/nonexistent/tmp"},
+    "no temporary folder": lambda: {"TMPDIR": "/proc/nothing"},
     "interactive matplotlib": lambda: {"MPLBACKEND": "TkAgg"},
     "all at once": lambda: {
-        **{"HOME": "/nonexistent/home", "COLUMNS": "20", "LC_ALL": "C", "TMPDIR": "/nonexistent/tmp"},
+        **{"HOME": "/proc/nobody", "COLUMNS": "20", "LC_ALL": "C", "TMPDIR": "/proc/nothing"},
         **{"MPLBACKEND": "QtAgg", "flags": ("-O",), "inside": ("taskset", "-c", "0")},
     },
 }
@@ -83,10 +90,8 @@ def test_a_run_ends_in_the_same_bits(usual, tmp_path, place):
 
 
 def test_offline_a_pretrained_model_is_used_and_data_that_are_missing_are_one_error(tmp_path):
-    assert command("sample", "cat_vae.mnist", "n=4", cwd=tmp_path, inside=("unshare", "-n")).returncode == 0
-    result = command(
-        "eval", "cat_vae.mnist", cwd=tmp_path, inside=("unshare", "-n"), ZOO_DATA_DIR=str(tmp_path / "data")
-    )
+    assert command("sample", "cat_vae.mnist", "n=4", cwd=tmp_path, inside=offline()).returncode == 0
+    result = command("eval", "cat_vae.mnist", cwd=tmp_path, inside=offline(), ZOO_DATA_DIR=str(tmp_path / "data"))
     assert result.returncode == 1 and "Traceback" not in result.stdout, result.stdout
     assert "error: MNIST cannot be had. Tried:" in result.stdout
 

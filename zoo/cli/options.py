@@ -10,6 +10,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from functools import wraps
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 from zoo import hub, signals
@@ -93,11 +94,16 @@ def fail_politely(main: Callable[..., Any]) -> Callable[..., Any]:
         try:
             return polite(*args)
         except SystemExit as ended:
-            if isinstance(ended.__context__, signals.Stopped) and sys._getframe(1).f_globals["__name__"] == "__main__":
+            if isinstance(ended.__context__, signals.Stopped) and is_program(sys._getframe(1)):
                 end(ended.__context__.status)
             raise
 
     return prompt
+
+
+def is_program(frame: FrameType) -> bool:
+    """Whether ``frame`` is of the file that Python was started with, and not of a program that only calls a command."""
+    return frame.f_globals.get("__name__") == "__main__"
 
 
 def end(status: int) -> None:
