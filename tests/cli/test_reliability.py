@@ -625,6 +625,15 @@ def test_recordings_are_kept_whole_or_not_at_all(tmp_path, monkeypatch):
 
 
 @pytest.mark.slow
+def test_what_wandb_leaves_in_a_killed_process_is_removed_by_the_next(tmp_path):
+    code = "import os; from zoo.training.loggers import import_wandb; import_wandb(); {}"
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "TMPDIR": str(tmp_path)}
+    for last, left in (("os.kill(os.getpid(), 9)", 1), ("os.kill(os.getpid(), 9)", 1), ("pass", 0)):
+        subprocess.run([sys.executable, "-c", code.format(last)], env=environment)
+        assert len(list(tmp_path.iterdir())) == left
+
+
+@pytest.mark.slow
 def test_twenty_kills_at_random_moments(tmp_path, mnist_root):
     """Of every model, in every phase; ``python -m tests.soak`` does 200."""
     words = ["kills=20", "seed=1", f"folder={tmp_path}"]
