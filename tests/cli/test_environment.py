@@ -13,7 +13,14 @@ from zoo.training.runs import RunFolder
 
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(sys.platform != "linux", reason="arranges Linux")]
 
-QUICK = ("model=polynomial", "data.steps=20", "epochs=2", "model.optimizer.lr=0.05", "logger=csv")
+QUICK = (
+    "model=polynomial",
+    "data.steps=20",
+    "epochs=2",
+    "model.optimizer.lr=0.05",
+    "logger=csv",
+    "trainer.log_every_n_steps=5",
+)
 
 
 def command(*words: str, flags: tuple[str, ...] = (), inside: tuple[str, ...] = (), cwd: Path, **environment: str):
