@@ -1,12 +1,16 @@
 """What the commands share: help, errors for people, several processes."""
 
+import atexit
 import errno
+import logging
 import os
 import re
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from functools import wraps
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 from zoo import hub, signals
@@ -70,9 +74,9 @@ def fail_politely(main: Callable[..., Any]) -> Callable[..., Any]:
     """
 
     @wraps(main)
-    def wrapped(*args: Any) -> Any:
+    def polite(*args: Any) -> Any:
         try:
-            with signals.handled():
+            with signals.handled(watched=True):
                 return main(*args)
         except signals.Stopped as stopped:
             if stopped.status:
@@ -85,7 +89,32 @@ def fail_politely(main: Callable[..., Any]) -> Callable[..., Any]:
                 raise
             sys.exit(shown(f"error: {cause(error)}" + (f": {error.filename}" if error.filename else "")))
 
-    return wrapped
+    @wraps(main)
+    def prompt(*args: Any) -> Any:
+        try:
+            return polite(*args)
+        except SystemExit as ended:
+            if isinstance(ended.__context__, signals.Stopped) and is_program(sys._getframe(1)):
+                end(ended.__context__.status)
+            raise
+
+    return prompt
+
+
+def is_program(frame: FrameType) -> bool:
+    """Whether ``frame`` is of the file that Python was started with, and not of a program that only calls a command."""
+    return frame.f_globals.get("__name__") == "__main__"
+
+
+def end(status: int) -> None:
+    """End this program now. What Python does at its end takes more than a second with PyTorch in it, and on a busy
+    machine more than is left after a signal."""
+    with suppress(BaseException):
+        logging.shutdown()
+        atexit._run_exitfuncs()
+        sys.stdout.flush()
+        sys.stderr.flush()
+    os._exit(status)
 
 
 def shown(message: str) -> str:

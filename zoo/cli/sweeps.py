@@ -12,7 +12,7 @@ from typing import Any
 
 from zoo.config.jobs import swept_in
 from zoo.errors import ZooError
-from zoo.hub.files import atomic
+from zoo.files import atomic
 
 log = logging.getLogger(__name__)
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from zoo.cli import sweeps
 from zoo.cli.options import HELP, as_started, external_launcher, fail_politely, rank, tell
 from zoo.config.jobs import set_swept
-from zoo.errors import ZooError, did_you_mean
+from zoo.errors import ZooError, cause, did_you_mean
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -62,6 +62,8 @@ def main(words: list[str]) -> None:
     elif not shows and not flags.multirun and "run" not in given:
         composition.claim(Path("runs") / composition.chosen(overrides, "model"))
     sweep = composition.sweep_folder(job) if flags.multirun and not shows else None  # which has the time stamp in it
+    if not shows and (folder := sweep or (Path(composed.run) if "run" in given else None)):
+        make(folder)
     flags.overrides = composition.for_hydra(overrides)
     set_swept(names)
     version.setbase("1.3")
@@ -74,6 +76,18 @@ def main(words: list[str]) -> None:
     )
     if sweep and not rank():
         tell(sweeps.finish(sweep, began))
+
+
+def make(folder: Path) -> None:
+    """Make the folder of a run or a sweep, before Hydra does, whose error would be a traceback.
+
+    Raises:
+        ZooError: if it cannot be made.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ZooError(f"cannot use {folder} as a run folder: {cause(error)}") from error
 
 
 def read(parser: Any, words: list[str]) -> Any:

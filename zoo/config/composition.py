@@ -5,6 +5,7 @@ you mean", and every value is checked against the signature of the class it goes
 """
 
 import os
+import re
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,7 +15,7 @@ import hydra
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.config_store import ConfigStore
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import Override
+from hydra.core.override_parser.types import Override, Quote, QuotedString
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
@@ -179,10 +180,20 @@ def _written(value: Any) -> str:
     if isinstance(value, str):
         if value.replace("_", "").replace(".", "").isalnum() and not value[0].isdigit() and value.lower() not in WORDS:
             return value
-        return "'" + value.replace("\\", "\\\\").replace("'", "\\'") + "'"
+        return QuotedString(value, Quote.single).with_quotes()
     raise ZooError(f"{value!r} is a {type(value).__name__}, which cannot be written to a configuration")
 
 
+def literal(override: str) -> str:
+    """``run=PLACE`` or ``data.root=PLACE`` so that Hydra takes the place as it is, be there ``=``, ``(`` or a blank."""
+    place = PLACE.fullmatch(override)
+    if not place or place[2].lower() in ("", "null") or QUOTED.fullmatch(place[2]):
+        return override
+    return f"{place[1]}={QuotedString(place[2], Quote.single).with_quotes()}"
+
+
+PLACE = re.compile(r"(\+{0,2}(?:run|[\w.]+\.root))=(.*)", re.DOTALL)
+QUOTED = re.compile(r"""'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*\"""", re.DOTALL)
 WORDS = ("null", "true", "false", "nan", "inf")
 """Texts that mean something else unless they are quoted."""
 
@@ -244,7 +255,7 @@ def sweep_folder(overrides: Sequence[str]) -> Path:
 
 def parse(overrides: list[str]) -> list[Override]:
     try:
-        return OverridesParser.create().parse_overrides(overrides)
+        return OverridesParser.create().parse_overrides([literal(override) for override in overrides])
     except HydraException as error:
         raise ZooError(f"cannot read the options {' '.join(overrides)}: {str(error).splitlines()[0]}") from error
 

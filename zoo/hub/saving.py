@@ -10,6 +10,7 @@ from urllib.parse import quote
 
 from zoo import signals
 from zoo.errors import ZooError
+from zoo.files import scratch
 from zoo.hub.format import FORMAT
 from zoo.hub.private import command_without_places, copy, without_places
 from zoo.hub.registry import architecture
@@ -49,8 +50,6 @@ def save_pretrained(
             picture is a link to elsewhere, or the folder cannot be written. A model that was in the folder before is
             then still there.
     """
-    import tempfile
-
     import safetensors.torch
 
     from zoo.config import Trust, ours, to_config
@@ -87,9 +86,8 @@ def save_pretrained(
         "sha256": hashlib.sha256(weights).hexdigest(),
     }
     try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}.") as scratch:
-            new = Path(scratch) / "new"
+        with scratch(folder) as place:
+            new = place / "new"
             new.mkdir()
             (new / "config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
             (new / "model.safetensors").write_bytes(weights)
@@ -99,7 +97,7 @@ def save_pretrained(
             (new / "README.md").write_text(card, encoding="utf-8")
             with signals.deferred():  # not between the two
                 if folder.exists():
-                    folder.rename(Path(scratch) / "old")
+                    folder.rename(place / "old")
                 new.rename(folder)
     except (OSError, ValueError) as error:
         if isinstance(error, ZooError):

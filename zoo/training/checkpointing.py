@@ -13,7 +13,8 @@ from lightning.pytorch.plugins.io import TorchCheckpointIO
 
 from zoo import signals
 from zoo.errors import ZooError
-from zoo.hub.files import atomic, read_checkpoint
+from zoo.files import atomic
+from zoo.hub.files import read_checkpoint
 
 log = logging.getLogger(__name__)
 

@@ -1,13 +1,16 @@
 """Where the numbers go: a CSV file always; Weights & Biases, TensorBoard, MLflow, any logger of Lightning beside it."""
 
+import atexit
 import csv
 import logging
 import os
 import shlex
 import sys
+import tempfile
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
+from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -17,7 +20,7 @@ from lightning.pytorch.utilities import rank_zero_only
 
 from zoo.config import Configurable
 from zoo.errors import ZooError, cause, did_you_mean
-from zoo.hub.files import atomic
+from zoo.files import atomic, temporary
 
 log = logging.getLogger(__name__)
 
@@ -103,8 +106,7 @@ class WandbSettings(Configurable):
         An explicit ``WANDB_MODE`` wins. Else the run is online if this machine is logged in and W&B
         answers in time, and offline if not. None where W&B cannot even write its folder: no reason not to train.
         """
-        import wandb
-
+        wandb = import_wandb()
         arguments: dict[str, Any] = {
             "project": self.project,
             "name": self.name or folder.name,
@@ -239,12 +241,25 @@ def offline_parts(folder: Path, newest: Path) -> list[str]:
     return [*map(str, sorted(earlier)), str(newest)]  # their names begin with the time
 
 
+@cache
+def import_wandb() -> Any:
+    """W&B. When it is imported it makes a folder for what is on its way, which stays behind if the process is killed:
+    it gets a place where the next run finds that."""
+    before, stack = tempfile.tempdir, ExitStack()
+    with suppress(OSError):
+        tempfile.tempdir = str(stack.enter_context(temporary("wandb")))
+        atexit.register(stack.close)
+    try:
+        import wandb
+    finally:
+        tempfile.tempdir = before
+    return wandb
+
+
 def logged_in() -> bool:
     """Whether this machine has W&B credentials, without asking for them."""
-    import wandb
-
     try:
-        return bool(wandb.login(prompt=False))
+        return bool(import_wandb().login(prompt=False))
     except Exception:
         return False
 

@@ -27,7 +27,8 @@ import yaml
 from zoo.config import locate, with_defaults
 from zoo.config.moved import is_earlier, up_to_date
 from zoo.errors import ZooError, cause, printable
-from zoo.hub.files import BEST, RUN_CONFIG, atomic, parse_yaml, read_parts, sweep
+from zoo.files import atomic, locked, sweep
+from zoo.hub.files import BEST, RUN_CONFIG, parse_yaml, read_parts
 
 FREE = (
     "run",
@@ -78,7 +79,7 @@ class RunFolder:
             self._lock = (self.path / ".lock").open("w")
         except OSError as error:
             raise ZooError(f"cannot use {self.path} as a run folder: {cause(error)}") from error
-        taken = _take(self._lock)
+        taken = locked(self._lock.fileno())
         if taken is False:
             raise ZooError(f"another run is using {self.path}: wait for it, or give another folder with run=")
         if taken:
@@ -253,21 +254,6 @@ class Printable(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         return printable(super().format(record))
-
-
-def _take(file: IO[str]) -> bool | None:
-    """Lock ``file`` for this process: whether it is locked now, which it is not if another has it; or None, unknown."""
-    try:
-        import fcntl
-    except ImportError:  # Windows
-        return None
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    except OSError:  # some file systems of networks and clouds have no locks
-        return None
-    return True
 
 
 def pictures(folder: Path) -> dict[str, Path]:

@@ -18,8 +18,9 @@ from zoo.config import from_config, to_config
 from zoo.data.batches import DataModule, follow_position
 from zoo.data.seeding import seed_default_generators
 from zoo.errors import ZooError
+from zoo.files import atomic
 from zoo.hub import own
-from zoo.hub.files import atomic, read_checkpoint
+from zoo.hub.files import read_checkpoint
 from zoo.training import callbacks
 from zoo.training.checkpointing import (
     AtomicCheckpointIO,

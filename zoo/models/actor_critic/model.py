@@ -30,6 +30,7 @@ from zoo.models.actor_critic.replay import Transitions
 from zoo.models.actor_critic.trial import Trial
 from zoo.relaxations import Categorical, Exact, Relaxation
 from zoo.training import AdamW, ZooModule
+from zoo.training.callbacks.log_metrics import mean_over_ranks
 
 log = logging.getLogger(__name__)
 
@@ -197,9 +198,9 @@ class ActorCritic(ZooModule):
         values = self.learn(experience.sample(self.updates * self.batch_size))
         if self.trainer.is_last_batch:
             diagnosis = self.diagnose(self.observe(experience.sample(self.batch_size).observation))
-            diagnosis = {f"train/{name}": value for name, value in diagnosis.items()}
-            diagnosis["step"] = torch.tensor(float(self.global_step))
-            self.log_dict(diagnosis, on_step=False, on_epoch=True, batch_size=self.batch_size, sync_dist=True)
+            means = mean_over_ranks({f"train/{name}": value for name, value in diagnosis.items()}, self.trainer)
+            for logger in self.trainer.loggers:  # now: what waits for the end of the epoch is lost if it is stopped
+                logger.log_metrics(means, step=self.global_step)
         began, from_step = self._clock
         return values | {
             "return": torch.tensor(experience.recent_return),
