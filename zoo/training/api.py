@@ -23,7 +23,8 @@ SEVERAL = ("callbacks", "logger")
 
 
 class Trained(NamedTuple):
-    """What :func:`train` returns: the model with its best weights, in ``eval()``, and its scores on the test set."""
+    """What :func:`train` returns: the model with its best weights, in ``eval()``, and its scores on the test set; under
+    the name ``model.monitor`` also the best score of the validation, by which options are chosen."""
 
     model: LightningModule
     scores: dict[str, float]
@@ -67,9 +68,10 @@ def train(model: "str | LightningModule", *words: str, run: str | Path | None = 
     composed.run = str(folder)
     values = composition.plain(composed)
     run_training(values, folder, command=shlex.join(["zoo", "train", *overrides]))
-    metrics = RunFolder(folder).read_results()["metrics"]
+    results = RunFolder(folder).read_results()
     trained = from_pretrained(folder, trust=foreign([values["model"], values["data"]]))
-    return Trained(trained, {name.removeprefix("test/"): value for name, value in metrics.items()})
+    scores = {name.removeprefix("test/"): value for name, value in results["metrics"].items()}
+    return Trained(trained, scores | {str(trained.monitor): results["best"]})
 
 
 def as_words(name: str, value: Any) -> Iterator[str]:
