@@ -121,6 +121,7 @@ class Run:
 
     def __init__(self, folder: Path, options: Iterable[str]) -> None:
         self.output = folder.with_name(f"{folder.name}.txt")
+        self.output.touch()  # a run may be killed before it has begun
         self.phases, theirs = os.pipe()
         sys.stdout.flush()
         self.pid = os.fork()

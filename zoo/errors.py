@@ -18,7 +18,8 @@ def did_you_mean(name: str, valid: list[str]) -> str:
     """``" Did you mean 'tau'?"`` for a near miss of one of ``valid``, else an empty string."""
     from difflib import get_close_matches
 
-    near = get_close_matches(name, valid, n=1, cutoff=0.5)
+    begin = [one for one in valid if name and one.startswith(name)]  # what is cut short, before what is similar
+    near = begin or get_close_matches(name, valid, n=1, cutoff=0.5)
     return f" Did you mean {near[0]!r}?" if near else ""
 
 

@@ -64,11 +64,13 @@ def evaluate(saved: hub.Saved, overrides: dict[str, Any]) -> dict[str, float]:
         ZooError: for an option that does not exist or a value that is not valid.
     """
     from zoo.config import Trust, from_config
+    from zoo.hub.private import check_given
     from zoo.training import callbacks
     from zoo.training.distributed import joint_work
     from zoo.training.trainer import build_trainer
 
     config, saved = configure(saved, overrides)
+    check_given(config["data"], saved.origin.parent)
     model = saved.build(config["model"])
     data = from_config(config["data"], where="data", trust=Trust.of(saved.trust))
     trainer = build_trainer(

@@ -37,6 +37,8 @@ def sample(
     Raises:
         ZooError: if the model generates nothing, or ``output`` cannot be written.
     """
+    from torch import Tensor
+
     from zoo.data.seeding import PREDICT, seed_default_generators
     from zoo.training.plots import image_grid
 
@@ -44,7 +46,11 @@ def sample(
     if not hasattr(model, "sample"):
         raise ZooError(f"{checkpoint} is a {type(model).__name__}, which generates nothing to sample")
     seed_default_generators(seed, PREDICT)
-    figure = image_grid(model.sample(n), f"Samples of {checkpoint}: pixel means")
+    images = model.sample(n)
+    if not (isinstance(images, Tensor) and images.dim() == 4 and images.shape[1] in (1, 3)):
+        shape = tuple(images.shape) if isinstance(images, Tensor) else type(images).__name__
+        raise ZooError(f"{checkpoint} draws no pictures (n, channels, height, width), but {shape}: call model.sample")
+    figure = image_grid(images, f"Samples of {checkpoint}: pixel means")
     try:
         with signals.deferred():  # half a picture is none
             output.parent.mkdir(parents=True, exist_ok=True)

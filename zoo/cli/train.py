@@ -75,7 +75,7 @@ def main(words: list[str]) -> None:
         config_name="train",
     )
     if sweep and not rank():
-        tell(sweeps.finish(sweep, began))
+        tell(sweeps.finish(sweep, began, composition.plain(composed.logger) if composed.logger else None))
 
 
 def make(folder: Path) -> None:
@@ -103,12 +103,24 @@ def read(parser: Any, words: list[str]) -> Any:
     parser.error = refuse
     flags, unknown = parser.parse_known_intermixed_args(words)
     if unknown:
-        known = [flag for action in parser._actions for flag in action.option_strings]
+        known = [flag for action in parser._actions for flag in action.option_strings if flag.startswith("--")]
+        name, _, value = unknown[0].lstrip("-").partition("=")
+        from zoo.config.composition import GROUPS, KEYS
+
+        if name in (*GROUPS, *KEYS):
+            raise ZooError(f"options are written name=value: {name}={value or 'VALUE'}, not {unknown[0]}")
         raise ZooError(
-            f"there is no flag {unknown[0]!r}.{did_you_mean(unknown[0], known)} Options are written name=value."
+            f"there is no flag {unknown[0]!r}.{did_you_mean(unknown[0].partition('=')[0], known)} Options are written "
+            f"name=value, those of a part with its name before it, as in model.latents=20 or model.optimizer.lr=1e-3."
         )
     if flags.overrides and not any(mark in flags.overrides[0] for mark in "=~"):
         flags.overrides[0] = f"model={flags.overrides[0]}"
+    for word in flags.overrides[1:]:
+        if not any(mark in word for mark in "=~"):
+            raise ZooError(
+                f"cannot read {word!r}: only the model, the first word, stands alone. Options are name=value, as "
+                "in relaxation=rloo or epochs=3."
+            )
     return flags
 
 

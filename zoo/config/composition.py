@@ -295,7 +295,10 @@ def compose(overrides: list[str]) -> DictConfig:
     for override in parsed:
         key, value = override.key_or_group, override.value()
         if (first := key.split("@")[0].split("/")[0].split(".")[0]) not in known:
-            raise ZooError(f"there is no option {key!r}.{did_you_mean(first, known)} Options: {', '.join(known)}.")
+            raise ZooError(
+                f"there is no option {key!r}.{did_you_mean(first, known)} Options: {', '.join(known)}. Those of a part "
+                "have its name before them, as in model.latents=20."
+            )
         if key in GROUPS and not override.is_delete():
             check_choice(key, value, more)
     with hydra.initialize_config_dir(str(CONFIGS), version_base="1.3"):

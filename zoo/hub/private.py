@@ -8,16 +8,42 @@ from typing import Any
 from zoo.config.trust import PLACE
 from zoo.errors import ZooError
 
+LEFT_OUT = "..."
+"""What a published configuration of data has in place of a place that whoever scores the model has to give."""
 
-def without_places(config: Any) -> Any:
-    """``config`` with null for every place on a disk, wherever it stands: they are of another machine."""
+
+def without_places(config: Any, instead: str | None = None) -> Any:
+    """``config`` with ``instead`` of every place on a disk, wherever it stands: they are of another machine. The
+    root of data sets, which need not be given, becomes null."""
     if isinstance(config, dict):
         return {
-            key: None if key == PLACE or is_place(value) else without_places(value) for key, value in config.items()
+            key: None if key == PLACE else instead if is_place(value) else without_places(value, instead)
+            for key, value in config.items()
         }
     if isinstance(config, (list, tuple)):
-        return [None if is_place(value) else without_places(value) for value in config]
+        return [instead if is_place(value) else without_places(value, instead) for value in config]
     return config
+
+
+def check_given(data: Any, origin: object) -> None:
+    """Check that every place that was left out of a published configuration of data has been given again.
+
+    Raises:
+        ZooError: naming those that have not.
+    """
+    waiting, missing = [("data", data)], []
+    while waiting:
+        name, value = waiting.pop()
+        if isinstance(value, dict):
+            waiting += [(f"{name}.{key}", item) for key, item in value.items()]
+        elif value == LEFT_OUT or (isinstance(value, (list, tuple)) and LEFT_OUT in value):
+            missing.append(name)
+    if missing:
+        words = " ".join(f"{name}=PATH" for name in sorted(missing))
+        raise ZooError(
+            f"{origin} does not say where its data are, which were left out when it was published, as a place on "
+            f"another machine: give {words}, or other data, data=NAME"
+        )
 
 
 def command_without_places(command: str) -> str:

@@ -56,11 +56,9 @@ def push_to_hub(
         raise ZooError(f"{repository!r} is no name of a Hugging Face repository: give OWNER/NAME")
     if not isinstance(name, (str, Path)):
         with temporary("saved") as place:
-            folder, config = place / repository.split("/")[1], to_config(name)
-            save_pretrained(name, folder)
-            return push_to_hub(
-                folder, repository, private=private, dry_run=dry_run, token=token, trust=(*trust, *foreign(config))
-            )
+            folder = save_pretrained(name, place / repository.split("/")[1])
+            trust = (*trust, *foreign([to_config(name), dict(getattr(name, "trained_on", {}))]))
+            return push_to_hub(folder, repository, private=private, dry_run=dry_run, token=token, trust=trust)
     with temporary("pushed") as place:
         stage(name, place, trust)
         try:

@@ -12,7 +12,7 @@ from zoo import signals
 from zoo.errors import ZooError
 from zoo.files import scratch
 from zoo.hub.format import FORMAT
-from zoo.hub.private import command_without_places, copy, without_places
+from zoo.hub.private import LEFT_OUT, command_without_places, copy, without_places
 from zoo.hub.registry import architecture
 
 if TYPE_CHECKING:
@@ -36,8 +36,8 @@ def save_pretrained(
             parts that are not of this project.
         folder: made if it is missing; its name, ``arch.tag``, is the model's.
         metrics: name -> value, for the card.
-        data: configuration of the data that ``metrics`` were measured on. Of it and of the model, places on the disks
-            of this machine are left out.
+        data: configuration of the data that ``metrics`` were measured on; the default is what a model that was loaded
+            was trained on. Of it and of the model, places on the disks of this machine are left out.
         command: that made the weights; the same.
         pictures: caption -> picture or sound, a file that is copied into the folder.
         notice: what the card has to say of the licence of the data.
@@ -60,7 +60,7 @@ def save_pretrained(
     if os.path.isfile(folder):  # unlike Path.is_file, whatever the name
         raise ZooError(f"{folder} is a file: give the name of a folder")
     arguments = without_places(to_config(model))
-    data = without_places(data or {})
+    data = without_places(dict(getattr(model, "trained_on", {})) if data is None else data, LEFT_OUT)
     check_weights(model)
     check_numbers(model.state_dict(), type(model).__name__)
     check_storable(arguments, "model")

@@ -25,7 +25,8 @@ SEVERAL = ("callbacks", "logger")
 
 
 class Trained(NamedTuple):
-    """What :func:`train` returns: the model with its best weights, in ``eval()``, and its scores on the test set."""
+    """What :func:`train` returns: the model with its best weights, in ``eval()``, and its scores on the test set; under
+    the name ``model.monitor`` also the best score of the validation, by which options are chosen."""
 
     model: LightningModule
     scores: dict[str, float]
@@ -77,9 +78,10 @@ def train(model: "str | LightningModule", *words: str, run: str | Path | None = 
             raise KeyboardInterrupt(str(stopped)) from None
         log.warning("%s", stopped)
         raise SystemExit(stopped.status) from None
-    metrics = RunFolder(folder).read_results()["metrics"]
+    results = RunFolder(folder).read_results()
     trained = from_pretrained(folder, trust=foreign([values["model"], values["data"]]))
-    return Trained(trained, {name.removeprefix("test/"): value for name, value in metrics.items()})
+    scores = {name.removeprefix("test/"): value for name, value in results["metrics"].items()}
+    return Trained(trained, scores | {str(trained.monitor): results["best"]})
 
 
 def as_words(name: str, value: Any) -> Iterator[str]:

@@ -139,6 +139,20 @@ class WandbSettings(Configurable):
         run.define_metric("*", step_metric="trainer/global_step", step_sync=True)
         return WandbLogger(experiment=run, log_model=False)
 
+    def show_table(self, folder: Path, header: list[str], rows: list[list[Any]]) -> None:
+        """Show the table that compares the jobs of the sweep in ``folder`` in a run of the same project.
+
+        Args:
+            folder: of the sweep, whose name is the run's.
+            header: names of the columns.
+            rows: of the table; an empty text is a missing value.
+        """
+        settings = WandbSettings(project=self.project, name=f"{self.name or 'sweep'} {folder.name}", tags=self.tags)
+        with wandb_run():
+            if logger := settings.logger(folder, {"jobs": len(rows)}):
+                cells = [[None if cell == "" else cell for cell in row] for row in rows]
+                logger.log_table("comparison", columns=header, data=cells)
+
 
 class TensorBoardSettings(Configurable):
     """A run as TensorBoard shows it.

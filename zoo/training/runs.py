@@ -190,11 +190,14 @@ def may_change(part: str) -> bool:
 def follows_length(config: dict[str, Any]) -> str:
     """What in a run depends on how long it is to be, so that a longer one would have had other weights; or nothing."""
     found = []
-    for part in ("model", "annealing"):
-        if arguments := config.get(part):
+    mine = {f"callbacks.{name}": arguments for name, arguments in (config.get("callbacks") or {}).items()}
+    for part, arguments in {"model": config.get("model"), "annealing": config.get("annealing"), **mine}.items():
+        if arguments:
             cls = locate(arguments["_target_"], part)
             knows = hasattr(cls, "paced")  # a class of another project may not
-            found.append(cls.paced(with_defaults(up_to_date(arguments))) if knows else f"{cls.__name__} may follow it")
+            if knows or part not in mine:  # few callbacks follow it: those say so
+                told = cls.paced(with_defaults(up_to_date(arguments))) if knows else f"{cls.__name__} may follow it"
+                found.append(told)
     return ", and ".join(filter(None, found))
 
 

@@ -127,6 +127,43 @@ def spaces(name: str) -> Spaces:
         env.close()
 
 
+@functools.cache
+def action_space(name: str) -> Any:
+    """The action space of the environment ``name``, as Gymnasium has it.
+
+    Raises:
+        ZooError: as :func:`make`.
+    """
+    env = make(name)
+    try:
+        return env.action_space
+    finally:
+        env.close()
+
+
+def as_actions(space: Any, choices: np.ndarray) -> np.ndarray:
+    """``choices``, int64 ``(batch, choices)``, as actions of ``space``: ``(batch, *space.shape)``."""
+    return choices.reshape(len(choices), *space.shape) + getattr(space, "start", 0)
+
+
+@functools.cache
+def action_names(name: str) -> tuple[str, ...]:
+    """What the environment ``name`` calls its actions; empty if it does not say, or an action is several choices.
+
+    Raises:
+        ZooError: as :func:`make`.
+    """
+    env = make(name)
+    try:
+        game: Any = env.unwrapped
+        if hasattr(game, "get_action_meanings"):
+            return tuple(map(str, game.get_action_meanings()))
+        letters = getattr(getattr(getattr(game, "game", None), "env", None), "action_map", None)  # of MinAtar
+        return tuple(letters[i] for i in game.action_set) if letters else ()
+    finally:
+        env.close()
+
+
 def one_line(error: BaseException) -> str:
     """``error`` with the place it came from, for a message without a traceback."""
     frames = traceback.extract_tb(error.__traceback__)

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 
 from zoo.data.seeding import PREDICT, generator
 from zoo.errors import ZooError
-from zoo.models.actor_critic.environments import Spaces
+from zoo.models.actor_critic.environments import Spaces, action_names, action_space, as_actions
 from zoo.models.actor_critic.experience import Experience
 from zoo.models.actor_critic.metrics import EpisodeReturns
 from zoo.models.actor_critic.nets import Critic, Policy, RunningNorm
@@ -294,6 +294,42 @@ class ActorCritic(ZooModule):
         """Actions, int64 ``(batch, choices)``: drawn from the policy, or the most probable ones with ``mode``."""
         policy = Categorical(self(observation), self.mask)
         return (policy.mode() if mode else policy.sample(noise=self.noise_source)).argmax(-1)
+
+    def predict(
+        self, observation: Any, state: Any = None, episode_start: Any = None, deterministic: bool = True
+    ) -> tuple[np.ndarray, None]:
+        """Actions for ``env.step``, from observations as the environment gives them; the signature is that of
+        Stable-Baselines3, so that its ``evaluate_policy`` takes this model.
+
+        Args:
+            observation: ``(*observation)`` of one environment or ``(batch, *observation)``, a NumPy array or a tensor.
+            state: not used; this policy has no memory.
+            episode_start: not used.
+            deterministic: the most probable action; else one drawn from the policy.
+
+        Returns:
+            actions, int64, of one environment of the shape of its action space, else ``(batch, ...)``; and None.
+
+        Raises:
+            ValueError: if the observations have another shape.
+        """
+        given, expected = self.given(observation), self.spaces.observation
+        single = tuple(given.shape) == tuple(expected)
+        batch = given.unsqueeze(0) if single else given
+        if tuple(batch.shape[1:]) != tuple(expected):
+            raise ValueError(f"observations must be {expected} or (batch, ...), got {tuple(given.shape)}")
+        choices = self.act(batch, mode=deterministic).cpu().numpy()
+        if env := self.trained_on.get("env"):
+            actions = as_actions(action_space(env), choices)
+        else:
+            actions = choices[:, 0] if choices.shape[1] == 1 else choices
+        return (actions[0] if single else actions), None
+
+    @property
+    def action_names(self) -> tuple[str, ...]:
+        """What the environment calls its actions, where it says so and the model knows which environment it is."""
+        env = self.trained_on.get("env")
+        return action_names(env) if env else ()
 
     def films(self, batch: Trial) -> "dict[str, Sequence[np.ndarray]]":
         """One episode of the mode policy."""
