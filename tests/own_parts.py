@@ -7,7 +7,7 @@ import gymnasium
 import numpy as np
 import torch
 from lightning import Callback, LightningDataModule, LightningModule
-from lightning.pytorch.loggers.logger import DummyLogger
+from lightning.pytorch.loggers import Logger
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
@@ -63,10 +63,14 @@ class Counting(Callback):
         type(self).steps += 1
 
 
-class Kept(DummyLogger):
+class Kept(Logger):
     """Keeps the names of what was logged."""
 
+    name, version = "kept", 0
     names: ClassVar[set[str]] = set()
+
+    def log_hyperparams(self, params: Any, *args: Any, **kwargs: Any) -> None:
+        pass
 
     def log_metrics(self, metrics: dict[str, float], step: int | None = None) -> None:
         self.names.update(metrics)
