@@ -19,8 +19,10 @@ from tests.cli.test_train import same_weights
 from tests.conftest import ROOT
 from zoo import files, signals
 from zoo.cli import main
+from zoo.cli.options import written
 from zoo.config import composition
 from zoo.data import sources
+from zoo.errors import ZooError
 from zoo.hub.files import read_checkpoint
 from zoo.training import api
 from zoo.training.checkpointing import newest_checkpoint
@@ -403,10 +405,25 @@ def test_a_signal_ends_every_command(zoo, run, tmp_path, monkeypatch, number, st
     assert set(tmp_path.rglob("*")) - before <= {tmp_path / "checkpoints"}
 
 
+def test_what_a_command_writes_is_whole_or_as_before(tmp_path):
+    output = tmp_path / "new/scores.json"
+    with written(output) as path:
+        path.write_text("first")
+    with pytest.raises(KeyError), written(output) as path:
+        path.write_text("half")
+        raise KeyError
+    assert output.read_text() == "first" and list(tmp_path.rglob("*.json")) == [output]
+    with pytest.raises(ZooError, match=r"cannot write output=.*: no such format"), written(output) as path:
+        raise ValueError("no such format")
+    with written(Path(os.devnull)) as path:
+        path.write_text("a device stays one")
+    assert not Path(os.devnull).is_file()
+
+
 @pytest.mark.parametrize("number, status, said", SIGNALS)
 def test_what_does_not_come_to_an_end_is_ended(tmp_path, number, status, said):
     """A call of a library that takes long, in which Python handles no signal."""
-    code = "import sys; from zoo.cli import options; import numpy; a = numpy.ones((30_000, 30_000), numpy.float32)\n"
+    code = "import sys; from zoo.cli import options; import numpy; a = numpy.ones((9_000, 9_000), numpy.float32)\n"
     code += "@options.fail_politely\ndef main():\n    print('in', flush=True)\n    numpy.linalg.eigvals(a)\nmain()"
     process = subprocess.Popen(
         [sys.executable, "-c", code],

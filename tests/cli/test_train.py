@@ -199,7 +199,10 @@ def test_eval_repeats_the_test_scores_of_the_run(run, tmp_path, mnist_root):
         (["checkpoint={run}", "model.iwae_samples=0"], "iwae_samples >= 1"),
         (["checkpoint={run}", "model.latents=20"], "does not fit"),
         (["checkpoint={run}", "data=mnits"], "Did you mean 'mnist'"),
-        (["checkpoint={run}", "output=/nonexistent/x.json", "trainer.limit_test_batches=1"], "cannot write output="),
+        (
+            ["checkpoint={run}", "output={run}/config.yaml/x.json", "trainer.limit_test_batches=1"],
+            "cannot write output=",
+        ),
     ],
 )
 def test_mistakes_of_eval(run, mnist_root, monkeypatch, options, message):

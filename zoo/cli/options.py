@@ -6,8 +6,8 @@ import logging
 import os
 import re
 import sys
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from functools import wraps
 from pathlib import Path
 from types import FrameType
@@ -15,6 +15,7 @@ from typing import Any
 
 from zoo import hub, signals
 from zoo.errors import FULL, ZooError, cause, printable
+from zoo.files import scratch
 
 COMMANDS = ("train", "eval", "sample", "play", "solve", "speak", "list", "publish", "lab")
 """Each is a module here, with a ``main`` that takes what follows the name of the command."""
@@ -115,6 +116,28 @@ def end(status: int) -> None:
         sys.stdout.flush()
         sys.stderr.flush()
     os._exit(status)
+
+
+@contextmanager
+def written(output: Path) -> Iterator[Path]:
+    """Yield a path to write to, which becomes ``output`` if the block succeeds: half a picture is none.
+
+    A pipe or a device is written to as it is.
+
+    Raises:
+        ZooError: if it cannot be written.
+    """
+    try:
+        with signals.deferred():
+            if output.exists() and not output.is_file():
+                yield output
+                return
+            with scratch(output) as place:
+                yield place / output.name
+                os.replace(place / output.name, output)
+    except (OSError, ValueError) as error:  # of libraries, for a kind of file that they do not know
+        why = cause(error) if isinstance(error, OSError) else str(error)
+        raise ZooError(f"cannot write output={output}: {why}") from error
 
 
 def shown(message: str) -> str:

@@ -11,9 +11,9 @@ from pathlib import Path
 
 from pydantic import NonNegativeInt, PositiveInt
 
-from zoo import hub, signals
+from zoo import hub
 from zoo.cli.arguments import command
-from zoo.cli.options import pretrained
+from zoo.cli.options import pretrained, written
 from zoo.errors import ZooError
 
 
@@ -51,12 +51,8 @@ def sample(
         shape = tuple(images.shape) if isinstance(images, Tensor) else type(images).__name__
         raise ZooError(f"{checkpoint} draws no pictures (n, channels, height, width), but {shape}: call model.sample")
     figure = image_grid(images, f"Samples of {checkpoint}: pixel means")
-    try:
-        with signals.deferred():  # half a picture is none
-            output.parent.mkdir(parents=True, exist_ok=True)
-            figure.savefig(output, dpi=120)
-    except (OSError, ValueError) as error:
-        raise ZooError(f"cannot write output={output}: {error}") from error
+    with written(output) as path:
+        figure.savefig(path, dpi=120)
     print(output)
 
 

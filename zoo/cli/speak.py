@@ -15,9 +15,9 @@ from typing import Any
 
 from pydantic import NonNegativeInt
 
-from zoo import hub, signals
+from zoo import hub
 from zoo.cli.arguments import command
-from zoo.cli.options import pretrained
+from zoo.cli.options import pretrained, written
 from zoo.errors import ZooError
 
 log = logging.getLogger(__name__)
@@ -76,12 +76,8 @@ def speak(
     sounds = model.speak(content, chosen)
     took = time.perf_counter() - began
     sound = in_a_row(sounds)
-    try:
-        with signals.deferred():
-            output.parent.mkdir(parents=True, exist_ok=True)
-            write_wav(output, sound)
-    except OSError as error:
-        raise ZooError(f"cannot write output={output}: {error}") from error
+    with written(output) as path:
+        write_wav(path, sound)
     seconds = sum(len(one) for one in sounds) / SAMPLE_RATE
     log.info("%s: %s", about, " ".join(WORDS[digit] for digit in digits))
     log.info("%.2f s of speech in %.3f s: %.0f times real time", seconds, took, seconds / took)
