@@ -20,6 +20,12 @@ BASE = ["model=cat_vae"]
     [
         (["modle=cat_vae"], "no option 'modle'. Did you mean 'model'"),
         (["model=cat_vea"], r"no model=cat_vea. Did you mean 'cat_vae'\? Choose from: actor_critic, cat_vae"),
+        (["model=cat_vae.mnist"], "pretrained weights: zoo eval cat_vae.mnist. To train .* model=cat_vae"),
+        (["model=null"], "model=null is not valid: choose one of actor_critic"),
+        ([*BASE, "nets=null"], "nets=null is not valid: choose one of"),
+        ([*BASE, "model.relaxation=rloo"], "write relaxation=rloo"),
+        ([*BASE, "relaxation=gumbel"], "Did you mean 'gumbel_rao' or 'gumbel_softmax'"),
+        ([*BASE, "annealing=exp"], "Did you mean 'exponential'"),
         ([*BASE, "relaxation=rienmax"], "Did you mean 'reinmax'.*straight_through"),
         ([*BASE, "experiment=none"], "no experiment=none"),
         ([], "choose a model"),

@@ -286,6 +286,8 @@ def compose(overrides: list[str]) -> DictConfig:
         ZooError: for a group, file or option that does not exist, or one that must be chosen and is not.
     """
     store_registered()
+    for override in parse(overrides):
+        check_meaning(override)
     overrides = for_hydra(overrides)
     parsed = parse(overrides)
     more = search_path(parsed)
@@ -339,6 +341,22 @@ def chosen(overrides: list[str], group: str) -> str:
     return name
 
 
+def check_meaning(override: Override) -> None:
+    """Refuse what names a file where it cannot, as ``model.relaxation=rloo``, or leaves out what a run is made of.
+
+    Raises:
+        ZooError: with the option that does it.
+    """
+    if override.is_delete():
+        return
+    key, value = override.key_or_group, override.value()
+    group = key.rpartition(".")[2]
+    if key in (*OBJECTS, "nets") and value is None:
+        raise ZooError(f"{key}=null is not valid: choose one of {', '.join(choices(key))}.")
+    if key.startswith("model.") and group in GROUPS and isinstance(value, str) and value in choices(group):
+        raise ZooError(f"{key}={value} is not valid: write {group}={value}.")
+
+
 def check_choice(group: str, value: Any, more: Sequence[str] = ()) -> None:
     """Check that ``group=value`` names a file, of ``logger`` and ``callbacks`` several, or none.
 
@@ -349,7 +367,11 @@ def check_choice(group: str, value: Any, more: Sequence[str] = ()) -> None:
     for name in value if isinstance(value, list) else [value]:
         if name is None or (isinstance(name, str) and name in known):
             continue
-        if isinstance(name, (dict, str)) and ("_target_" in name or str(name).count(".") > 0):
+        if group == "model" and isinstance(name, str) and name in os.listdir(resource("checkpoints")):
+            about = (
+                f" It is pretrained weights: zoo eval {name}. To train such a model, write model={name.split('.')[0]}."
+            )
+        elif isinstance(name, (dict, str)) and ("_target_" in name or str(name).count(".") > 0):
             about = f" To give {group} a class of your own, write {group}._target_=PACKAGE.CLASS."
         else:
             about = did_you_mean(str(name), list(known))

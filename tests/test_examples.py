@@ -1,5 +1,9 @@
-"""The notebooks of ``examples``: their cells run in order, as there, where classes are those of ``__main__``."""
+"""What is in ``examples`` beside the plug-in, which has tests of its own (``cli/test_plugin.py``).
 
+The cells of notebooks run in order, as there, where classes are those of ``__main__``.
+"""
+
+import importlib
 import json
 import sys
 import types
@@ -10,6 +14,7 @@ import pytest
 
 from tests.conftest import ROOT
 from zoo.config.folders import REGISTERED
+from zoo.training.runs import RunFolder
 
 SMALLER = {  # a notebook -> what is shorter in the fast test
     "own_loop": {"STEPS = 20, 13, 300": "STEPS = 20, 13, 20"},
@@ -96,3 +101,16 @@ def test_what_the_ten_minutes_say_is_so(monkeypatch):
     assert curved["Gumbel-softmax, tau 1"][0] < curved["softmax, tau 1"][0]
     assert max(code[name][1] for name in ("Gumbel-softmax, tau 1", "Gumbel-softmax, hard, tau 1")) < 0.02
     assert min(code[name][1] for name in ("softmax, tau 1", "softmax, tau 0.3", "ReinMax", "RLOO")) > 0.02
+
+
+@pytest.mark.slow
+def test_tuning_goes_on_where_it_stood(tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(str(ROOT / "examples"))
+    tune = importlib.import_module("tune")
+    tune.tune(tmp_path / "tuning", 2)
+    study = tune.tune(tmp_path / "tuning", 1)
+    assert [trial.number for trial in study.trials] == [0, 1, 2]
+    for trial in study.trials:
+        run = RunFolder(tmp_path / f"tuning/trial={trial.number}")
+        assert trial.value == run.read_results()["best"] and 0 <= trial.value < 1
+        assert run.read_config()["model"]["optimizer"]["lr"] == trial.params["lr"]
