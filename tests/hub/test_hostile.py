@@ -335,7 +335,7 @@ def test_places_on_this_machine_are_not_published(tmp_path):
     assert "/home/me" not in text and "mine.csv" not in text and "C:" not in text
     assert "train.py model=cat_vae data.root=... run=runs/mine" in text
     saved = json.loads((folder / "config.json").read_text())["data"]
-    assert saved["parts"] == [{"root": None}, {"file": None}, None, "/", "kept/as it is"]
+    assert saved["parts"] == [{"root": None}, {"file": "..."}, "...", "/", "kept/as it is"]
 
 
 # Places ---------------------------------------------------------------------------------------------------------------
