@@ -17,6 +17,7 @@ import json
 import os
 import random
 import select
+import shutil
 import signal
 import sys
 import tempfile
@@ -121,7 +122,7 @@ class Run:
 
     def __init__(self, folder: Path, options: Iterable[str]) -> None:
         self.output = folder.with_name(f"{folder.name}.txt")
-        self.output.touch()  # a run may be killed before it has begun
+        self.output.touch()
         self.phases, theirs = os.pipe()
         sys.stdout.flush()
         self.pid = os.fork()
@@ -424,11 +425,14 @@ def main(words: list[str]) -> None:
     data = os.environ.get("ZOO_DATA_DIR", "data")
     print(f"seed {seed}", flush=True)
     preload()
-    with tempfile.TemporaryDirectory(dir=given.get("folder")) as place:
+    place = tempfile.mkdtemp(dir=given.get("folder"))  # a TemporaryDirectory would end with the first forked process
+    try:
         soak = Soak(Path(place) / "soak", data=str(Path(data).absolute()), models=models, seed=seed)
         began = time.monotonic()
         print(soak(kills))
         print(f"{time.monotonic() - began:.0f} seconds")
+    finally:
+        shutil.rmtree(place)
 
 
 if __name__ == "__main__":
