@@ -10,6 +10,9 @@ from pathlib import Path
 
 from zoo.errors import ZooError, cause
 
+SUFFIX = ".zoo-part"
+"""Of every temporary name, so that nothing of anybody else's is taken for one."""
+
 
 @contextmanager
 def atomic(path: Path) -> Iterator[Path]:
@@ -77,7 +80,7 @@ def temporary(name: str) -> Iterator[Path]:
 
 
 def temporary_of(path: Path) -> Path:
-    return path.with_name(f".{path.name}.{os.getpid()}")
+    return path.with_name(f".{path.name}.{os.getpid()}{SUFFIX}")
 
 
 def left_of(path: Path) -> Iterator[Path]:
@@ -85,8 +88,8 @@ def left_of(path: Path) -> Iterator[Path]:
 
     Those that are at work hold a lock. It is looked at the process, too, as there is a moment before it is locked.
     """
-    for other in path.parent.glob(f".{escape(path.name)}.*"):
-        number = other.suffix[1:]
+    for other in path.parent.glob(f".{escape(path.name)}.*{SUFFIX}"):
+        number = other.stem.rpartition(".")[2]
         if number.isdecimal() and not other.is_symlink() and (int(number) == os.getpid() or not is_alive(int(number))):
             with suppress(OSError), opened(other) as file:
                 if locked(file):
@@ -131,7 +134,7 @@ def is_alive(process: int) -> bool:
 
 def sweep(folder: Path) -> None:
     """Remove what :func:`atomic` leaves in ``folder`` when its process is killed. No other may be writing there."""
-    for path in folder.glob(".*.*"):
-        if path.suffix[1:].isdecimal() and path.is_file():
+    for path in folder.glob(f".*{SUFFIX}"):
+        if path.is_file():
             with suppress(OSError):
                 path.unlink()

@@ -159,7 +159,7 @@ def test_two_damaged_checkpoints_stop_the_run_and_leave_the_best(zoo, run):
 def test_what_killed_writers_leave_is_swept_up(zoo, tmp_path):
     run = RunFolder(tmp_path / "first/place")
     run.checkpoints.mkdir(parents=True)
-    litter = [run.checkpoints / ".step-00000007.ckpt.12345", run.path / ".results.json.999"]
+    litter = [run.checkpoints / ".step-00000007.ckpt.12345.zoo-part", run.path / ".results.json.999.zoo-part"]
     kept = [run.path / ".mine.txt", run.path / "notes.1"]
     for path in (*litter, *kept):
         path.write_text("half")

@@ -59,6 +59,9 @@ def publish(
     arch, _, tag = name.partition(".")
     if arch != saved.arch or not tag.replace("_", "").replace("-", "").isalnum():
         raise ZooError(f"the name of this model must be {saved.arch}.TAG, with letters, digits, - and _; got {name!r}")
+    for place in (run.pictures, run.sounds):
+        if not place.resolve().is_relative_to(run.path.resolve()):
+            raise ZooError(f"{place} is a link to {place.resolve()}, outside of the run: put the files in its place")
     parsed = {override.key_or_group: override.value() for override in composition.parse(overrides)}
     config, trusting = configure(saved, parsed)
     try:

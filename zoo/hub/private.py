@@ -1,8 +1,9 @@
 """What does not leave a machine when a model is published: places on its disks, and files behind links."""
 
+import re
 import shlex
 import shutil
-from pathlib import Path, PurePosixPath, PureWindowsPath
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from zoo.config.trust import PLACE
@@ -17,7 +18,11 @@ def without_places(config: Any, instead: str | None = None) -> Any:
     root of data sets, which need not be given, becomes null."""
     if isinstance(config, dict):
         return {
-            key: None if key == PLACE else instead if is_place(value) else without_places(value, instead)
+            LEFT_OUT if is_place(key) else key: None
+            if key == PLACE
+            else instead
+            if is_place(value)
+            else without_places(value, instead)
             for key, value in config.items()
         }
     if isinstance(config, (list, tuple)):
@@ -64,10 +69,15 @@ def _without_places(line: str) -> str:
 
 
 def is_place(value: object) -> bool:
-    """Whether ``value`` is a path that does not depend on where one stands."""
-    if not isinstance(value, str) or not value.strip("/\\"):
-        return False
-    return value.startswith("~/") or PurePosixPath(value).is_absolute() or PureWindowsPath(value).is_absolute()
+    """Whether ``value`` is, or has in it, a path that does not depend on where one stands, or leads out of there."""
+    return isinstance(value, str) and bool(A_PLACE.search(value))
+
+
+A_PLACE = re.compile(
+    r"""(?:^|[\s\[\](){},;='"]|:(?!//))  # at the beginning, or within a list, a dict, a PATH
+        (?:~(?:[/A-Za-z]|$)|\.\./|/[^/\s]|file:|\$\{?\w|[A-Za-z]:[\\/]|\\\\)""",
+    re.VERBOSE,
+)
 
 
 def copy(path: Path, target: Path, folder: Path) -> None:

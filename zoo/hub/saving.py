@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import shutil
 from pathlib import Path
 from textwrap import indent
 from typing import TYPE_CHECKING, Any
@@ -17,6 +18,9 @@ from zoo.hub.registry import architecture
 
 if TYPE_CHECKING:
     from zoo.training import ZooModule
+
+SHOWN = (".png", ".gif", ".wav")
+"""What a card shows, which is made anew with the model."""
 
 
 def save_pretrained(
@@ -59,6 +63,8 @@ def save_pretrained(
     folder = Path(folder)
     if os.path.isfile(folder):  # unlike Path.is_file, whatever the name
         raise ZooError(f"{folder} is a file: give the name of a folder")
+    if os.path.isdir(folder) and os.listdir(folder) and not os.path.isfile(folder / "config.json"):
+        raise ZooError(f"{folder} is a folder with other things in it: give a new name")
     arguments = without_places(to_config(model))
     data = without_places(dict(getattr(model, "trained_on", {})) if data is None else data, LEFT_OUT)
     check_weights(model)
@@ -95,6 +101,11 @@ def save_pretrained(
                 copy(picture, new / picture.name, picture.parent)
             card = model_card(folder.name, config, model, pictures or {}, packages)
             (new / "README.md").write_text(card, encoding="utf-8")
+            for other in (
+                folder.iterdir() if os.path.isdir(folder) else ()
+            ):  # what somebody keeps beside a model, as .git
+                if other.suffix not in SHOWN and not (new / other.name).exists():
+                    keep(other, new / other.name)
             with signals.deferred():  # not between the two
                 if folder.exists():
                     folder.rename(place / "old")
@@ -104,6 +115,14 @@ def save_pretrained(
             raise
         raise ZooError(f"cannot write {folder}: {error}") from error
     return folder
+
+
+def keep(path: Path, target: Path) -> None:
+    """Copy what is no part of a model, links as links."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.copytree(path, target, symlinks=True)
+    else:
+        shutil.copy2(path, target, follow_symlinks=False)
 
 
 def model_card(

@@ -70,7 +70,7 @@ def read_metrics(path: str | Path) -> dict[str, list[tuple[int, float]]]:
     A line cut short by a crash is left out.
     """
     series: dict[str, dict[int, float]] = {}
-    with Path(path).open(newline="") as file:
+    with Path(path).open(newline="", encoding="utf-8", errors="replace") as file:
         for line in csv.reader(file):
             try:
                 step, name, value = int(line[0]), line[1], float(line[2])
