@@ -170,7 +170,8 @@ def test_killed_runs_end_in_the_same_bits(tmp_path, mnist_root, uninterrupted):
 def test_a_truncated_checkpoint_is_named_and_the_one_before_it_used(tmp_path, mnist_root, uninterrupted):
     folder = tmp_path / "run"
     start_and_kill(folder, *LONG, at_step=12, ZOO_DATA_DIR=mnist_root)
-    *_, older, newest = sorted((folder / "checkpoints").glob("step-*.ckpt"))  # a third one where it was killed after saving
+    # a third one where it was killed between writing the new and removing the old
+    *_, older, newest = sorted((folder / "checkpoints").glob("step-*.ckpt"))
     newest.write_bytes(newest.read_bytes()[:-1000])
     result = run_script("train", *LONG, f"run={folder}", ZOO_DATA_DIR=mnist_root)
     assert result.returncode == 0, result.stdout
