@@ -386,6 +386,8 @@ def test_more_places_of_this_machine():
     ):
         assert is_place(value) and without_places([value, {value: 1}], "...") == ["...", {"...": 1}], value
         assert command_without_places(f"zoo train a.b={shlex.quote(value)}") == "zoo train a.b=..."
+    for words in ("--config-dir /home/alice/conf", "--config-dir=conf", "'hydra.searchpath=[/home/alice]'"):
+        assert command_without_places(f"zoo train {words} a=1") == "zoo train a=1"
     for value in ("hf://OWNER/NAME", "a/b", "runs/mine", "1:2", "/", "a ~ b", "0.5", "x=1", "[1,2]", "mypkg:Name-v0"):
         assert not is_place(value), value
 

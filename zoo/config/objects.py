@@ -106,6 +106,8 @@ def to_config(value: Any) -> Any:
         return str(value)
     if config := getattr(value, "__dict__", {}).get(BUILT_FROM):
         return {name: _argument(type(value), name, v) for name, v in config.items()}
+    if isinstance(value, type):
+        raise ZooError(f"{value.__name__} is a class, and an object is needed: {value.__name__}(...)")
     raise ZooError(
         f"a {type(value).__name__} cannot be written to a configuration: give plain data, such as a number, let a "
         f"configuration build it (_target_={public_path(type(value))}), or decorate its class with @zoo.remember"

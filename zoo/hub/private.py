@@ -9,6 +9,7 @@ from typing import Any
 from zoo.config.trust import PLACE
 from zoo.errors import ZooError
 
+FOLDERS = "--config-dir"
 LEFT_OUT = "..."
 """What a published configuration of data has in place of a place that whoever scores the model has to give."""
 
@@ -52,15 +53,21 @@ def check_given(data: Any, origin: object) -> None:
 
 
 def command_without_places(command: str) -> str:
-    """Command lines with ``...`` for the places in them, and of programs the name alone; comments as they are."""
+    """Command lines with ``...`` for the places in them, and of programs the name alone; comments as they are.
+
+    Folders of configuration files are left out: those who load the model need none.
+    """
     lines = command.splitlines()
     return "\n".join(line if line.startswith("#") else _without_places(line) for line in lines)
 
 
 def _without_places(line: str) -> str:
     words = []
-    for word in shlex.split(line):
+    given = shlex.split(line)
+    for before, word in zip(["", *given], given):
         name, equals, value = word.partition("=")
+        if FOLDERS in (before, name) or name == "hydra.searchpath":
+            continue
         if equals and is_place(value):
             words.append(f"{name}=...")
         else:

@@ -247,7 +247,7 @@ def report(run: RunFolder, results: dict[str, Any]) -> None:
     for name, value in results["metrics"].items():
         log.info("    %-24s %10.3f", name.removeprefix("test/"), value)
     log.info("Run folder  %s", run.path)
-    log.info("Pictures    %s", ", ".join(str(path) for path in sorted(run.pictures.glob("*.[pg][ni][gf]"))))
-    if run.sounds.is_dir():
-        log.info("Sounds      %s", ", ".join(str(path) for path in sorted(run.sounds.glob("*.wav"))))
+    for kind, paths in (("Pictures", run.pictures.glob("*.[pg][ni][gf]")), ("Sounds", run.sounds.glob("*.wav"))):
+        if found := sorted(map(str, paths)):
+            log.info("%-11s %s", kind, ", ".join(found))
     log.info("Checkpoint  %s", run.best)

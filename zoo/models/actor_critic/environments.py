@@ -5,6 +5,7 @@ import functools
 import os
 import traceback
 import warnings
+from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -120,11 +121,8 @@ def spaces(name: str) -> Spaces:
     Raises:
         ZooError: as :func:`make`.
     """
-    env = make(name)
-    try:
+    with closing(make(name)) as env:
         return Spaces(env.observation_space.shape, options_of_choices(env))
-    finally:
-        env.close()
 
 
 @functools.cache
@@ -134,11 +132,8 @@ def action_space(name: str) -> Any:
     Raises:
         ZooError: as :func:`make`.
     """
-    env = make(name)
-    try:
+    with closing(make(name)) as env:
         return env.action_space
-    finally:
-        env.close()
 
 
 def as_actions(space: Any, choices: np.ndarray) -> np.ndarray:
@@ -153,15 +148,12 @@ def action_names(name: str) -> tuple[str, ...]:
     Raises:
         ZooError: as :func:`make`.
     """
-    env = make(name)
-    try:
+    with closing(make(name)) as env:
         game: Any = env.unwrapped
         if hasattr(game, "get_action_meanings"):
             return tuple(map(str, game.get_action_meanings()))
         letters = getattr(getattr(getattr(game, "game", None), "env", None), "action_map", None)  # of MinAtar
         return tuple(letters[i] for i in game.action_set) if letters else ()
-    finally:
-        env.close()
 
 
 def one_line(error: BaseException) -> str:
