@@ -1,4 +1,4 @@
-"""What docs/reliability.md promises of runs, through the command line."""
+"""What docs/explanation/reproducibility.md promises of runs, through the command line."""
 
 import functools
 import importlib
