@@ -13,6 +13,7 @@ from types import NoneType
 from typing import Annotated, Any, get_args, get_origin, get_type_hints
 
 from zoo.cli.options import HELP, as_started, tell
+from zoo.config.explaining import explain_arguments
 from zoo.errors import ZooError, did_you_mean
 
 NULL = "null"
@@ -88,7 +89,7 @@ def command(
 def options_of(function: Callable[..., Any]) -> list[Option]:
     """Every named parameter of ``function``."""
     parameters = inspect.signature(function).parameters.values()
-    hints, about = get_type_hints(function, include_extras=True), explanations(function)
+    hints, about = get_type_hints(function, include_extras=True), explain_arguments(function)
     return [
         Option(p.name, hints[p.name], p.default, p.kind is p.POSITIONAL_OR_KEYWORD, about.get(p.name, ""))
         for p in parameters
@@ -140,18 +141,11 @@ def parse(
 def describe(function: Callable[..., Any]) -> str:
     """A line for each option, with its default."""
     rows = [(f"{option.name}={shown(option.default)}", option.about) for option in options_of(function)]
-    rows += [("name=value", text) for name, text in explanations(function).items() if name == "overrides"]
+    rows += [("name=value", text) for name, text in explain_arguments(function).items() if name == "overrides"]
     width = max((len(left) for left, _ in rows if len(left) <= 30), default=0)
     beside = [(left, "") if len(left) <= width else ("", f"{left}\n") for left, _ in rows]
     lines = [f"{above}{left:<{width}}  {about}" for (left, above), (_, about) in zip(beside, rows)]
     return "\n".join(line.rstrip() for line in lines)
-
-
-def explanations(function: Callable[..., Any]) -> dict[str, str]:
-    """What the section ``Args`` of a docstring says of each parameter."""
-    _, _, section = (inspect.getdoc(function) or "").partition("\nArgs:\n")
-    found = re.findall(r"^    \*?(\w+): (.*(?:\n {8,}.*)*)", section.split("\n\n")[0], re.MULTILINE)
-    return {name: " ".join(text.split()).removesuffix(".") for name, text in found}
 
 
 def shown(value: Any) -> str:

@@ -20,16 +20,18 @@ TEXT = """Train a model, or resume a run, and test the result.
     python scripts/train.py model=cat_vae model.latents=20 seed=1     with other values
     python scripts/train.py model=cat_vae run=runs/mine               in a folder; the same again resumes the run
     python scripts/train.py -m model=cat_vae relaxation=reinmax,rloo  one run after the other
-    python scripts/train.py model=cat_vae --cfg job                   show every option and its value
+    python scripts/train.py model=cat_vae --cfg job                   show every option, its value and meaning
 
 Choose a file of each group by its name. Any value in it can be overridden, as in relaxation.tau=0.7.
 """
 
 
 def main(words: list[str]) -> None:
-    if not words or set(HELP) & set(words):
+    if not [word for word in words if word not in HELP]:
         tell(as_started(f"{TEXT}\n{describe_choices()}"))
         return
+    if set(HELP) & set(words):  # of what was chosen
+        words = [*(word for word in words if word not in HELP), "--cfg", "job"]
     from hydra import version
     from hydra._internal.utils import _run_hydra, get_args_parser
 
@@ -57,7 +59,9 @@ def main(words: list[str]) -> None:
     if flags.cfg == "job" and not flags.package and not flags.resolve:
         from omegaconf import OmegaConf
 
-        tell(OmegaConf.to_yaml(composed).rstrip())
+        from zoo.config.explaining import annotate
+
+        tell(annotate(OmegaConf.to_yaml(composed), composition.meanings(composed, job)))
         return
     shows = flags.cfg or flags.info or flags.hydra_help or flags.shell_completion
     if not shows and flags.multirun and "hydra.sweep.dir" not in given:

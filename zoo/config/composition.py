@@ -20,6 +20,7 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
+from zoo.config.explaining import comments, explain_values
 from zoo.config.folders import REGISTERED, config_files, config_folders, plugins
 from zoo.config.moved import up_to_date
 from zoo.config.objects import accepts, check_config, locate
@@ -341,6 +342,38 @@ def chosen(overrides: list[str], group: str) -> str:
     if not name:
         raise ZooError(f"no {group} is chosen by its name, after which a run folder is called: say which, run=FOLDER")
     return name
+
+
+def meanings(config: DictConfig, overrides: Sequence[str]) -> dict[str, str]:
+    """What every option of ``config`` means, for people: its dotted name -> a line.
+
+    Args:
+        config: as :func:`compose` gives it.
+        overrides: that it was composed of.
+    """
+    with hydra.initialize_config_dir(str(CONFIGS), version_base="1.3"):
+        composed = hydra.compose("train", for_hydra(list(overrides)), return_hydra_config=True)
+        chosen = dict(composed.hydra.runtime.choices)
+    more = search_path(parse(list(overrides)))
+    found = comments(CONFIGS / "train.yaml", "")
+    for group in GROUPS:
+        names = chosen.get(group)
+        known = config_files(group, more)
+        for name in names if OmegaConf.is_list(names) or isinstance(names, list) else [names]:
+            for path in reversed(with_parents(str(name), known)):
+                found |= comments(path, group)
+    return explain_values(OmegaConf.to_container(config), found)
+
+
+def with_parents(name: str, known: dict[str, list[Path]]) -> list[Path]:
+    """The file ``name`` of a group and those of the same group that it begins with, as ``trainer=ddp`` does with
+    ``default``."""
+    if name not in known:
+        return []
+    path = known[name][0]
+    defaults = OmegaConf.load(path).get("defaults") or []
+    parents = [str(parent) for parent in defaults if isinstance(parent, str) and parent not in ("_self_", name)]
+    return [path, *(parent for one in parents for parent in with_parents(one, known))]
 
 
 def check_meaning(override: Override) -> None:

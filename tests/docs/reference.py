@@ -1,0 +1,171 @@
+"""The pages about options, made from the configuration files and the docstrings of what they build.
+
+    python -m tests.docs.reference        write them to docs/reference/options
+"""
+
+import inspect
+import re
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, get_type_hints
+
+import yaml
+
+from tests.conftest import ROOT
+from zoo.config.composition import CONFIGS, GROUPS, with_parents
+from zoo.config.explaining import comments, explain_values
+from zoo.config.folders import config_files
+from zoo.config.objects import locate
+from zoo.errors import ZooError
+
+PAGES = ROOT / "docs/reference/options"
+ABOUT = {
+    "model": "What is trained. `zoo train NAME` is `zoo train model=NAME`.",
+    "nets": "Encoder and decoder, where a model has a choice.",
+    "data": "What is trained on.",
+    "relaxation": "How gradients pass through the choices. [Which one?](../../explanation/estimators.md)",
+    "annealing": "The temperature as a function of the step, for relaxations that have one.",
+    "callbacks": "What is done beside training. More of your own: `+callbacks.NAME._target_=mypackage.Callback`.",
+    "trainer": "Lightning's Trainer. Any of its arguments can be added: `+trainer.detect_anomaly=true`.",
+    "logger": "Where curves go, beside `metrics.csv`. [How to](../../how-to/track.md)",
+    "experiment": "Settings of pretrained models and of papers: each chooses a model and changes some options.",
+}
+WRITTEN = "Written by `python -m tests.docs.reference` from `{}` and the docstrings: change those."
+
+
+def page(group: str) -> str:
+    """The page of a group."""
+    parts = [f"# {group.capitalize()}: `{group}=`", ABOUT[group], WRITTEN.format(f"configs/{group}")]
+    for name, paths in config_files(group).items():
+        if not paths[0].is_relative_to(CONFIGS):
+            continue  # of a plug-in
+        text = paths[0].read_text(encoding="utf-8")
+        parts += [f"## `{name}`", head(text)]
+        if group == "experiment":
+            parts.append(f"```yaml\n{body(text)}\n```")
+        else:
+            parts.append(table(options(group, name)))
+    return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def main_page() -> str:
+    """The page of the options that belong to no group."""
+    values = yaml.safe_load((CONFIGS / "train.yaml").read_text(encoding="utf-8"))
+    beside = comments(CONFIGS / "train.yaml", "")
+    rows = [(key, shown(value), "", beside[key]) for key, value in values.items() if key not in ("defaults", "hydra")]
+    groups = "\n".join(f"- [`{group}=`]({group}.md): {ABOUT[group].partition('. ')[0].rstrip('.')}." for group in GROUPS)
+    return f"""# Options of every run
+
+`zoo train MODEL --cfg job` shows every option of a run with its value and its meaning.
+
+{WRITTEN.format("configs/train.yaml")}
+
+{table(rows)}
+
+Groups, of each of which a file is chosen by its name:
+
+{groups}
+"""
+
+
+def options(group: str, name: str) -> list[tuple[str, str, str, str]]:
+    """Name, value, type and meaning of every option in a file."""
+    known, beside, tree = config_files(group), {}, {}
+    for path in reversed(with_parents(name, known)):
+        beside |= comments(path, group)
+        text = path.read_text(encoding="utf-8")
+        found = re.search(r"^# @package (\S+)$", text, re.MULTILINE)
+        root = (found[1] if found else group).removeprefix("_global_")
+        values = {key: value for key, value in (yaml.safe_load(text) or {}).items() if key not in ("defaults", "hydra")}
+        if root:
+            tree.setdefault(root, {}).update(values)
+        else:
+            tree |= values
+    meanings = explain_values(tree, beside)
+    if group == "model":
+        meanings |= {key: text for key, text in comments(CONFIGS / "train.yaml", "").items() if key in tree}
+        trainer = comments(CONFIGS / "trainer/default.yaml", "trainer")
+        meanings |= {key: text for key, text in trainer.items() if key.split(".")[1] in tree.get("trainer", {})}
+    return [(key, value, kind, meanings.get(key, "")) for key, value, kind in leaves(tree)]
+
+
+def leaves(tree: Any, name: str = "") -> Iterator[tuple[str, str, str]]:
+    """Name, value and type of every option of a part that is no part itself."""
+    hints = types(tree.get("_target_"))
+    for key, value in tree.items():
+        option = f"{name}.{key}" if name else key
+        if isinstance(value, dict) and value:
+            yield from leaves(value, option)
+        elif key != "_target_":
+            yield option, shown(value), hints.get(key, "")
+
+
+def types(target: Any) -> dict[str, str]:
+    """The types of the arguments of a class, as text."""
+    try:
+        cls = locate(target, "") if target else None
+        hints = get_type_hints(cls.__init__) if isinstance(cls, type) else {}
+    except (ZooError, NameError, TypeError):
+        return {}
+    return {name: type_text(hint) for name, hint in hints.items()}
+
+
+def type_text(hint: Any) -> str:
+    """``hint`` for people: without modules, and with the values of a ``Literal``."""
+    text = inspect.formatannotation(hint)
+    text = re.sub(r"(?:typing\.)?Literal\[([^\]]*)\]", lambda match: match[1].replace(", ", " | "), text)
+    text = re.sub(r"[\w.]+\.(\w+)", r"\1", text)
+    return text if len(text) < 80 else ""
+
+
+def shown(value: Any) -> str:
+    """``value`` as YAML on one line."""
+    return yaml.safe_dump(value, default_flow_style=True, width=10**6).strip().removesuffix("...").strip()
+
+
+def table(rows: list[tuple[str, str, str, str]]) -> str:
+    """Rows of Markdown."""
+    if not rows:
+        return "No options."
+    lines = ["| option | value | type | meaning |", "| --- | --- | --- | --- |"]
+    for option, value, kind, meaning in rows:
+        cells = (f"`{option}`", f"`{value}`", f"`{kind}`" if kind else "", markdown(meaning))
+        lines.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")
+    return "\n".join(lines)
+
+
+def markdown(text: str) -> str:
+    """``text`` of a docstring as Markdown."""
+    text = re.sub(r":\w+:`~?\.?(?:[\w.]*\.)?(\w+)`", r"`\1`", text)
+    return text.replace("``", "`").replace("*", r"\*") if "`*" not in text else text.replace("``", "`")
+
+
+def head(text: str) -> str:
+    """The comment at the beginning of a file, its commands as code."""
+    lines = [line[2:] for line in text.splitlines() if line.startswith("# ") and not line.startswith("# @")]
+    prose = [line for line in lines if not line.startswith("  ")]
+    commands = [line.strip() for line in lines if line.startswith("  ")]
+    parts = [" ".join(prose)]
+    if commands:
+        listed = ", ".join(f"`{re.split(r' {2,}', command)[0]}`" for command in commands)
+        parts.append(f"Command: {listed}")
+    return "\n\n".join(parts)
+
+
+def body(text: str) -> str:
+    """A file without the comment at its beginning."""
+    lines = text.splitlines()
+    first = next(i for i, line in enumerate(lines) if not line.startswith("#"))
+    return "\n".join(lines[first:])
+
+
+def pages() -> dict[Path, str]:
+    """Every page: where it belongs, and its text."""
+    return {PAGES / "train.md": main_page()} | {PAGES / f"{group}.md": page(group) for group in GROUPS}
+
+
+if __name__ == "__main__":
+    for path, text in pages().items():
+        path.write_text(text, encoding="utf-8")
+        sys.stdout.write(f"{path}\n")
