@@ -1,5 +1,6 @@
 """What is released: commands, a wheel, torch.hub, a version; and that the code is checked."""
 
+import json
 import os
 import re
 import subprocess
@@ -11,6 +12,7 @@ from pathlib import Path
 
 import pytest
 import torch
+import yaml
 
 import zoo
 from tests.conftest import ROOT
@@ -44,6 +46,19 @@ def test_the_newest_entry_of_the_changelog_is_this_version():
     assert versions == sorted(versions, key=lambda version: [int(n) for n in version.split(".")], reverse=True)
 
 
+def test_who_cites_this_cites_this_version():
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))
+    assert citation["version"] == zoo.__version__ and citation["title"] and citation["authors"]
+
+
+def test_the_files_of_github_can_be_read():
+    files = sorted((ROOT / ".github").rglob("*.yml"))
+    assert len(files) == 4 and all(isinstance(yaml.safe_load(path.read_text()), dict) for path in files)
+    matrix = yaml.safe_load((ROOT / ".github/workflows/tests.yml").read_text())["jobs"]["fast"]["strategy"]["matrix"]
+    named = {c.rpartition(" ")[2] for c in PROJECT["project"]["classifiers"] if re.search(r":: 3\.\d+$", c)}
+    assert set(matrix["python"]) == named and len(matrix["os"]) == 3
+
+
 def test_torch_hub(tmp_path, monkeypatch):
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
     monkeypatch.syspath_prepend(str(ROOT))
@@ -65,6 +80,14 @@ def test_a_wheel_has_all_that_works_outside_the_checkout(tmp_path):
         files = {p.relative_to(ROOT).as_posix() for p in (ROOT / folder).rglob("*") if p.is_file()}
         assert {f"zoo/{file}" for file in files} <= names
     assert not [name for name in names if name.startswith(("tests/", "scripts/", "data/"))]
+    (info,) = (tmp_path / "site").glob("*.dist-info")
+    metadata = (info / "METADATA").read_text(encoding="utf-8")
+    assert "License-Expression: MIT AND CC-BY-SA-4.0" in metadata and "URL" not in metadata.partition("\n\n")[0]
+    for text, words in {"LICENSE": "MIT License", "LICENSES/CC-BY-SA-4.0.txt": "Attribution-ShareAlike 4.0"}.items():
+        assert words in (info / "licenses" / text).read_text(encoding="utf-8")
+    for config in (tmp_path / "site/zoo/checkpoints").glob("*/config.json"):
+        shared = "CC BY-SA 4.0" in json.loads(config.read_text(encoding="utf-8")).get("notice", "")
+        assert shared == (config.parent / "NOTICE").is_file()
     assert max(info.file_size for info in zipfile.ZipFile(path).infolist()) < 10_000_000
     code = "import sys; sys.argv = ['zoo', 'train']; from zoo.cli import main; main(); import zoo; print(zoo.__file__)"
     printed = run(sys.executable, "-P", "-c", code, cwd=tmp_path, PYTHONPATH=str(tmp_path / "site"))

@@ -18,7 +18,7 @@ from zoo.hub import export, from_pretrained, list_models, push_to_hub, register,
 if TYPE_CHECKING:
     from zoo.training.api import train
 
-__version__ = "0.2.0"
+__version__ = "0.3.0"
 __all__ = [
     "ZooError",
     "export",

@@ -24,6 +24,7 @@ from zoo.cli.options import written
 from zoo.config import composition
 from zoo.data import sources
 from zoo.errors import ZooError
+from zoo.hub.cards import as_command
 from zoo.hub.files import read_checkpoint
 from zoo.training import api
 from zoo.training.checkpointing import newest_checkpoint
@@ -224,7 +225,7 @@ def test_a_published_card_has_the_commands_that_made_the_weights(zoo, run, tmp_p
     assert status == 0, printed
     card = (tmp_path / "checkpoints/polynomial.mine/README.md").read_text()
     made = card.split("## How it was made")[1].split("With python")[0]
-    assert [line[4:] for line in made.splitlines() if line.strip()] == run.command.read_text().splitlines()
+    assert [line[4:] for line in made.splitlines() if line.strip()] == as_command(run.command.read_text()).splitlines()
     assert "# from step 60 on:" in made
 
 

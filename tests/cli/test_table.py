@@ -1,4 +1,7 @@
-"""The table of ``docs/how-to/bring_your_own.md``: everything of a user's, through every command. One test a row, a step a column."""
+"""The table of ``docs/how-to/bring_your_own.md``: everything of a user's, through every command.
+
+One test a row, a step a column.
+"""
 
 import json
 import shutil

@@ -1,9 +1,11 @@
-"""The pages about options, made from the configuration files and the docstrings of what they build.
+"""Pages and cards that are made by a program: about options, from the configuration files and the docstrings of what
+they build; about metrics, from the ``card.yaml`` of each model; and the cards of the pretrained models.
 
-    python -m tests.docs.reference        write them to docs/reference/options
+    python -m tests.docs.reference        write them
 """
 
 import inspect
+import json
 import re
 import sys
 from collections.abc import Iterator
@@ -18,6 +20,9 @@ from zoo.config.explaining import comments, explain_values
 from zoo.config.folders import config_files
 from zoo.config.objects import locate
 from zoo.errors import ZooError
+from zoo.hub import from_pretrained, list_models, models, pretrained_folder
+from zoo.hub.cards import about, pictures_in
+from zoo.hub.saving import model_card
 
 PAGES = ROOT / "docs/reference/options"
 ABOUT = {
@@ -54,7 +59,9 @@ def main_page() -> str:
     values = yaml.safe_load((CONFIGS / "train.yaml").read_text(encoding="utf-8"))
     beside = comments(CONFIGS / "train.yaml", "")
     rows = [(key, shown(value), "", beside[key]) for key, value in values.items() if key not in ("defaults", "hydra")]
-    groups = "\n".join(f"- [`{group}=`]({group}.md): {ABOUT[group].partition('. ')[0].rstrip('.')}." for group in GROUPS)
+    groups = "\n".join(
+        f"- [`{group}=`]({group}.md): {ABOUT[group].partition('. ')[0].rstrip('.')}." for group in GROUPS
+    )
     return f"""# Options of every run
 
 `zoo train MODEL --cfg job` shows every option of a run with its value and its meaning.
@@ -160,12 +167,59 @@ def body(text: str) -> str:
     return "\n".join(lines[first:])
 
 
+COMMON = {
+    "train/loss": ("what is minimised, of the last batch", ""),
+    "lr": ("learning rate", ""),
+    "tau": ("temperature of the relaxation; `tau/NAME` where a model has several", ""),
+}
+"""What every model logs in training."""
+
+
+def metrics_page() -> str:
+    """The glossary."""
+    parts = [
+        "# Metrics",
+        "Names begin with the stage, `train/`, `val/` or `test/`; the scores at the end of a run and on model cards are "
+        "those of the test, without it. Training values are of single batches, and of *relaxed* draws where the "
+        "relaxation has such; validation and test are of exact samples, whatever the relaxation.",
+        "Written by `python -m tests.docs.reference` from the `card.yaml` of each model: change those.",
+        "## All models",
+        "| metric | meaning |\n| --- | --- |\n" + "\n".join(f"| `{n}` | {text} |" for n, (text, _) in COMMON.items()),
+    ]
+    for name, entry in models().items():
+        known = about(entry.target)
+        rows = [
+            f"| `{key}` | {s.about} | {s.unit} | {s.better} | {s.good} |".replace("(s | x)", "(s \\| x)")
+            for key, s in known.metrics.items()
+        ]
+        parts += [
+            f"## `{name}`",
+            "| metric | meaning | unit | better | how good is good |\n| --- | --- | --- | --- | --- |",
+        ]
+        parts[-1] += "".join(f"\n{row}" for row in rows)
+        if known.prefixes:
+            parts.append("\n".join(f"- `{prefix}...`: {text}" for prefix, text in known.prefixes.items()))
+    return "\n\n".join(parts) + "\n"
+
+
+def cards() -> dict[Path, str]:
+    """The cards of the pretrained models."""
+    found = {}
+    for name in list_models(pretrained=True):
+        folder = pretrained_folder(name)
+        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        card = model_card(name, config, from_pretrained(folder), pictures_in(folder), [])
+        found[folder / "README.md"] = card
+    return found
+
+
 def pages() -> dict[Path, str]:
     """Every page: where it belongs, and its text."""
-    return {PAGES / "train.md": main_page()} | {PAGES / f"{group}.md": page(group) for group in GROUPS}
+    found = {PAGES / "train.md": main_page(), PAGES.parent / "metrics.md": metrics_page()}
+    return found | {PAGES / f"{group}.md": page(group) for group in GROUPS}
 
 
 if __name__ == "__main__":
-    for path, text in pages().items():
+    for path, text in (pages() | cards()).items():
         path.write_text(text, encoding="utf-8")
         sys.stdout.write(f"{path}\n")

@@ -14,6 +14,8 @@ from tests.models.cat_vae.test_model import make
 from zoo import hub
 from zoo.config import to_config
 from zoo.errors import ZooError
+from zoo.hub.cards import pictures_in
+from zoo.hub.saving import model_card
 
 PRETRAINED = zoo.list_models(pretrained=True)
 
@@ -56,8 +58,10 @@ def test_card_and_config_tell_everything(folder):
     for part in (
         "# cat_vae.test",
         "| nll | 88.12 |",
-        "python scripts/train.py model=cat_vae",
-        "checkpoint=cat_vae.test",
+        "    zoo train model=cat_vae",
+        "`zoo eval cat_vae.test`",
+        "nats; lower is better",
+        "## Limits",
     ):
         assert part in card
     config = json.loads((folder / "config.json").read_text())
@@ -182,5 +186,6 @@ def test_shipped_models_load_and_have_a_card(name):
     config = json.loads((folder / "config.json").read_text())
     assert config["metrics"] and config["command"] and config["data"].get("root") is None
     card = (folder / "README.md").read_text()
+    assert card == model_card(name, config, model, pictures_in(folder), [])  # made by python -m tests.docs.reference
     assert all(f"({picture.name})" in card for picture in folder.glob("*.png")) and list(folder.glob("*.png"))
     assert sum(p.numel() for p in model.parameters()) > 0

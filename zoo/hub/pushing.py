@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from zoo.config import to_config
 from zoo.errors import ZooError
 from zoo.files import temporary
+from zoo.hub.cards import HEAD, metadata
 from zoo.hub.format import CARD, CONFIG, WEIGHTS, read_config
 from zoo.hub.huggingface import REPOSITORY, is_repository, one_line, package
 from zoo.hub.loading import find_pretrained, read_pretrained
@@ -17,9 +18,6 @@ from zoo.hub.saving import save_pretrained
 
 if TYPE_CHECKING:
     from lightning import LightningModule
-
-LICENSES = {"CC BY-SA 4.0": "cc-by-sa-4.0"}
-"""What the notice of a model may say of its licence -> the hub's name of it; without that it is the project's own."""
 
 log = logging.getLogger(__name__)
 
@@ -94,8 +92,7 @@ def stage(name: str | Path, folder: Path, trust: Sequence[str] = ()) -> None:
             text = f"# {name}\n"
     except (OSError, UnicodeDecodeError) as error:
         raise ZooError(f"{source} cannot be read: {error}") from error
-    tags = "\n".join(f"- {tag}" for tag in ("pytorch-lightning", "discrete-latent", saved.arch))
-    notice = str(read_config(source, saved.trust).get("notice"))
-    license = next((name for words, name in LICENSES.items() if words in notice), "mit")
-    header = f"---\nlicense: {license}\nlibrary_name: discrete-latent-zoo\ntags:\n{tags}\n---\n\n"
-    (folder / CARD).write_text(header + text, encoding="utf-8")
+    if not text.startswith(HEAD):  # a card of an earlier version
+        notice = str(read_config(source, saved.trust).get("notice"))
+        text = metadata(saved.arch, notice, saved.data) + text
+    (folder / CARD).write_text(text, encoding="utf-8")

@@ -12,6 +12,7 @@ from urllib.parse import quote
 from zoo import signals
 from zoo.errors import ZooError
 from zoo.files import scratch
+from zoo.hub.cards import about, as_command, metadata, scores_table
 from zoo.hub.format import FORMAT
 from zoo.hub.private import LEFT_OUT, command_without_places, copy, without_places
 from zoo.hub.registry import architecture
@@ -128,19 +129,25 @@ def keep(path: Path, target: Path) -> None:
 def model_card(
     name: str, config: dict[str, Any], model: "ZooModule", pictures: dict[str, Path], packages: list[str]
 ) -> str:
-    """The model card: everything in it comes from ``config`` and the model itself.
+    """The model card, with the metadata of the Hugging Face hub at its head.
+
+    Everything in it comes from ``config``, the model, and what is known of all models of its class.
 
     Args:
         packages: of its parts, beside this project.
     """
+    from zoo.config import public_path
+
     summary = next(iter((type(model).__doc__ or "").strip().splitlines()), f"A {type(model).__name__}.")
     trust = f", trust={packages})  # {', '.join(packages)} has to be installed".replace("'", '"') if packages else ")"
     words = f" trust={','.join(packages)}" if packages else ""
     parameters = sum(p.numel() for p in model.parameters())
+    known = about("" if packages else public_path(type(model)))
+    data = str(config["data"].get("_target_", "")).rpartition(".")[2]
     lines = [
         f"# {name}",
         "",
-        f"{summary} {parameters:,} parameters.",
+        f"{summary} {parameters:,} parameters{f', trained on {data}' if data else ''}.",
         "",
         "```python",
         "import zoo",
@@ -148,21 +155,21 @@ def model_card(
         f'model = zoo.from_pretrained("{name}"{trust}',
         "```",
         "",
+        *(["## Intended use", "", known.use.strip(), ""] if known.use else []),
+        *(["## Limits", "", known.limits.strip(), ""] if known.limits else []),
         "## Metrics",
         "",
-        "| metric | value |",
-        "| --- | --- |",
-        *(f"| {metric} | {value:.4g} |" for metric, value in config["metrics"].items()),
+        *scores_table(config["metrics"], known),
         "",
-        f"Recompute them with `python scripts/eval.py checkpoint={name}{words}`.",
+        f"Recompute them with `zoo eval {name}{words}`.",
         "",
         "## How it was made",
         "",
-        indent(config["command"], "    "),
+        indent(as_command(config["command"]), "    "),
         "",
         "With " + ", ".join(f"{package} {version}" for package, version in config["versions"].items()) + ".",
         "",
-        *([config["notice"], ""] if config["notice"] else []),
+        *([config["notice"], ""] if config.get("notice") else []),
         *(
             f"{'' if file.suffix == '.wav' else '!'}[{caption}]({quote(file.name)})\n"
             for caption, file in pictures.items()
@@ -173,7 +180,8 @@ def model_card(
         json.dumps({"arguments": config["arguments"], "data": config["data"]}, indent=2),
         "```",
     ]
-    return "\n".join(lines) + "\n"
+    head = metadata(config["arch"], config.get("notice", ""), config["data"], known.tags, list(config["metrics"]))
+    return head + "\n".join(lines) + "\n"
 
 
 def versions() -> dict[str, str]:
