@@ -1,6 +1,7 @@
 """The one dialect: what a signature understands, and what a mistake gets."""
 
 from collections.abc import Sequence
+from importlib import import_module
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -137,3 +138,38 @@ def test_help_is_made_of_the_signature_and_the_docstring(capsys):
         main(words)
         printed = capsys.readouterr().out
         assert printed.startswith("What it does.\n\n    ") and printed.endswith("Notes.\n") and lines[0] in printed
+
+
+COMMANDS = {
+    "eval": "score",
+    "sample": "sample",
+    "play": "play",
+    "solve": "solve",
+    "speak": "speak",
+    "publish": "make",
+    "list": "show",
+}
+WRONG = ("", "nonsense", "-1", "1e30", "null", "[1]", "{a:1}", "nan", "9" * 400)
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_a_wrong_value_of_any_option_of_a_command_is_one_clear_error_or_none(name):
+    function = getattr(import_module(f"zoo.cli.{name}"), COMMANDS[name])
+    found = options_of(function)
+    assert all(option.about for option in found)
+    for option in found:
+        for value in WRONG:
+            try:
+                option.read(value)
+            except ZooError as error:
+                assert 10 < len(str(error)) < 1000 and option.name in str(error)
+
+
+def test_values_out_of_range_are_refused(tmp_path):
+    from zoo.cli.play import play
+    from zoo.cli.speak import speak
+
+    with pytest.raises(ZooError, match=r"episodes=1000000000000 is not valid: .*less than or equal to 20000"):
+        parse(play, ["actor_critic.cartpole", "episodes=1000000000000"])
+    with pytest.raises(ZooError, match="1001 digits, and 1000 are the most"):
+        speak("speaker_generator.fsdd", "4" * 1001, output=tmp_path / "x.wav")

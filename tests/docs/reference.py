@@ -179,8 +179,8 @@ def metrics_page() -> str:
     """The glossary."""
     parts = [
         "# Metrics",
-        "Names begin with the stage, `train/`, `val/` or `test/`; the scores at the end of a run and on model cards are "
-        "those of the test, without it. Training values are of single batches, and of *relaxed* draws where the "
+        "Names begin with the stage, `train/`, `val/` or `test/`; the scores at the end of a run and on model cards "
+        "are those of the test, without it. Training values are of single batches, and of *relaxed* draws where the "
         "relaxation has such; validation and test are of exact samples, whatever the relaxation.",
         "Written by `python -m tests.docs.reference` from the `card.yaml` of each model: change those.",
         "## All models",

@@ -10,9 +10,9 @@ Episodes begin with seeds of their own, the same for every agent.
 import logging
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import NonNegativeInt, PositiveInt
+from pydantic import Field, NonNegativeInt
 
 from zoo import hub
 from zoo.cli.arguments import command
@@ -25,7 +25,7 @@ log = logging.getLogger(__name__)
 def play(
     checkpoint: str,
     *,
-    episodes: PositiveInt = 1,
+    episodes: Annotated[int, Field(ge=1, le=20_000)] = 1,
     seed: NonNegativeInt = 0,
     policy: Literal["mode", "sampled"] = "mode",
     show: bool = False,
@@ -36,7 +36,7 @@ def play(
 
     Args:
         checkpoint: an agent: a pretrained model, its folder or a run folder.
-        episodes: how many.
+        episodes: how many, 20,000 at most.
         seed: of the environments and the draws.
         policy: mode, the most probable action, or sampled.
         show: in a window, in place of a file.

@@ -21,6 +21,7 @@ from zoo.cli.options import pretrained, written
 from zoo.errors import ZooError
 
 log = logging.getLogger(__name__)
+LONGEST = 1000  # digits
 
 
 def speak(
@@ -48,6 +49,8 @@ def speak(
     from zoo.models.speaker_generator.words import WORDS, find_voice, read_digits
 
     digits = read_digits(text)
+    if len(digits) > LONGEST:
+        raise ZooError(f"text= has {len(digits)} digits, and {LONGEST} are the most: speak it in parts")
 
     import torch
 

@@ -118,7 +118,7 @@ def scores_table(metrics: dict[str, float], known: About) -> Iterator[str]:
     yield "| --- | ---: | --- |"
     for name, value in metrics.items():
         score = known.score(name)
-        unit = f"; {score.unit}" if score and score.unit else ""
+        unit = f"; {score.unit}" if score and score.unit not in ("", "share", "count") else ""
         better = f"; {score.better} is better" if score and score.better in ("lower", "higher") else ""
         meaning = score.about.replace("|", "\\|") + unit + better if score else ""
         yield f"| {name} | {value:.4g} | {meaning} |"
