@@ -8,7 +8,7 @@ FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 class ZooError(ValueError):
-    """Something the user can put right: a wrong option, a damaged file, data that cannot be had.
+    """Something the user can put right: a wrong option, a damaged file, data that are not available.
 
     The message says what to do. The command line prints it without a traceback.
     """

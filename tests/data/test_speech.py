@@ -131,7 +131,7 @@ def test_without_the_archive_it_says_where_to_put_the_files(tmp_path, monkeypatc
     with pytest.raises(ZooError, match=r"no network[\s\S]*Put the 3,000 wav files[\s\S]*data=espeak"):
         fsdd.fetch(tmp_path)
     monkeypatch.setattr(fsdd.urllib.request, "urlopen", lambda url: io.BytesIO(gzip.compress(b"no tar")))
-    with pytest.raises(ZooError, match="FSDD cannot be had"):
+    with pytest.raises(ZooError, match="FSDD is not available"):
         fsdd.fetch(tmp_path)
 
 

@@ -88,7 +88,7 @@ def test_the_rules_of_pretrained_folders_hold_there_too(repository):
 
 @pytest.mark.parametrize("name", ["hf://owner/other", "hf://owner/name@nothing"])
 def test_what_is_not_in_the_cache_cannot_be_had_offline(repository, name):
-    with pytest.raises(ZooError, match=r"the Hugging Face repository hf://.* cannot be had"):
+    with pytest.raises(ZooError, match=r"the Hugging Face repository hf://.* is not available"):
         zoo.from_pretrained(name)
 
 

@@ -46,7 +46,7 @@ def fetch(folder: Path) -> Path:
     """``folder``, with the recordings of the public archive if there are none in it.
 
     Raises:
-        ZooError: if they cannot be had, naming what was tried and where to put the files.
+        ZooError: if they are not available, naming what was tried and where to put the files.
     """
     if any(folder.glob("*.wav")):
         return folder
@@ -63,7 +63,7 @@ def fetch(folder: Path) -> Path:
         log.info("FSDD: from %s", url)
         return folder
     raise ZooError(
-        "FSDD cannot be had. Tried:\n"
+        "FSDD is not available. Tried:\n"
         + "".join(f"  - {line}\n" for line in [f"the data directory {folder}: no wav files", *tried])
         + f"Put the 3,000 wav files of its {VERSION} into {folder}, point data.root= or ZOO_DATA_DIR at a directory "
         "that holds fsdd/recordings, or take data=espeak, which is synthesised on this machine."
@@ -75,7 +75,7 @@ def download(url: str) -> dict[str, bytes]:
 
     Raises:
         ValueError: if they are not those of the pinned version.
-        OSError: if the archive cannot be had.
+        OSError: if the archive cannot be downloaded.
     """
     with socket_timeout(DOWNLOAD_TIMEOUT), urllib.request.urlopen(url) as answer:
         content = answer.read(LARGEST)

@@ -35,7 +35,7 @@ def download(name: str) -> Path:
     fetched into it.
 
     Raises:
-        ZooError: if it is neither there nor can be had.
+        ZooError: if it is neither there nor available on the hub.
     """
     found = REPOSITORY.fullmatch(name.removeprefix(PREFIX))
     if not found:
@@ -48,7 +48,7 @@ def download(name: str) -> Path:
             )
         )
     except Exception as error:  # of the network, the server, the cache
-        raise ZooError(f"the Hugging Face repository {name} cannot be had: {one_line(error)}") from error
+        raise ZooError(f"the Hugging Face repository {name} is not available: {one_line(error)}") from error
     return folder
 
 
