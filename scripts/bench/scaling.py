@@ -16,7 +16,7 @@ With ``--noise``: what it costs each process to draw the noise of the whole batc
 (:class:`zoo.relaxations.PartOfBatch`).
 
 On an accelerator it also measures cat_vae in one process: eager, compiled, and compiled with CUDA graphs, against the
-plain loop. That part has not been run yet: no accelerator was at hand.
+plain loop. That part has not been run yet: no accelerator was available.
 """
 
 import argparse

@@ -20,7 +20,7 @@ pytestmark = pytest.mark.filterwarnings("ignore")
 
 @pytest.fixture(scope="module")
 def bench():
-    """The scripts as modules, with their neighbours at hand, as when they are started."""
+    """The scripts as modules, with their neighbours importable, as when they are started."""
     folder = ROOT / "scripts" / "bench"
     sys.path.insert(0, str(folder))
     try:

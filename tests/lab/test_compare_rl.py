@@ -17,7 +17,7 @@ pytestmark = pytest.mark.filterwarnings("ignore")
 
 
 def load(path: str):
-    """A script as a module, with its neighbours at hand, as when it is started."""
+    """A script as a module, with its neighbours importable, as when it is started."""
     file = ROOT / "scripts" / path
     name = file.stem
     spec = importlib.util.spec_from_file_location(name, file)

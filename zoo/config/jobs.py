@@ -26,7 +26,7 @@ def name_job(overrides: Sequence[str], number: int) -> str:
     """The name of a job's folder: what was overridden, as ``relaxation=rloo,seed=1``.
 
     What can be no name of a file is replaced, and what is long cut off. As two jobs could then have the same name, a
-    checksum of the whole is behind it, which is the same when the sweep is begun again with more values.
+    checksum of the whole is behind it, which is the same when the sweep is started again with more values.
     """
     text = ",".join(f"{name}={value}" for name, value in swept_in(overrides).items())
     short = re.sub(r"[^\w=,.+\-]+", "_", text)[:LONGEST]

@@ -172,7 +172,7 @@ class Following(Batches[Any]):
 def follow_position(data: LightningDataModule, seed: int) -> None:
     """Let the training loader of a plain data module be :class:`Following` where there is a single process.
 
-    Of several each gets its share by Lightning's sampler, and a resumed run begins the epoch anew.
+    Of several each gets its share by Lightning's sampler, and a resumed run starts the epoch over.
     """
     original = data.train_dataloader
 

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from zoo.training import ZooModule
 
 SHOWN = (".png", ".gif", ".wav")
-"""What a card shows, which is made anew with the model."""
+"""What a card shows, which is made again with the model."""
 
 
 def save_pretrained(

@@ -409,7 +409,7 @@ class _Number:
 
     def __setstate__(self, state: tuple[float, Tensor, bool]) -> None:
         value, buffer, held = state
-        self.__init__(value, buffer)  # type: ignore[misc]  # a copy of a tensor counts its writes anew
+        self.__init__(value, buffer)  # type: ignore[misc]  # a copy of a tensor counts its writes from zero
         if not held:
             self.version, self.image = -1, math.nan
 

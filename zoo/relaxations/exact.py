@@ -128,7 +128,7 @@ class TooMany(ZooError):
 
 
 def _advance(digits: list[int], options: list[int]) -> bool:
-    """Turn the odometer ``digits`` to its next state, dropping the digits that start anew; false at its end."""
+    """Turn the odometer ``digits`` to its next state, dropping the digits that start over; false at its end."""
     while digits and digits[-1] + 1 >= options.pop():
         digits.pop()
     if digits:

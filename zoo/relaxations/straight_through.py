@@ -29,8 +29,8 @@ class StraightThrough(Pathwise, Tempered):
 class GappedST(Pathwise, Tempered):
     """An exact sample ``D`` forward, a softmax of logits in which ``D`` leads by ``gap`` backward.
 
-    What Gumbel noise given its winner does at random is done by a deterministic shift: the logit of ``D`` is lifted to
-    the largest one, the others are pressed at least ``gap`` below it. Biased, with the low variance of
+    What Gumbel noise given its winner does at random is done by a deterministic shift: the logit of ``D`` is raised to
+    the largest one, the others are lowered to at least ``gap`` below it. Biased, with the low variance of
     straight-through. One program run. Works for tau in about [0.5, 1].
 
     Args:
@@ -86,9 +86,11 @@ def gapped_st(distribution: OneOfK, tau: Tensor | float, noise: Noise, gap: floa
     fixed = choice.logits.detach()
     hard = choice._sample(noise)
     largest = fixed.amax(-1, keepdim=True)
-    lift = (largest - fixed).masked_fill(hard == 0, 0.0)
-    press = (fixed + gap - largest).clamp_min(0.0).masked_fill(hard == 1, 0.0)
-    return distribution.from_one_hot(eager.straight_through(hard, ((choice.logits + lift - press) / tau).softmax(-1)))
+    raised = (largest - fixed).masked_fill(hard == 0, 0.0)
+    lowered = (fixed + gap - largest).clamp_min(0.0).masked_fill(hard == 1, 0.0)
+    return distribution.from_one_hot(
+        eager.straight_through(hard, ((choice.logits + raised - lowered) / tau).softmax(-1))
+    )
 
 
 def reinmax(distribution: OneOfK, tau: Tensor | float, noise: Noise) -> Tensor:

@@ -41,7 +41,7 @@ def train(model: "str | LightningModule", *words: str, run: str | Path | None = 
         model, scores = zoo.train("cat_vae", "relaxation.tau=0.7", relaxation="reinmax", data=MyData(root="pictures"))
 
     Args:
-        model: the name of one, or an object, which is built anew from its arguments.
+        model: the name of one, or an object, which is built again from its arguments.
         words: options as the command line has them.
         run: the run folder; a run in an existing folder is resumed. The default is a new one in ``runs``.
         options: options by name. The name of a group, such as ``data`` or ``relaxation``, takes that of a file, an

@@ -294,7 +294,7 @@ def newest_checkpoint(folder: Path) -> Path | None:
     """The newest checkpoint of ``folder`` to resume from, if there is one; a damaged one is named and passed over.
 
     Raises:
-        ZooError: if all are damaged. To begin anew would overwrite the best weights.
+        ZooError: if all are damaged. To start over would overwrite the best weights.
     """
     paths = resume_checkpoints(folder)
     for path in paths:

@@ -25,7 +25,7 @@ class DDP(DDPStrategy):
 
     Args:
         timeout: seconds for which a process waits for the others in a joint operation, such as averaging gradients.
-            Then it ends with an error: one that hangs does not hold up the rest for ever. At the start they have
+            Then it ends with an error: one that hangs does not block the rest forever. At the start they have
             half an hour to find each other.
         find_unused_parameters: look in each step for weights that have no part in its loss, such as those of an
             estimator in a phase that does without it.

@@ -239,7 +239,7 @@ def show_picture(logger: Logger, name: str, path: Path, step: int) -> None:
 
 @contextmanager
 def wandb_run() -> Iterator[None]:
-    """Finish the run at W&B that is begun inside, if one is: else the next job of a sweep would log into it."""
+    """Finish the run at W&B that starts inside, if there is one: else the next job of a sweep would log into it."""
     exit_code = 1
     try:
         yield
