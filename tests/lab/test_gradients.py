@@ -2,7 +2,8 @@
 
 The lab runs once, small. A bias counts as none within 4 standard errors (of the norm over all coordinates): the norm's
 square has mean 1 in those units if there is no bias, so by Markov's inequality at most 1/16 exceed it, 6e-5 where a
-single coordinate dominates and is normal, and far fewer where many do. With fixed seeds a test that passes once always passes.
+single coordinate dominates and is normal, and far fewer where many do. With fixed seeds a test
+that passes once always passes.
 """
 
 import csv
