@@ -80,6 +80,7 @@ def test_a_wheel_has_all_that_works_outside_the_checkout(tmp_path):
         files = {p.relative_to(ROOT).as_posix() for p in (ROOT / folder).rglob("*") if p.is_file()}
         assert {f"zoo/{file}" for file in files} <= names
     assert not [name for name in names if name.startswith(("tests/", "scripts/", "data/"))]
+    assert "zoo/models/cat_vae/card.yaml" in names
     (info,) = (tmp_path / "site").glob("*.dist-info")
     metadata = (info / "METADATA").read_text(encoding="utf-8")
     assert "License-Expression: MIT AND CC-BY-SA-4.0" in metadata and "URL" not in metadata.partition("\n\n")[0]

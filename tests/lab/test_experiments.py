@@ -11,7 +11,8 @@ import pytest
 from tests.conftest import ROOT, SMALL_AGENT
 from tests.speech import write_digits
 from zoo.cli import main
-from zoo.cli.arguments import explanations, options_of
+from zoo.cli.arguments import options_of
+from zoo.config.explaining import explain_arguments
 from zoo.cli.lab import experiments
 from zoo.errors import ZooError
 from zoo.lab import common, compare, optima
@@ -134,7 +135,7 @@ def test_every_option_of_an_experiment_is_explained(name):
     experiment = import_module(f"zoo.lab.{name}").experiment
     assert all(option.about for option in options_of(experiment))
     takes_overrides = "overrides" in experiment.__code__.co_varnames
-    assert takes_overrides == ("overrides" in explanations(experiment))
+    assert takes_overrides == ("overrides" in explain_arguments(experiment))
 
 
 def test_an_experiment_from_python(tmp_path):

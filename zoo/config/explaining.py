@@ -2,7 +2,7 @@
 
 import inspect
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -103,17 +103,16 @@ def explain_values(values: Any, beside: dict[str, str], name: str = "") -> dict[
     return found
 
 
-def annotate(text: str, meanings: dict[str, str], others: Sequence[str] = ()) -> str:
+def annotate(text: str, meanings: dict[str, str]) -> str:
     """A configuration as text with the meaning of every option behind it.
 
     Args:
         text: YAML.
         meanings: the dotted name of an option -> its meaning.
-        others: names of what needs none.
     """
     lines = text.splitlines()
     for number, keys, _ in read_lines(text):
         meaning = meanings.get(".".join(keys), "")
-        if meaning and keys[-1] not in others:
+        if meaning:
             lines[number] += f" # {plain_text(meaning)}"
     return "\n".join(lines)
