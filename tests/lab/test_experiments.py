@@ -12,8 +12,8 @@ from tests.conftest import ROOT, SMALL_AGENT
 from tests.speech import write_digits
 from zoo.cli import main
 from zoo.cli.arguments import options_of
-from zoo.config.explaining import explain_arguments
 from zoo.cli.lab import experiments
+from zoo.config.explaining import explain_arguments
 from zoo.errors import ZooError
 from zoo.lab import common, compare, optima
 
