@@ -69,13 +69,31 @@ def test_torch_hub(tmp_path, monkeypatch):
         torch.hub.load(str(ROOT), "actor_critic", source="local")
 
 
-def test_a_wheel_has_all_that_works_outside_the_checkout(tmp_path):
-    run(sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(tmp_path))
-    (path,) = tmp_path.glob("*.whl")
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory) -> Path:
+    """A wheel, and beside it a folder ``site`` as if it were installed there."""
+    place = tmp_path_factory.mktemp("wheel")
+    run(sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(place))
+    (path,) = place.glob("*.whl")
+    with zipfile.ZipFile(path) as file:
+        file.extractall(place / "site")
+    return path
+
+
+@pytest.mark.slow
+def test_the_command_on_a_card_works_from_a_wheel(wheel):
+    site = wheel.parent / "site"
+    card = (site / "zoo/checkpoints/pointer_net.sort10/README.md").read_text(encoding="utf-8")
+    (command,) = re.findall(r"^Recompute them with `zoo (.+)`\.$", card, re.MULTILINE)
+    words = [*command.split(), "data.test_instances=20", "trainer.enable_progress_bar=false"]
+    printed = run(sys.executable, "-P", "-m", "zoo", *words, cwd=wheel.parent, PYTHONPATH=str(site))
+    assert re.search(r"^exact +1\.000$", printed, re.MULTILINE), printed
+
+
+def test_a_wheel_has_all_that_works_outside_the_checkout(wheel):
+    path, tmp_path = wheel, wheel.parent
     assert path.name.startswith(f"discrete_latent_zoo-{zoo.__version__}-")
-    with zipfile.ZipFile(path) as wheel:
-        names = set(wheel.namelist())
-        wheel.extractall(tmp_path / "site")
+    names = set(zipfile.ZipFile(path).namelist())
     for folder in ("configs", "checkpoints"):
         files = {p.relative_to(ROOT).as_posix() for p in (ROOT / folder).rglob("*") if p.is_file()}
         assert {f"zoo/{file}" for file in files} <= names
