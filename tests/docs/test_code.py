@@ -27,6 +27,7 @@ from zoo.cli.arguments import parse
 from zoo.cli.lab import experiments, options_of_training
 from zoo.config import composition
 from zoo.config.folders import REGISTERED, VARIABLE
+from zoo.relaxations import DISTRIBUTIONS, RELAXATIONS
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 
@@ -187,11 +188,13 @@ def place(tmp_path, monkeypatch, mnist_root):
     monkeypatch.setenv("WANDB_MODE", "disabled")
     monkeypatch.setattr(sys, "path", [*sys.path])
     np.savetxt("cities.csv", np.random.default_rng(0).random((12, 2)), delimiter=",")
-    known = dict(REGISTERED)
+    registries: list[dict[str, Any]] = [REGISTERED, RELAXATIONS, DISTRIBUTIONS]
+    known = [dict(registry) for registry in registries]
     yield tmp_path
     matplotlib.pyplot.close("all")
-    for key in set(REGISTERED) - set(known):
-        REGISTERED.pop(key)
+    for registry, before in zip(registries, known):
+        for key in set(registry) - set(before):
+            registry.pop(key)
     sys.modules.pop("mine", None)
 
 
