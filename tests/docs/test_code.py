@@ -11,6 +11,7 @@ import re
 import shlex
 import sys
 import tomllib
+import types
 from collections.abc import Callable, Iterator
 from importlib import import_module
 from pathlib import Path
@@ -244,7 +245,9 @@ def with_code() -> list[Any]:
 @pytest.mark.parametrize("path", with_code())
 def test_the_code_of_a_page_runs(path, place, monkeypatch):
     page = name(path)
-    names: dict[str, Any] = {"__name__": "__main__"}
+    program = types.ModuleType("__main__")  # where the classes of a program are looked for
+    monkeypatch.setitem(sys.modules, "__main__", program)
+    names = program.__dict__
     exec(BEFORE.get(page, ""), names)
     python = [block for block in blocks(path) if block.language == "python"]
     for file, start in FILES.get(page, {}).items():

@@ -142,7 +142,7 @@ def model_card(
     trust = f", trust={packages})  # {', '.join(packages)} has to be installed".replace("'", '"') if packages else ")"
     words = f" trust={','.join(packages)}" if packages else ""
     parameters = sum(p.numel() for p in model.parameters())
-    known = about("" if packages else public_path(type(model)))
+    known = about(public_path(type(model)))
     data = str(config["data"].get("_target_", "")).rpartition(".")[2]
     lines = [
         f"# {name}",
