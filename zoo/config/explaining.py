@@ -20,7 +20,7 @@ def explain_arguments(thing: Any) -> dict[str, str]:
     if isinstance(thing, type):
         known = [base for base in reversed(thing.__mro__) if base.__module__.split(".")[0] not in ("builtins", "torch")]
         docs = [inspect.cleandoc(text) for base in known for text in _docs(base)]
-    found = {}
+    found: dict[str, str] = {}
     for doc in docs:
         _, _, section = f"\n{doc}".partition("\nArgs:\n")
         for names, text in ARGUMENT.findall(section.split("\n\n")[0]):
@@ -84,7 +84,8 @@ def explain_values(values: Any, beside: dict[str, str], name: str = "") -> dict[
 
     if not isinstance(values, dict):
         return {}
-    found, about = {}, {}
+    found: dict[str, str] = {}
+    about: dict[str, str] = {}
     target = values.get("_target_")
     if isinstance(target, str) and "${" not in target:
         try:

@@ -102,7 +102,7 @@ def metadata(arch: str, notice: str, data: dict[str, Any], more: Sequence[str] =
     """
     dataset = DATASETS.get(str(data.get("_target_", "")).rpartition(".")[2])
     lines = [f"{HEAD}{license_of(notice)}", "library_name: discrete-latent-zoo"]
-    lists = {
+    lists: dict[str, Sequence[str]] = {
         "tags": ["pytorch-lightning", "discrete-latent", arch, *more],
         "datasets": [dataset] if dataset else [],
         "metrics": scores,
