@@ -114,6 +114,8 @@ def annotate(text: str, meanings: dict[str, str]) -> str:
     lines = text.splitlines()
     for number, keys, _ in read_lines(text):
         meaning = meanings.get(".".join(keys), "")
-        if meaning:
+        following = lines[number + 1].lstrip() if number + 1 < len(lines) else ""
+        continues = following and not LINE.fullmatch(following) and not following.startswith("-")
+        if meaning and not continues:  # a comment within a text of several lines would be a part of it
             lines[number] += f" # {plain_text(meaning)}"
     return "\n".join(lines)
