@@ -2,12 +2,14 @@
 
 import hashlib
 import json
+import re
 import subprocess
 import sys
 
 import pytest
 import safetensors.torch
 import torch
+import yaml
 
 import zoo
 from tests.models.cat_vae.test_model import make
@@ -187,5 +189,10 @@ def test_shipped_models_load_and_have_a_card(name):
     assert config["metrics"] and config["command"] and config["data"].get("root") is None
     card = (folder / "README.md").read_text()
     assert card == model_card(name, config, model, pictures_in(folder), [])  # made by python -m tests.docs.reference
+    head = yaml.safe_load(card.split("---\n")[1])
+    assert head["license"] == ("cc-by-sa-4.0" if "CC BY-SA" in config.get("notice", "") else "mit")
+    assert head["metrics"] == list(config["metrics"]) and {config["arch"], "discrete-latent"} < set(head["tags"])
+    assert "## Intended use" in card and "## Limits" in card and "python scripts" not in card.split("## Arguments")[0]
+    assert not re.search(r"^\| \w+ \| \S+ \|  \|$", card, re.MULTILINE)  # every score has a meaning
     assert all(f"({picture.name})" in card for picture in folder.glob("*.png")) and list(folder.glob("*.png"))
     assert sum(p.numel() for p in model.parameters()) > 0
