@@ -1,4 +1,4 @@
-"""Train the pointer network on tours with several training signals on one budget: the table of the README."""
+"""Train the pointer network on tours with several training signals on one budget: the table of docs/results."""
 
 from zoo.cli import main
 

@@ -1,4 +1,4 @@
-"""Train the categorical VAE with each relaxation on one budget: the table and the pictures of the README.
+"""Train the categorical VAE with each relaxation on one budget: the table and the pictures of docs/results.
 
     python scripts/compare.py                                   all of them
     python scripts/compare.py relaxations=reinmax,rloo,exact    some

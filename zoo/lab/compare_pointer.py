@@ -1,4 +1,4 @@
-"""Train the pointer network on tours with several training signals on one budget: the table of the README.
+"""Train the pointer network on tours with several training signals on one budget: the table of docs/results.
 
     python scripts/compare_pointer.py
     python scripts/compare_pointer.py seconds=45 seeds=3 signals=self_label,rloo
