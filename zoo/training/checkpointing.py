@@ -94,13 +94,13 @@ class BestCheckpoint(ModelCheckpoint):
             return
         if not self.path.is_file():
             raise ZooError(
-                f"{self.path}, the weights with the best score, {score:.6g}, is gone. Put it back, or train anew in "
+                f"{self.path}, the weights with the best score, {score:.6g}, is gone. Put it back, or start over in "
                 "another folder with run=."
             )
         try:
             read_checkpoint(self.path)
         except ZooError as error:
-            raise ZooError(f"{error}. Put a copy back, or train anew in another folder with run=.") from error
+            raise ZooError(f"{error}. Put a copy back, or start over in another folder with run=.") from error
         path = os.path.join(str(self.dirpath), self.path.name)  # as the Trainer spells it, which else removes the file
         self.best_model_score = self.kth_value = self.current_score = score
         self.best_model_path = self.kth_best_model_path = path
@@ -306,7 +306,7 @@ def newest_checkpoint(folder: Path) -> Path | None:
     if paths:
         raise ZooError(
             f"no checkpoint of {folder} can be read: {', '.join(path.name for path in paths)}. Put back copies, "
-            f"train anew in another folder with run=, or remove {folder} to train anew in this one. "
+            f"start over in another folder with run=, or remove {folder} to start over in this one. "
             f"{folder / 'best.ckpt'}, the best weights so far, is untouched."
         )
     return None
