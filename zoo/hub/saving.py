@@ -159,6 +159,7 @@ def model_card(
         *(["## Limits", "", known.limits.strip(), ""] if known.limits else []),
         "## Metrics",
         "",
+        *([f"Scores: {units}.", ""] if (units := getattr(model, "units", "")) else []),
         *scores_table(config["metrics"], known),
         "",
         f"Recompute them with `zoo eval {name}{words}`.",
