@@ -1,9 +1,10 @@
 """Small residual convolutional networks from 28 x 28 images to logits of latents, and back."""
 
+import torch
 from torch import Tensor, nn
 
 from zoo.config import Configurable, check_positive
-from zoo.models.cat_vae.code_layers import code_input, code_logits, start_dark
+from zoo.models.cat_vae.code_layers import code_input, code_logits, start_at
 
 ACTIVATION = nn.SiLU
 
@@ -57,30 +58,52 @@ class ConvEncoder(Configurable, nn.Module):
             ACTIVATION(),
             code_logits(hidden, latents, categories),
             nn.Unflatten(1, (latents, categories)),
-        )
+        ).to(memory_format=torch.channels_last)  # a quarter faster on a CPU
+        self.width = hidden
+
+    def features(self, x: Tensor) -> Tensor:
+        """What the logits are a linear function of, ``(batch, hidden)``."""
+        return self.layers[:-2](x)
+
+    def logits(self, features: Tensor) -> Tensor:
+        return self.layers[-2:](features)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.layers(x)
+        return self.logits(self.features(x))
 
 
 class ConvDecoder(Configurable, nn.Module):
-    """Codes ``(batch, latents, categories)`` to Bernoulli logits ``(batch, 1, 28, 28)``: the encoder turned round.
+    """Codes ``(batch, latents, categories)`` to logits or features of pixels: the encoder turned round.
+
+    The result is ``(batch, out_channels, 28, 28)``.
 
     Args:
         latents, categories: the size of the code.
         channels: at 14 x 14; twice as many at 7 x 7.
         blocks: residual blocks at each resolution.
         hidden: width of the layer between the code and the feature maps.
+        out_channels: of the result.
+        start: the bias of the last layer at first.
 
     Raises:
         ValueError: if a number is less than 1.
     """
 
     def __init__(
-        self, *, latents: int, categories: int, channels: int = 16, blocks: int = 1, hidden: int = 512
+        self,
+        *,
+        latents: int,
+        categories: int,
+        channels: int = 16,
+        blocks: int = 1,
+        hidden: int = 512,
+        out_channels: int = 1,
+        start: float = -2.0,
     ) -> None:
         super().__init__()
-        check_positive(latents=latents, categories=categories, channels=channels, hidden=hidden)
+        check_positive(
+            latents=latents, categories=categories, channels=channels, hidden=hidden, out_channels=out_channels
+        )
         wide = 2 * channels
         self.layers = nn.Sequential(
             nn.Flatten(),
@@ -93,8 +116,8 @@ class ConvDecoder(Configurable, nn.Module):
             nn.ConvTranspose2d(wide, channels, 4, stride=2, padding=1),
             *(ResidualBlock(channels) for _ in range(blocks)),
             ACTIVATION(),
-            start_dark(nn.ConvTranspose2d(channels, 1, 4, stride=2, padding=1)),
-        )
+            start_at(start, nn.ConvTranspose2d(channels, out_channels, 4, stride=2, padding=1)),
+        ).to(memory_format=torch.channels_last)
 
     def forward(self, code: Tensor) -> Tensor:
         return self.layers(code)
