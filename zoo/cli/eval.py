@@ -54,7 +54,7 @@ main = command(score, text=str(__doc__), takes=lambda: TAKES, notes=pretrained)
 
 
 def evaluate(saved: hub.Saved, overrides: dict[str, Any]) -> dict[str, float]:
-    """The test scores of a saved model, by name.
+    """The test scores of a saved model, by name; what they are in is logged.
 
     Args:
         saved: as :func:`zoo.hub.read` gives it.
@@ -79,6 +79,8 @@ def evaluate(saved: hub.Saved, overrides: dict[str, Any]) -> dict[str, float]:
     )
     with joint_work(trainer):
         scores = trainer.test(model, data, verbose=False)[0]
+    if units := getattr(model, "units", ""):
+        log.info("%s", units)
     return {name.removeprefix("test/"): value for name, value in scores.items()}
 
 

@@ -5,11 +5,11 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from zoo.data import sources
+from zoo.data import sources, static
 from zoo.data.batches import DataModule, Place, Slices
 from zoo.data.seeding import BINARIZE, TEST, TRAIN, VALIDATE, generator
 
-Binarize = Literal["dynamic", "threshold", "none"]
+Binarize = Literal["dynamic", "static", "threshold", "none"]
 VALIDATION_IMAGES = {"split": 10_000, "most": 1_000}
 EVAL_SEED = 0  # validation and test images are binarised alike in every run
 
@@ -25,7 +25,7 @@ class ImageBatches(Slices[tuple[Tensor, Tensor]]):
         labels: int64 ``(n,)``.
         batch_size: over all ranks together; each takes its share.
         binarize: ``dynamic`` draws every pixel anew with its grey level as the probability of white;
-            ``threshold`` cuts at half; ``none`` keeps grey levels.
+            ``threshold`` cuts at half; ``none`` keeps grey levels, and so does ``static``, of which there are two.
         key: of all randomness: (seed, stage).
         shuffle: a new order each epoch, and the last, incomplete batch is dropped.
         place: of this process.
@@ -81,7 +81,8 @@ class MNIST(DataModule):
             :mod:`zoo.data.sources`.
         batch_size: training images in a step, over all devices together.
         eval_batch_size: the same for validation and test.
-        binarize: ``dynamic``, ``threshold`` or ``none`` (grey levels).
+        binarize: ``dynamic``, ``threshold``, ``none`` (grey levels), or ``static``: once and for all, in the files of
+            :mod:`zoo.data.static`, which have no labels (here -1) and are of MNIST alone.
         train_on: ``split`` for 50,000 images and 10,000 that validate; ``most`` for 59,000 and 1,000. What validates,
             and so selects the weights, is never trained on. (What an earlier version wrote as ``all`` is ``most``.)
         seed: of shuffling and of the binarisation of training images.
@@ -111,6 +112,8 @@ class MNIST(DataModule):
             )
         if seed < 0:
             raise ValueError(f"seed must not be negative, got {seed}")
+        if binarize == "static" and self.name != "MNIST":
+            raise ValueError(f"binarize=static is of MNIST alone: there are no such files of {self.name}")
         sources.check_root(root, self.name, f"data={self.name.replace('MNIST', '_mnist').lower().lstrip('_')}")
         self.root, self.batch_size, self.eval_batch_size = root, batch_size, eval_batch_size
         self.binarize, self.train_on, self.seed = binarize, train_on, seed
@@ -125,6 +128,9 @@ class MNIST(DataModule):
         """Put the images on the training device (the CPU without a Trainer)."""
         if self.splits:
             return
+        if self.binarize == "static":
+            self.splits = self._split(static.load(sources.data_root(self.root)))
+            return
         arrays = {file: array.to(self.device) for file, array in sources.load(self.name, self.root).items()}
         train, test = (arrays[f"{part}-images-idx3-ubyte"].unsqueeze(1) for part in ("train", "t10k"))
         train_y, test_y = (arrays[f"{part}-labels-idx1-ubyte"].long() for part in ("train", "t10k"))
@@ -135,6 +141,13 @@ class MNIST(DataModule):
             "val": (train[held_out], train_y[held_out]),
             "test": (test, test_y),
         }
+
+    def _split(self, images: dict[str, Tensor]) -> dict[str, tuple[Tensor, Tensor]]:
+        """Images of ``train``, ``val`` and ``test`` as splits, without labels."""
+        joined = torch.cat([images["train"], images["val"]])
+        kept = len(joined) - VALIDATION_IMAGES[self.train_on]
+        parts = {"train": joined[:kept], "val": joined[kept:], "test": images["test"]}
+        return {name: (part.to(self.device), torch.full((len(part),), -1)) for name, part in parts.items()}
 
     def train_dataloader(self) -> ImageBatches:
         return self._batches("train", self.batch_size, (self.seed, TRAIN), self.in_training, shuffle=True)

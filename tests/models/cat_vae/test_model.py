@@ -8,7 +8,20 @@ from torch import nn
 
 from zoo.config import Trust, from_config, to_config
 from zoo.errors import ZooError
-from zoo.models.cat_vae import MADE, CatVAE, Chain, ConvDecoder, ConvEncoder, LocalHead, MLPDecoder, MLPEncoder
+from zoo.models.cat_vae import (
+    MADE,
+    Bernoulli,
+    CatVAE,
+    Chain,
+    ConvDecoder,
+    ConvEncoder,
+    DiscretizedLogistic,
+    Gaussian,
+    GreyLevels,
+    LocalHead,
+    MLPDecoder,
+    MLPEncoder,
+)
 from zoo.relaxations import RELAXATIONS, Categorical, Exact, ReinMax, Relaxation
 from zoo.training import AdamW
 
@@ -213,7 +226,7 @@ def test_inference_exports(x):
     torch.testing.assert_close(exported(x), model(x))
 
 
-# What knows more: a prior and a posterior by the chain rule, a head, other likelihoods ----------------------------------
+# What knows more: a prior and a posterior by the chain rule, a head, other likelihoods --------------------------------
 
 SIZE = {"latents": 2, "categories": 3}
 
@@ -367,3 +380,53 @@ def test_a_prior_by_one_word(x, prior):
 def test_parts_that_do_not_fit_are_refused(parts, message):
     with pytest.raises(ValueError, match=message):
         make(**parts)
+
+
+@pytest.mark.parametrize(
+    ("likelihood", "bits"),
+    [(Bernoulli(), False), (GreyLevels(), True), (DiscretizedLogistic(mixtures=2), True), (Gaussian(std=0.3), False)],
+)
+def test_every_likelihood_is_named_and_only_probabilities_are_told_in_bits(likelihood, bits):
+    size = {"latents": 3, "categories": 4, "hidden": [16], "shape": (1, 28, 28)}
+    decoder = MLPDecoder(**size, out_channels=likelihood.width(1), start=0.0)
+    model = make(likelihood=likelihood, decoder=decoder)
+    x = (255 * torch.rand(4, 1, 28, 28)).round() / 255
+    model.training_step((x, None), 0)["loss"].backward()
+    scores = model.eval().test_step((x, None), 0)
+    assert ("bits_per_dim" in scores) == bits and likelihood.name in model.units
+    if bits:
+        assert scores["bits_per_dim"] == pytest.approx(scores["nll"].item() / 784 / math.log(2))
+    for images in (model(x), model.sample(2), model.draw_pixels(model.sample_codes(2))):
+        assert images.shape[1:] == x.shape[1:] and images.min() >= 0 and images.max() <= 1
+
+
+def test_codes_sampled_without_replacement_differ_and_cold_ones_agree():
+    model = make(prior="made").eval()
+    assert len(model.sample_codes(64, replacement=False).flatten(1).unique(dim=0)) == 64
+    nn.init.normal_(model.prior_logits)
+    assert len(model.sample_codes(20, temperature=1e-4).flatten(1).unique(dim=0)) == 1
+    with pytest.raises(ZooError, match="temperature"):
+        model.sample_codes(2, temperature=0.0)
+
+
+def test_interpolations_end_at_the_reconstructions_and_maps_show_what_a_latent_moves(x):
+    model = make().eval()
+    way = model.interpolate(x[:4], steps=5)
+    assert way.shape == (2, 5, 1, 28, 28)
+    torch.testing.assert_close(way[:, [0, -1]].flatten(0, 1), model(x[:4]))
+    with torch.no_grad():
+        model.decoder.layers[1].weight[:, 4:8] = 0  # the second latent moves nothing
+    maps = model.code_map(x)
+    assert maps.shape == (3, 1, 28, 28) and maps[1].max() < 1e-6 and maps.max() == 1
+
+
+def test_codes_of_other_images_are_told_beside(x):
+    model = make().eval()
+    nn.init.normal_(model.encoder.layers[-2].weight, std=0.3)
+    optimizer = torch.optim.Adam(model.train().parameters(), 1e-2)
+    for _ in range(100):
+        optimizer.zero_grad()
+        model.training_step((x, None), 0)["loss"].backward()
+        optimizer.step()
+    scores = model.eval().test_step((x, None), 0)
+    assert scores["neg_elbo_shuffled"] > scores["neg_elbo"] + 10

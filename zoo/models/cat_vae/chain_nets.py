@@ -109,9 +109,10 @@ class CodeTransformer(Configurable, ChainNet):
             )
             for _ in range(layers)
         )
-        self.out = nn.Sequential(nn.LayerNorm(width), nn.Linear(width, categories))
-        nn.init.zeros_(self.out[1].weight)
-        nn.init.zeros_(self.out[1].bias)
+        last = nn.Linear(width, categories)
+        nn.init.zeros_(last.weight)
+        nn.init.zeros_(last.bias)
+        self.out = nn.Sequential(nn.LayerNorm(width), last)
 
     def forward(self, code: Tensor, context: Tensor | None = None) -> Tensor:
         before = self.embed(code).roll(1, -2)  # each position is told of the one before

@@ -14,12 +14,13 @@ from torch import Tensor, nn
 
 from zoo.config import Config
 from zoo.data.seeding import PREDICT, generator
+from zoo.errors import ZooError
 from zoo.models.cat_vae.chain import Chain, ChainNet
 from zoo.models.cat_vae.chain_nets import MADE, CodeTransformer
 from zoo.models.cat_vae.likelihoods import Bernoulli, Likelihood
 from zoo.models.cat_vae.local_head import LocalHead
 from zoo.models.cat_vae.metrics import CodeStatistics
-from zoo.relaxations import Relaxation
+from zoo.relaxations import Categorical, Relaxation
 from zoo.relaxations.base import Draw
 from zoo.training import AdamW, ZooModule
 
@@ -118,6 +119,11 @@ class CatVAE(ZooModule):
             return "with model.rws_from=0 the code is drawn exactly from the first step on"
         return super().without_effect(arguments)
 
+    @property
+    def units(self) -> str:
+        bound = f"nll by {self.iwae_samples} importance samples"
+        return f"{self.likelihood.name} likelihood, in nats an image; {bound}"
+
     # The laws -----------------------------------------------------------------------------------------------------
 
     @property
@@ -128,8 +134,9 @@ class CatVAE(ZooModule):
     def posterior(self, x: Tensor) -> Chain:
         """The law q(z | x) of codes ``(batch, latents, categories)``."""
         if self.posterior_net is not None and self.posterior_net.context:
-            context = self.encoder.features(x)
-            logits = self.encoder.logits(context).float()
+            context = self.features(x)
+            head: Any = self.encoder.logits
+            logits = head(context).float()
         else:
             context, logits = None, self.encoder(x).float()
         if logits.shape[1:] != (self.latents, self.categories):
@@ -138,6 +145,17 @@ class CatVAE(ZooModule):
                 f"({self.latents}, {self.categories})"
             )
         return Chain(logits, self.posterior_net, context)
+
+    def features(self, x: Tensor) -> Tensor:
+        """What the encoder has found in images, ``(batch, encoder.width)``: the layer before the logits.
+
+        Raises:
+            ZooError: if the encoder has no ``features``.
+        """
+        features: Any = getattr(self.encoder, "features", None)
+        if features is None:
+            raise ZooError(f"{type(self.encoder).__name__} has no features(x)")
+        return features(x)
 
     def pixels(self, code: Tensor, x: Tensor | None) -> Tensor:
         """Parameters of p(x | z) for each pixel, of codes ``(batch * samples, latents, categories)``, image by image.
@@ -233,7 +251,15 @@ class CatVAE(ZooModule):
 
     def test_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> dict[str, Tensor]:
         values = self._evaluate(batch[0])  # first: its noise must not depend on iwae_samples
-        return {**values, "nll": -self.log_likelihood(batch[0], self.iwae_samples, tau=self.iwae_tau).mean()}
+        x = batch[0]
+        values["nll"] = -self.log_likelihood(x, self.iwae_samples, tau=self.iwae_tau).mean()
+        if self.likelihood.discrete and not isinstance(self.likelihood, Bernoulli):
+            values["bits_per_dim"] = values["nll"] / (x[0].numel() * math.log(2))
+        if len(x) > 1:  # what the code is worth: a model that does without one would not mind that of another image
+            code, logits = self.posterior(x).draw(lambda t: Categorical(t).sample(noise=self.noise_source))
+            shuffled = self.distortion(x, self.pixels(code.roll(1, 0), x)) + self.kl(logits, code)
+            values["neg_elbo_shuffled"] = shuffled.mean()
+        return values
 
     def _evaluate(self, x: Tensor) -> dict[str, Tensor]:
         posterior = self.posterior(x)
@@ -297,9 +323,65 @@ class CatVAE(ZooModule):
         return self(x)
 
     @torch.no_grad()
-    def sample(self, n: int) -> Tensor:
-        """Pixel means of ``n`` codes drawn from the prior, ``(n, channels, height, width)``."""
-        return self.means(self.prior.sample(n))
+    def sample_codes(self, n: int, *, temperature: float = 1.0, replacement: bool = True) -> Tensor:
+        """``n`` one-hot codes drawn from the prior, ``(n, latents, categories)``.
+
+        Args:
+            n: how many.
+            temperature: of the prior: the logits of each latent, given those before, are divided by it.
+            replacement: false for codes that all differ.
+
+        Raises:
+            ZooError: if ``temperature`` is not positive, or there are fewer different codes.
+        """
+        if not temperature > 0:
+            raise ZooError(f"temperature must be positive, got {temperature}")
+        prior = Chain(self.prior_logits, self.prior_net, tau=temperature)
+        return prior.sample(n) if replacement else prior.sample_without_replacement(n)[0]
+
+    @torch.no_grad()
+    def sample(self, n: int, *, temperature: float = 1.0, replacement: bool = True) -> Tensor:
+        """Pixel means of ``n`` codes drawn as by :meth:`sample_codes`, ``(n, channels, height, width)``."""
+        return self.means(self.sample_codes(n, temperature=temperature, replacement=replacement))
+
+    @torch.no_grad()
+    def draw_pixels(self, code: Tensor) -> Tensor:
+        """Images drawn from p(x | z) of one-hot codes, ``(n, channels, height, width)``."""
+        decoded = self.decoder(code)
+        if self.head is not None:
+            return self.head.generate(decoded, self.likelihood.sample)[0]
+        return self.likelihood.sample(decoded)
+
+    @torch.no_grad()
+    def interpolate(self, x: Tensor, steps: int = 8) -> Tensor:
+        """Pixel means on the way between two images in code space, ``(pairs, steps, channels, height, width)``.
+
+        The codes on the way take more and more of their latents, in order, from the second image.
+
+        Args:
+            x: images in pairs, ``(2 * pairs, channels, height, width)``.
+            steps: pictures of each pair, the two ends among them.
+        """
+        code = self.posterior(x).mode()
+        changed = torch.linspace(0, self.latents, steps, device=x.device).round()
+        second = torch.arange(self.latents, device=x.device) < changed[:, None]  # (steps, latents)
+        codes = torch.where(second[None, :, :, None], code[1::2, None], code[0::2, None])
+        return self.means(codes.flatten(0, 1)).unflatten(0, (len(x) // 2, steps))
+
+    @torch.no_grad()
+    def code_map(self, x: Tensor) -> Tensor:
+        """Which pixels each latent moves, ``(latents, 1, height, width)`` in [0, 1].
+
+        The mean change of a pixel's mean, over images and channels, when the latent is drawn anew from the prior.
+        """
+        code = self.posterior(x).mode()
+        other = Chain(self.prior_logits, self.prior_net).sample(len(x))
+        swapped = code.repeat(self.latents, 1, 1, 1)
+        latent = torch.arange(self.latents)
+        swapped[latent, :, latent] = other[:, latent].transpose(0, 1)
+        change = self.means(swapped.flatten(0, 1)).unflatten(0, (self.latents, len(x))) - self.means(code)
+        maps = change.abs().mean((1, 2)).unsqueeze(1)
+        return maps / maps.max().clamp_min(1e-9)
 
     @torch.no_grad()
     def log_likelihood(self, x: Tensor, k: int, *, tau: float = 1.0, rows: int = 2000) -> Tensor:
@@ -331,6 +413,10 @@ class CatVAE(ZooModule):
         pictures = {
             "reconstructions": image_pairs(x, self.reconstruct(x), "Input (left of each pair) and reconstruction"),
             "samples": image_grid(self.sample(64), "Samples of the prior: pixel means"),
+            "interpolations": image_grid(
+                self.interpolate(x[: len(x) // 2 * 2][:16]).flatten(0, 1), "From one image to another, latent by latent"
+            ),
+            "code_maps": image_grid(self.code_map(x[:8]), "Which pixels each latent moves", columns=10),
         }
         if hasattr(self, "code_usage"):
             pictures["code_usage"] = heat_map(
