@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 import torch
 
+import zoo
+
 from tests.conftest import ROOT, SMALL, run_script, start_and_kill
 from zoo import hub
 from zoo.cli import main
@@ -54,6 +56,8 @@ def test_a_run_leaves_what_it_promises(run):
     assert {path.name for path in run.pictures.iterdir()} == {
         "reconstructions.png",
         "samples.png",
+        "interpolations.png",
+        "code_maps.png",
         "code_usage.png",
         "curves.png",
     }
@@ -61,7 +65,16 @@ def test_a_run_leaves_what_it_promises(run):
     metrics = run.read_results()["metrics"]
     assert set(metrics) == {
         f"test/{name}"
-        for name in ("neg_elbo", "reconstruction", "kl", "nll", "active_latents", "perplexity", "information")
+        for name in (
+            "neg_elbo",
+            "reconstruction",
+            "kl",
+            "nll",
+            "neg_elbo_shuffled",
+            "active_latents",
+            "perplexity",
+            "information",
+        )
     }
     series = read_metrics(run.metrics)
     assert [step for step, _ in series["train/neg_elbo"]] == [10, 20, 30, 40, 50, 60]
@@ -70,7 +83,7 @@ def test_a_run_leaves_what_it_promises(run):
 
 def test_the_last_lines_say_where_everything_is(run):
     printed = (run.path / "stdout.txt").read_text()
-    for part in (str(run.path), str(run.best), "samples.png", "nll"):
+    for part in (str(run.path), str(run.best), "samples.png", "nll", "(Bernoulli likelihood, in nats an image"):
         assert part in printed.split("Test scores")[1]
 
 
@@ -226,6 +239,37 @@ def test_publish_makes_a_pretrained_model(run, tmp_path, mnist_root, monkeypatch
         publish(RunFolder(tmp_path), "cat_vae.x", [])
 
 
+@pytest.mark.parametrize("words", ["show=nearest", "show=interpolations", "show=code_maps", "replacement=false"])
+def test_sample_shows_what_is_asked_for(run, mnist_root, words, tmp_path, monkeypatch):
+    monkeypatch.setenv("ZOO_DATA_DIR", mnist_root)
+    output = tmp_path / "picture.png"
+    monkeypatch.setattr(sys, "argv", ["sample.py", f"checkpoint={run.path}", "n=4", f"output={output}", words])
+    main("sample")
+    assert output.stat().st_size > 1000
+
+
+def test_sample_prints_distances_in_the_features_of_a_judge(run, mnist_root, tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("ZOO_DATA_DIR", mnist_root)
+    output = tmp_path / "picture.png"
+    words = [f"checkpoint={run.path}", "judge=image_classifier.mnist", "n=4", f"output={output}"]
+    monkeypatch.setattr(sys, "argv", ["sample.py", *words])
+    main("sample")
+    found = dict(line.split() for line in capsys.readouterr().out.splitlines() if line.startswith("    "))
+    assert found.keys() == {"samples", "independent", "real"} and float(found["real"]) < float(found["samples"])
+
+
+def test_a_run_starts_from_the_weights_of_another_and_keeps_what_is_frozen(run, tmp_path, mnist_root):
+    folder = tmp_path / "prior"
+    words = ("model.prior=made", f"init={run.path}", "freeze=[encoder,decoder]", "epochs=1")
+    result = run_script("train", *FAST, *words, f"run={folder}", ZOO_DATA_DIR=mnist_root)
+    assert result.returncode == 0 and "anew: prior_net" in result.stdout, result.stdout
+    before, after = zoo.from_pretrained(run.path), zoo.from_pretrained(folder)
+    for part in ("encoder", "decoder"):
+        for name, value in getattr(before, part).state_dict().items():
+            assert torch.equal(getattr(after, part).state_dict()[name], value)
+    assert not torch.equal(after.prior_logits, before.prior_logits)
+
+
 def test_sample_writes_a_picture(run, tmp_path, monkeypatch):
     output = tmp_path / "samples.png"
     monkeypatch.setattr(sys, "argv", ["sample.py", f"checkpoint={run.path}", "n=9", f"output={output}"])
@@ -268,6 +312,7 @@ def test_wandb_works_offline_without_an_account(tmp_path, mnist_root):
     assert {path.name.split("_")[0] for path in offline.rglob("*.png")} == {
         "reconstructions",
         "samples",
+        "interpolations",
         "code",
         "curves",
     }
