@@ -10,7 +10,6 @@ import pytest
 import torch
 
 import zoo
-
 from tests.conftest import ROOT, SMALL, run_script, start_and_kill
 from zoo import hub
 from zoo.cli import main

@@ -48,7 +48,7 @@ def test_a_position_is_told_of_earlier_groups_alone(name):
     net = disturbed(nets(context=5)[name])
     code = torch.rand(LATENTS, CATEGORIES)
     told = torch.autograd.functional.jacobian(lambda z: net(z, torch.ones(5)), code).abs().sum((1, 3)) > 0
-    group = net.group_of()
+    group = torch.tensor(net.group_of())
     assert torch.equal(told, group[:, None] > group[None, :])
 
 
@@ -75,6 +75,11 @@ def test_what_was_drawn_with_is_what_scoring_finds(name):
     code, logits = chain.draw(lambda logits: F.one_hot(logits.argmax(-1), CATEGORIES).float())
     torch.testing.assert_close(logits, chain.conditionals(code))
     assert torch.equal(code, chain.mode())
+    torch.manual_seed(3)
+    sampled, log_p = chain.sample_and_score()
+    torch.testing.assert_close(log_p, chain.log_prob(sampled))
+    torch.manual_seed(3)
+    assert torch.equal(sampled, chain.sample())
     many = chain.repeat(3)
     torch.testing.assert_close(many.log_prob(code.unsqueeze(1).expand(-1, 3, -1, -1))[:, 2], chain.log_prob(code))
     assert many.sample().shape == (6, 3, LATENTS, CATEGORIES)

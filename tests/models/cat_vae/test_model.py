@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import nn
 
+import zoo
 from zoo.config import Trust, from_config, to_config
 from zoo.errors import ZooError
 from zoo.models.cat_vae import (
@@ -350,8 +351,10 @@ def test_head_looks_from_its_share_of_training_on(small):
     assert seen == [False, False, True, True]
 
 
-def test_methods_with_everything(small):
+def test_methods_with_everything(small, tmp_path):
     model = rich().eval()
+    again = zoo.from_pretrained(zoo.save_pretrained(model, tmp_path / "cat_vae.rich"))
+    torch.testing.assert_close(again(small), model(small))
     codes = model.encode(small)
     assert codes.shape == (3, 2)
     torch.testing.assert_close(model.decode(codes), model(small))

@@ -14,7 +14,7 @@ class ChainNet(nn.Module):
 
     ``forward(code, context)`` takes codes ``(..., latents, categories)``, one-hot or soft, and gives what is added to
     the logits of each position, of the same shape: what it adds at a position depends on the positions of earlier
-    groups alone.
+    groups alone. ``forward(before, context, (start, stop))`` gives those of one group, of the positions before it.
 
     Args:
         latents, categories: the size of the code.
@@ -37,10 +37,9 @@ class ChainNet(nn.Module):
         self.latents, self.categories, self.context = latents, categories, context
         self.bounds = [round(group * latents / groups) for group in range(groups + 1)]
 
-    def group_of(self) -> Tensor:
-        """The group of each position, int64 ``(latents,)``."""
-        sizes = torch.tensor(self.bounds).diff()
-        return torch.arange(len(sizes)).repeat_interleave(sizes)
+    def group_of(self) -> list[int]:
+        """The group of each position."""
+        return [sum(stop <= position for stop in self.bounds[1:]) for position in range(self.latents)]
 
 
 class Chain:
@@ -91,11 +90,11 @@ class Chain:
             return draw(logits), logits
         drawn: list[Tensor] = []
         used: list[Tensor] = []
-        for start, stop in zip(self.bounds, self.bounds[1:]):
-            rest = torch.zeros_like(self.logits[..., start:, :])
-            logits = self.conditionals(torch.cat([*drawn, rest], -2))[..., start:stop, :]
-            used.append(logits)
-            drawn.append(draw(logits))
+        for part in zip(self.bounds, self.bounds[1:]):
+            before = torch.cat(drawn, -2) if drawn else self.logits[..., :0, :]
+            logits = self.logits[..., part[0] : part[1], :] + self.net(before, self.context, part).to(self.logits)
+            used.append(logits if self.tau == 1 else logits / self.tau)
+            drawn.append(draw(used[-1]))
         return torch.cat(drawn, -2), torch.cat(used, -2)
 
     @torch.no_grad()
@@ -103,6 +102,12 @@ class Chain:
         """One-hot codes drawn exactly: of a law ``(latents, categories)`` ``n`` of them, else one for each of its."""
         law = self if n is None else Chain(self.logits.expand(n, -1, -1), self.net, self.context, tau=self.tau)
         return law.draw(lambda logits: Categorical(logits).sample(noise=noise))[0]
+
+    @torch.no_grad()
+    def sample_and_score(self, *, noise: Noise = DEFAULT) -> tuple[Tensor, Tensor]:
+        """As :meth:`sample` and :meth:`log_prob`, in one pass."""
+        code, logits = self.draw(lambda logits: Categorical(logits).sample(noise=noise))
+        return code, Categorical(logits).log_prob(code).sum(-1)
 
     @torch.no_grad()
     def mode(self) -> Tensor:

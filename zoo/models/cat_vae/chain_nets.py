@@ -20,8 +20,9 @@ class MaskedLinear(nn.Linear):
         super().__init__(mask.shape[1], mask.shape[0])
         self.register_buffer("mask", mask.float(), persistent=False)
 
-    def forward(self, x: Tensor) -> Tensor:
-        return F.linear(x, self.weight * self.mask, self.bias)
+    def forward(self, x: Tensor, rows: slice = slice(None), columns: int | None = None) -> Tensor:
+        """Outputs ``rows``, of the first ``columns`` inputs."""
+        return F.linear(x, (self.weight * self.mask)[rows, :columns], self.bias[rows])
 
 
 class MADE(Configurable, ChainNet):
@@ -48,8 +49,8 @@ class MADE(Configurable, ChainNet):
     ) -> None:
         super().__init__(latents=latents, categories=categories, groups=groups, context=context)
         check_positive(hidden=hidden)
-        ends = self.group_of().repeat_interleave(categories)
-        last = max(1, int(ends.max()))
+        ends = torch.tensor([group for group in self.group_of() for _ in range(categories)])
+        last = max(1, len(self.bounds) - 2)
         seen = [ends, *(torch.arange(width) * last // width for width in hidden)]  # the latest group that a unit sees
         self.hidden = nn.ModuleList(MaskedLinear(after[:, None] >= before) for before, after in pairwise(seen))
         self.out, self.direct = MaskedLinear(ends[:, None] > seen[-1]), MaskedLinear(ends[:, None] > ends)
@@ -58,15 +59,18 @@ class MADE(Configurable, ChainNet):
             nn.init.zeros_(layer.weight)
             nn.init.zeros_(layer.bias)
 
-    def forward(self, code: Tensor, context: Tensor | None = None) -> Tensor:
-        flat = code.flatten(-2)
+    def forward(self, code: Tensor, context: Tensor | None = None, part: tuple[int, int] | None = None) -> Tensor:
+        flat, rows = code.flatten(-2), slice(None)
+        if part is not None:
+            rows = slice(part[0] * self.categories, part[1] * self.categories)
         h = flat
         for i, layer in enumerate(self.hidden):
-            h = layer(h)
+            h = layer(h, columns=flat.shape[-1]) if i == 0 else layer(h)
             if i == 0 and self.told is not None:
                 h = h + self.told(context)
             h = F.silu(h)
-        return (self.out(h) + self.direct(flat)).unflatten(-1, (self.latents, self.categories))
+        said = self.out(h, rows) + self.direct(flat, rows, flat.shape[-1])
+        return said.unflatten(-1, (-1, self.categories))
 
 
 class CodeTransformer(Configurable, ChainNet):
@@ -114,14 +118,17 @@ class CodeTransformer(Configurable, ChainNet):
         nn.init.zeros_(last.bias)
         self.out = nn.Sequential(nn.LayerNorm(width), last)
 
-    def forward(self, code: Tensor, context: Tensor | None = None) -> Tensor:
-        before = self.embed(code).roll(1, -2)  # each position is told of the one before
-        before = torch.cat([torch.zeros_like(before[..., :1, :]), before[..., 1:, :]], -2)
-        h = before + self.position
+    def forward(self, code: Tensor, context: Tensor | None = None, part: tuple[int, int] | None = None) -> Tensor:
+        if part is None:
+            code = code[..., :-1, :]
+        before = F.pad(self.embed(code), (0, 0, 1, 0))  # each position is told of the one before
+        count = before.shape[-2]
+        h = before + self.position[:count]
         if self.told is not None:
             h = h + self.told(context).unsqueeze(-2)
         shape, h = h.shape, h.reshape(-1, *h.shape[-2:])
-        never = torch.ones(self.latents, self.latents, dtype=torch.bool, device=h.device).triu(1)
+        never = torch.ones(count, count, dtype=torch.bool, device=h.device).triu(1)
         for layer in self.layers:
             h = layer(h, src_mask=never)
-        return self.out(h.view(shape))
+        said = self.out(h.view(shape))
+        return said if part is None else said[..., part[0] :, :]

@@ -400,9 +400,8 @@ class CatVAE(ZooModule):
         chunk = max(1, rows // (len(x) * self.noise_source.parts))  # the same draws, however the batch is split
         parts = []
         for start in range(0, k, chunk):
-            many = proposal.repeat(min(chunk, k - start))
-            code = many.sample(noise=self.noise_source)
-            parts.append((self.log_joint(x, code) - many.log_prob(code)).logsumexp(1))
+            code, log_q = proposal.repeat(min(chunk, k - start)).sample_and_score(noise=self.noise_source)
+            parts.append((self.log_joint(x, code) - log_q).logsumexp(1))
         return torch.stack(parts, 1).logsumexp(1) - math.log(k)
 
     def pictures(self, batch: Any) -> "dict[str, Figure]":
