@@ -16,7 +16,10 @@ from zoo.cli import main
 from zoo.cli.publish import publish
 from zoo.config.composition import check, compose, plain
 from zoo.errors import ZooError
+from zoo.models.cat_vae import ConvEncoder
+from zoo.models.image_classifier import ImageClassifier
 from zoo.relaxations import RELAXATIONS
+from zoo.training import AdamW
 from zoo.training.loggers import read_metrics
 from zoo.training.runs import RunFolder
 from zoo.training.train import train as train_in_process
@@ -250,7 +253,9 @@ def test_sample_shows_what_is_asked_for(run, mnist_root, words, tmp_path, monkey
 def test_sample_prints_distances_in_the_features_of_a_judge(run, mnist_root, tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("ZOO_DATA_DIR", mnist_root)
     output = tmp_path / "picture.png"
-    words = [f"checkpoint={run.path}", "judge=image_classifier.mnist", "n=4", f"output={output}"]
+    encoder = ConvEncoder(latents=1, categories=2, channels=2, hidden=8)
+    judge = zoo.save_pretrained(ImageClassifier(encoder=encoder, optimizer=AdamW()), tmp_path / "image_classifier.new")
+    words = [f"checkpoint={run.path}", f"judge={judge}", "n=4", f"output={output}"]
     monkeypatch.setattr(sys, "argv", ["sample.py", *words])
     main("sample")
     found = dict(line.split() for line in capsys.readouterr().out.splitlines() if line.startswith("    "))

@@ -296,6 +296,23 @@ def test_chain_rule_importance_weighted_bound_reaches_the_log_likelihood(small):
         torch.testing.assert_close(model.log_likelihood(small, 20_000, tau=tau), evidence, atol=0.1, rtol=0)
 
 
+def test_reweighted_wake_sleep_knows_of_every_part(small):
+    """Its bound is that of the same samples scored one image and one code at a time; every weight gets a gradient."""
+    model = rich(rws_from=0.0, rws_samples=5)
+    torch.manual_seed(4)
+    terms = model.rws_terms(small, model.posterior(small))
+    torch.manual_seed(4)
+    code = model.posterior(small).repeat(5).sample()
+    for image, codes, bound in zip(small, code, -terms["nll"]):
+        single = [
+            model.log_joint(image[None], z[None, None])[0, 0] - model.posterior(image[None]).log_prob(z[None])[0]
+            for z in codes
+        ]
+        torch.testing.assert_close(bound, torch.stack(single).logsumexp(0) - math.log(5))
+    found = gradients(model, terms["loss"].sum())
+    assert all(value.abs().sum() > 0 for value in found.values())
+
+
 def gradients(model: CatVAE, loss: torch.Tensor) -> dict[str, torch.Tensor]:
     named = {name: value for name, value in model.named_parameters() if not name.startswith("relaxation.")}
     found = torch.autograd.grad(loss, list(named.values()), allow_unused=True)
