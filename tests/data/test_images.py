@@ -97,7 +97,7 @@ def test_the_last_incomplete_batch_is_dropped_only_in_training(mnist):
     [
         ({"batch_size": 0}, "batch_size"),
         ({"seed": -1}, "seed"),
-        ({"binarize": "dinamic"}, "'dynamic', 'threshold' or 'none'"),
+        ({"binarize": "dinamic"}, "'dynamic', 'static', 'threshold' or 'none'"),
         ({"train_on": "everything"}, "'split' or 'most'"),
         ({"batchsize": 3}, "Did you mean 'batch_size'"),
     ],

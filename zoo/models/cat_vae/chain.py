@@ -109,7 +109,6 @@ class Chain:
         code, logits = self.draw(lambda logits: Categorical(logits).sample(noise=noise))
         return code, Categorical(logits).log_prob(code).sum(-1)
 
-    @torch.no_grad()
     def mode(self) -> Tensor:
         """One-hot codes of the most probable category of each position, given those chosen before."""
         return self.draw(lambda logits: Categorical(logits).mode())[0]
