@@ -15,9 +15,9 @@ from typing import Any, Literal
 
 from pydantic import NonNegativeInt, PositiveFloat, PositiveInt
 
-from zoo import hub, signals
+from zoo import hub
 from zoo.cli.arguments import command
-from zoo.cli.options import pretrained
+from zoo.cli.options import pretrained, written
 from zoo.errors import ZooError
 
 
@@ -50,6 +50,8 @@ def sample(
     Raises:
         ZooError: if the model generates nothing, or not what is asked for, or ``output`` cannot be written.
     """
+    from torch import Tensor
+
     from zoo.data.seeding import PREDICT, seed_default_generators
     from zoo.training.plots import image_grid, image_pairs
 
@@ -68,6 +70,11 @@ def sample(
         figure = image_grid(model.code_map(splits["test"][:n]), f"Which pixels each latent of {checkpoint} moves")
     else:
         images = model.sample(n, **how)
+        if not (isinstance(images, Tensor) and images.dim() == 4 and images.shape[1] in (1, 3)):
+            shape = tuple(images.shape) if isinstance(images, Tensor) else type(images).__name__
+            raise ZooError(
+                f"{checkpoint} draws no pictures (n, channels, height, width), but {shape}: call model.sample"
+            )
         if show == "nearest":
             from zoo.lab.samples import nearest
 
@@ -76,12 +83,8 @@ def sample(
             )
         else:
             figure = image_grid(images, f"Samples of {checkpoint}: pixel means")
-    try:
-        with signals.deferred():  # half a picture is none
-            output.parent.mkdir(parents=True, exist_ok=True)
-            figure.savefig(output, dpi=120)
-    except (OSError, ValueError) as error:
-        raise ZooError(f"cannot write output={output}: {error}") from error
+    with written(output) as path:
+        figure.savefig(path, dpi=120)
     print(output)
     if judge:
         from zoo.lab.samples import scores
