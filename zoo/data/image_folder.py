@@ -53,7 +53,7 @@ class Pictures(Images):
         super().__init__(batch_size=batch_size, eval_batch_size=eval_batch_size, binarize=binarize, seed=seed)
         if size < 1 or channels not in (1, 3) or (crop is not None and crop < 1):
             raise ValueError(
-                f"need size >= 1, channels 1 (grey) or 3 (colour), and crop >= 1 or null, got {size}, {channels}, {crop}"
+                f"need size >= 1, channels 1 (grey) or 3 (colour) and crop >= 1 or null, got {size}, {channels}, {crop}"
             )
         self.pixels = Shape(size, channels, crop, self.inverted)
         self.classes: list[str] = []
@@ -267,9 +267,9 @@ class CIFAR10(Images):
 
     Args:
         root: directory of the data; the default is the environment's ``ZOO_DATA_DIR``, else ``data``.
-        files: ``arrays``: ``cifar-10-batches-py`` in it, torchvision's layout, downloaded where it is missing. ``jpeg``:
-            ``cifar10_jpeg``, a folder or zip archive of the pictures as JPEG, ``train/CLASS/NAME.jpg``. Those have lost
-            a little: scores on them are not comparable with those on the arrays to the last digit.
+        files: ``arrays``: ``cifar-10-batches-py`` in it, torchvision's layout, downloaded where it is missing;
+            ``jpeg``: ``cifar10_jpeg``, a folder or zip archive of the pictures as JPEG, ``train/CLASS/NAME.jpg``. Those
+            have lost a little: scores on them are not comparable with those on the arrays to the last digit.
         train_on: ``split``, or ``all`` for 50,000; then the validation scores are those of training images.
         batch_size, eval_batch_size, binarize, seed: as :class:`MNIST` has them.
 
@@ -392,8 +392,8 @@ class CelebA(Pictures):
         pictures, partition = folder / "img_align_celeba", folder / "list_eval_partition.txt"
         if not (pictures.is_dir() and partition.is_file()):
             raise ZooError(
-                f"CelebA is not there: put the pictures into {pictures} and list_eval_partition.txt beside that folder, "
-                "as torchvision has them, or point data.root= or ZOO_DATA_DIR at a directory that holds celeba"
+                f"CelebA is not there: put the pictures into {pictures}, and list_eval_partition.txt beside that "
+                "folder, as torchvision has them, or point data.root= or ZOO_DATA_DIR at a directory that holds celeba"
             )
         rows = [line.split() for line in partition.read_text(encoding="utf-8").splitlines() if line.strip()]
         if not all(len(row) == 2 and row[1] in ("0", "1", "2") for row in rows):
@@ -416,8 +416,8 @@ class Omniglot(Pictures):
     others, for the test. So it is not the split of Burda et al. 2016, whose 28 x 28 images are a file of their own.
 
     Args:
-        root: directory of the data; the default is the environment's ``ZOO_DATA_DIR``, else ``data``. What is missing is
-            downloaded as torchvision does.
+        root: directory of the data; the default is the environment's ``ZOO_DATA_DIR``, else ``data``. What is missing
+            is downloaded as torchvision does.
         size: pixels of a side; 105 in the files.
         batch_size, eval_batch_size, binarize, seed: as :class:`MNIST` has them.
 

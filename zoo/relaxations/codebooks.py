@@ -1,4 +1,4 @@
-"""Vector quantisation as a discrete choice: a codebook, the distribution over its vectors, and two gradients of its own.
+"""Vector quantisation as a discrete choice: a codebook, the distribution over its vectors, two gradients of its own.
 
 A choice among the vectors of a codebook has logits like any other: those of :class:`Codeword` are minus the squared
 distances to a point. So every relaxation serves it; :class:`VQ` is the one that the literature calls vector
@@ -35,7 +35,7 @@ class Codeword(Categorical):
         ValueError: if the widths differ.
     """
 
-    def __init__(self, points: Tensor, codebook: Tensor, *, scale: float = 1.0) -> None:
+    def __init__(self, points: Tensor, codebook: Tensor, *, scale: Tensor | float = 1.0) -> None:
         if codebook.dim() != 2 or points.shape[-1:] != codebook.shape[-1:]:
             raise ValueError(
                 f"points must be (batch, ..., width) and the codebook (codes, width), got {tuple(points.shape)} and "
@@ -139,7 +139,7 @@ def rotate(points: Tensor, vectors: Tensor) -> Tensor:
 class Codebook(nn.Module):
     """The vectors of a codebook, and what keeps them in use.
 
-    It begins with points of the first batch. From then on the vectors are learned by gradient, or, with ``decay``,
+    It begins with points of the first batch, whose spread is the unit in which distances decide. From then on the vectors are learned by gradient, or, with ``decay``,
     follow the points that are assigned to them: as exponential moving averages of their number ``N`` and sum ``m``,
     ``N <- decay N + (1 - decay) n``, ``m <- decay m + (1 - decay) sum``, ``vector = m / N`` (van den Oord et al. 2017,
     arXiv 1711.00937, appendix A.1). A vector whose average use falls below ``revive`` of its fair share is moved to a
@@ -160,7 +160,7 @@ class Codebook(nn.Module):
     USE_DECAY = 0.99
     """Of the average use, where the vectors are learned by gradient."""
 
-    def __init__(self, *, codes: int, width: int, decay: float = 0.99, revive: float = 0.03) -> None:
+    def __init__(self, *, codes: int, width: int, decay: float = 0.9, revive: float = 0.1) -> None:
         super().__init__()
         if codes < 2 or width < 1 or not 0 <= decay < 1 or not 0 <= revive < 1:
             raise ValueError(
@@ -173,11 +173,13 @@ class Codebook(nn.Module):
         self.register_buffer("use", torch.zeros(codes))
         self.register_buffer("sums", vectors.clone())
         self.register_buffer("begun", torch.zeros((), dtype=torch.bool))
+        self.register_buffer("spread", torch.ones(()))  # mean squared distance to the mean, of the first batch
         self._seen: tuple[Tensor, Tensor] | None = None
 
     use: Tensor
     sums: Tensor
     begun: Tensor
+    spread: Tensor
 
     def observe(self, points: Tensor, index: Tensor) -> None:
         """Remember the points of a batch, ``(..., width)``, and the vectors that they are assigned to, ``(...)``."""
@@ -213,7 +215,12 @@ class Codebook(nn.Module):
             self.vectors[stale] = some_points(points, count, int(seed), noise)
             self.use[stale] = fair
             self.sums[stale] = self.vectors[stale] * fair
-        self.begun.fill_(True)
+        if not self.begun:
+            moments = torch.cat([points.sum(0), points.square().sum().unsqueeze(0)])
+            add_up(moments, noise)
+            moments /= total
+            self.spread.copy_((moments[-1] - moments[:-1].square().sum()).clamp_min(TINY))
+            self.begun.fill_(True)
 
 
 def add_up(value: Tensor, noise: Noise) -> None:

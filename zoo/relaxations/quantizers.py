@@ -68,7 +68,7 @@ class CodebookQuantizer(Quantizer):
             without ``decay`` the same distance moves the vectors with weight ``commitment_codes``.
         commitment_codes: see there.
         kl: weight of ``log codes`` minus the entropy of the choice, in nats: of the KL divergence to a uniform prior.
-        scale: of the squared distances in the logits.
+        scale: of the squared distances in the logits, in units of the spread of the points of the first batch.
 
     Raises:
         ValueError: if a number is out of range.
@@ -81,8 +81,8 @@ class CodebookQuantizer(Quantizer):
         *,
         width: int = 16,
         codes: int = 512,
-        decay: float = 0.99,
-        revive: float = 0.03,
+        decay: float = 0.9,
+        revive: float = 0.1,
         commitment: float = 1.0,
         commitment_codes: float = 0.0,
         kl: float = 0.0,
@@ -101,7 +101,7 @@ class CodebookQuantizer(Quantizer):
     def choice(self, points: Tensor) -> Codeword:
         """The distribution over the vectors."""
         check_points(points, self.width, type(self).__name__)
-        return Codeword(points, self.codebook.vectors, scale=self.scale)
+        return Codeword(points, self.codebook.vectors, scale=self.scale / self.codebook.spread)
 
     def forward(self, points: Tensor, draw: Draw) -> Tensor:
         return draw(self.choice(points))
@@ -121,7 +121,7 @@ class CodebookQuantizer(Quantizer):
         if self.commitment_codes and not self.codebook.decay:
             total = total + self.commitment_codes * (points.detach() - nearest).square().flatten(1).sum(1)
         if self.kl:
-            entropy = Codeword(points, self.codebook.vectors.detach(), scale=self.scale).entropy()
+            entropy = self.choice(points).entropy()
             total = total + self.kl * (math.log(self.codes) - entropy).flatten(1).sum(1)
         return total
 
@@ -150,8 +150,8 @@ class ResidualQuantizer(Quantizer):
         depth: int = 2,
         width: int = 16,
         codes: int = 512,
-        decay: float = 0.99,
-        revive: float = 0.03,
+        decay: float = 0.9,
+        revive: float = 0.1,
         commitment: float = 1.0,
         commitment_codes: float = 0.0,
         kl: float = 0.0,
@@ -274,7 +274,7 @@ class LFQ(Quantizer):
     """Bits up to which the joint law is listed."""
 
     def __init__(
-        self, *, bits: int = 9, entropy: float = 0.1, commitment: float = 0.25, temperature: float = 1.0
+        self, *, bits: int = 9, entropy: float = 1.0, commitment: float = 0.25, temperature: float = 1.0
     ) -> None:
         super().__init__()
         if not 1 <= bits <= 30 or entropy < 0 or commitment < 0 or not temperature > 0:
@@ -315,7 +315,7 @@ class LFQ(Quantizer):
     def penalty(self, points: Tensor) -> Tensor:
         points = self.shaped(points).float()
         logits = self.bit_logits(points)
-        own = bit_entropy(logits.sigmoid()).sum(-1)
+        own = (nn.functional.softplus(logits) - logits * logits.sigmoid()).sum(-1)
         each = self.commitment * (points - self.signs(points.detach())).square().sum(-1) + self.entropy * own
         return each.flatten(1).sum(1) - self.entropy * each[0].numel() * self.spread(logits)
 
@@ -323,11 +323,12 @@ class LFQ(Quantizer):
         """``H(E[p])`` in nats, of the batch of this process."""
         logits = logits.flatten(0, -2)
         if self.width > self.JOINT:
-            return bit_entropy(logits.sigmoid().mean(0)).sum()
+            one = logits.sigmoid().mean(0)
+            return (entropy_term(one) + entropy_term(1 - one)).sum()
         log_p = torch.zeros(len(logits), 1, device=logits.device)
         for on, off in zip(nn.functional.logsigmoid(logits).unbind(1), nn.functional.logsigmoid(-logits).unbind(1)):
             log_p = torch.cat([log_p + off.unsqueeze(1), log_p + on.unsqueeze(1)], 1)
-        return torch.special.entr(log_p.exp().mean(0)).sum()
+        return entropy_term(log_p.exp().mean(0)).sum()
 
 
 class BSQ(LFQ):
@@ -348,7 +349,7 @@ class BSQ(LFQ):
     JOINT = 0
 
     def __init__(
-        self, *, bits: int = 9, entropy: float = 0.1, commitment: float = 0.0, temperature: float = 0.1
+        self, *, bits: int = 9, entropy: float = 1.0, commitment: float = 0.0, temperature: float = 0.1
     ) -> None:
         super().__init__(bits=bits, entropy=entropy, commitment=commitment, temperature=temperature)
         self.unit = bits**-0.5
@@ -360,6 +361,6 @@ class BSQ(LFQ):
         return 2 * self.unit * points / self.temperature
 
 
-def bit_entropy(p: Tensor) -> Tensor:
-    """Of a bit that is one with probability ``p``, in nats."""
-    return torch.special.entr(p) + torch.special.entr(1 - p)
+def entropy_term(p: Tensor) -> Tensor:
+    """``-p log p``, with a finite gradient at zero."""
+    return torch.special.entr(p.clamp_min(1e-20))

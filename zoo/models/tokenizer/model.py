@@ -1,8 +1,8 @@
 """A tokenizer of images: a grid of codes, and a prior over them.
 
-An encoder makes an image a grid of vectors, a quantiser makes each of these a whole number, a decoder makes the image of
-the numbers again (van den Oord et al. 2017, arXiv 1711.00937). How gradients pass through the choice of a number is the
-relaxation's, as everywhere here: vector quantisation is one of them.
+An encoder makes an image a grid of vectors, a quantiser makes each of these a whole number, a decoder makes the image
+of the numbers again (van den Oord et al. 2017, arXiv 1711.00937). How gradients pass through the choice of a number is
+the relaxation's, as everywhere here: vector quantisation is one of them.
 """
 
 import math
