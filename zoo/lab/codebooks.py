@@ -5,7 +5,7 @@
 
 Each has the same networks, number of steps, learning rate and as many codes as 512, or the nearest that it can have.
 Runs that are there already are not trained again, and a run that was stopped goes on; the table is written anew after
-each. Two to three minutes of one core a run.
+each. About a minute of one core a run.
 """
 
 import logging
@@ -53,7 +53,7 @@ BUDGET = [
     "pictures_every_n_epochs=1000",
     "checkpoint_every_n_steps=200",
 ]
-STEPS = 500
+STEPS = 300
 """Of an epoch, at most: after each the model is validated."""
 COLUMNS = {
     "mse": ("MSE x 1000", 1000.0, 2),
@@ -69,7 +69,7 @@ def experiment(
     ways: Sequence[str] = tuple(WAYS),
     data_sets: Sequence[str] = tuple(DATA),
     seeds: Sequence[int] = (0, 1, 2),
-    steps: int = 1000,
+    steps: int = 600,
     folder: Path = Path("runs/codebooks"),
 ) -> Path:
     """Train what is not trained yet, and write the table.

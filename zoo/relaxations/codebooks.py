@@ -139,11 +139,12 @@ def rotate(points: Tensor, vectors: Tensor) -> Tensor:
 class Codebook(nn.Module):
     """The vectors of a codebook, and what keeps them in use.
 
-    It begins with points of the first batch, whose spread is the unit in which distances decide. From then on the vectors are learned by gradient, or, with ``decay``,
-    follow the points that are assigned to them: as exponential moving averages of their number ``N`` and sum ``m``,
-    ``N <- decay N + (1 - decay) n``, ``m <- decay m + (1 - decay) sum``, ``vector = m / N`` (van den Oord et al. 2017,
-    arXiv 1711.00937, appendix A.1). A vector whose average use falls below ``revive`` of its fair share is moved to a
-    point of the batch (Williams et al. 2020, arXiv 2002.08111, section 4).
+    It begins with points of the first batch, whose spread is the unit in which distances decide. From then on the
+    vectors are learned by gradient, or, with ``decay``, follow the points that are assigned to them: as exponential
+    moving averages of their number ``N`` and sum ``m``, ``N <- decay N + (1 - decay) n``,
+    ``m <- decay m + (1 - decay) sum``, ``vector = m / N`` (van den Oord et al. 2017, arXiv 1711.00937, appendix A.1). A
+    vector whose average use falls below ``revive`` of its fair share is moved to a point of the batch (Williams et al.
+    2020, arXiv 2002.08111, section 4).
 
     All processes have the same vectors: numbers, sums and points are of the whole batch.
 
@@ -157,7 +158,7 @@ class Codebook(nn.Module):
         ValueError: if a number is out of range.
     """
 
-    USE_DECAY = 0.99
+    USE_DECAY = 0.9
     """Of the average use, where the vectors are learned by gradient."""
 
     def __init__(self, *, codes: int, width: int, decay: float = 0.9, revive: float = 0.1) -> None:
