@@ -237,7 +237,8 @@ class ImageFolder(Pictures):
 
     def _listed(self, everything: Sequence[str]) -> dict[str, list[str]]:
         assert self.lists is not None
-        known, parts = set(everything), {}
+        known = set(everything)
+        parts: dict[str, str] = {}
         for part, path in self.lists.items():
             try:
                 lines = Path(path).expanduser().read_text(encoding="utf-8").splitlines()
@@ -270,7 +271,7 @@ class CIFAR10(Images):
         files: ``arrays``: ``cifar-10-batches-py`` in it, torchvision's layout, downloaded where it is missing;
             ``jpeg``: ``cifar10_jpeg``, a folder or zip archive of the pictures as JPEG, ``train/CLASS/NAME.jpg``. Those
             have lost a little: scores on them are not comparable with those on the arrays to the last digit.
-        train_on: ``split``, or ``all`` for 50,000; then the validation scores are those of training images.
+        train_on: ``split``, or ``most`` for 49,000 images and 1,000 that validate.
         batch_size, eval_batch_size, binarize, seed: as :class:`MNIST` has them.
 
     Raises:
@@ -279,14 +280,14 @@ class CIFAR10(Images):
     """
 
     SIZE = 32
-    HELD_OUT = 5_000
+    VALIDATION = {"split": 5_000, "most": 1_000}  # noqa: RUF012
 
     def __init__(
         self,
         *,
         root: str | None = None,
         files: Literal["arrays", "jpeg"] = "arrays",
-        train_on: Literal["split", "all"] = "split",
+        train_on: Literal["split", "most"] = "split",
         batch_size: int = 100,
         eval_batch_size: int = 500,
         binarize: Binarize = "none",
@@ -314,10 +315,8 @@ class CIFAR10(Images):
         whole = self._pictures(root) if self.files == "jpeg" else sources.cifar10(root)
         images, labels = whole["train"]
         order = torch.randperm(len(labels), generator=torch.Generator().manual_seed(0))  # files have them by class
-        count = min(self.HELD_OUT, len(labels) // 10)
+        count = min(self.VALIDATION[self.train_on], len(labels) // 10)
         used, held_out = order[count:], order[:count]
-        if self.train_on == "all":
-            used = order
         if len(used) < self.batch_size:
             raise ZooError(f"there are {len(used)} images to train on, fewer than data.batch_size={self.batch_size}")
         parts = {"train": (images[used], labels[used]), "val": (images[held_out], labels[held_out])}

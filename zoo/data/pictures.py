@@ -134,7 +134,9 @@ def decode(files: Files, names: Sequence[str], shape: Shape) -> Decoded:
     """
     pixels = torch.empty(len(names), shape.channels, shape.size, shape.size, dtype=torch.uint8)
     notes: Counter[str] = Counter()
-    digests, kept, refused = [], [], []
+    digests: list[bytes] = []
+    kept: list[int] = []
+    refused: list[tuple[str, str]] = []
     with unwarned(), ThreadPoolExecutor(min(READERS, os.cpu_count() or 1)) as threads:
         for i, result in enumerate(threads.map(partial(_read, files, shape), names)):
             if isinstance(result, str):

@@ -14,8 +14,11 @@ import statistics
 from collections.abc import Sequence
 from pathlib import Path
 
+from zoo.errors import ZooError
 from zoo.lab.common import check_names, trained
 from zoo.training.runs import RunFolder
+
+log = logging.getLogger("zoo")
 
 DVAE = ["quantizer=dvae"]
 LEFT = "model.quantizer.revive=0.0"
@@ -95,9 +98,13 @@ def experiment(
             for way in ways:
                 place = folder / data / f"{way}-{seed}"
                 options = [*BUDGET, *DATA[data], *WAYS[way], *limit, f"seed={seed}", *overrides]
-                runs[data, way, seed] = trained(place, options)
+                try:
+                    runs[data, way, seed] = trained(place, options)
+                except ZooError as error:  # such as a loss that is not finite: the others are still worth knowing
+                    log.warning("%s is left out of the table: %s", place, error)
+                    continue
                 path.write_text("\n".join(table(runs)) + "\n", encoding="utf-8")
-    logging.getLogger("zoo").info("\n%s", path)
+    log.info("\n%s", path)
     return path
 
 
