@@ -214,8 +214,9 @@ class Codebook(nn.Module):
         if stale.any():
             count = int(stale.sum())
             self.vectors[stale] = some_points(points, count, int(seed), noise)
-            self.use[stale] = fair
-            self.sums[stale] = self.vectors[stale] * fair
+            weight = self.revive * fair if self.begun else fair  # little: it is to follow its new points quickly
+            self.use[stale] = weight
+            self.sums[stale] = self.vectors[stale] * weight
         if not self.begun:
             moments = torch.cat([points.sum(0), points.square().sum().unsqueeze(0)])
             add_up(moments, noise)
