@@ -128,15 +128,16 @@ def test_300_pictures_of_ones_own_from_the_command_line(tmp_path, monkeypatch):
     "held, message",
     [
         ([], "holds no pictures"),
+        (["bad.png", "worse.png", "broken.png"], "not one of its 3 pictures can be read"),
         (["notes.txt"], "1 other files, such as notes.txt"),
-        (["a.png"], "holds 1 picture: at least three are needed"),
+        (["a.png"], "holds 1 picture that can be read: at least three are needed"),
     ],
 )
 def test_what_cannot_be_trained_on_leaves_nothing(tmp_path, held, message):
     (tmp_path / "mine").mkdir()
     for name in held:
         path = tmp_path / "mine" / name
-        _ = paint(path) if name.endswith("png") else path.write_text("x")
+        _ = paint(path) if name == "a.png" else path.write_text("x")
     with pytest.raises(ZooError, match=message):
         train_here(tmp_path / "run", f"data.root={tmp_path / 'mine'}")
     assert [path.name for path in tmp_path.iterdir()] == ["mine"]

@@ -201,10 +201,10 @@ def test_folders_without_pictures(tmp_path):
 
 def test_one_picture_and_no_good_ones(tmp_path):
     paint(tmp_path / "a.png")
-    assert "holds 1 picture: at least three are needed" in refuse(tmp_path)
+    assert "holds 1 picture that can be read: at least three are needed" in refuse(tmp_path)
     for name in "bcd":
         (tmp_path / f"{name}.png").write_bytes(b"x")
-    assert "of 1 different picture" in refuse(tmp_path)
+    assert "holds 1 picture that can be read" in refuse(tmp_path)
     (tmp_path / "a.png").unlink()
     assert "not one of its 3 pictures can be read" in refuse(tmp_path)
 

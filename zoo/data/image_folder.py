@@ -202,12 +202,11 @@ class ImageFolder(Pictures):
             )
         files, found = self.find()
         names = [name for part in found.values() for name in part]
-        if first_readable(files, names, 3) < min(3, len(names)):
-            decode(files, names, Shape(1, 1))  # if there is nothing at all, before a run begins
-        if len(names) < 3:
+        if first_readable(files, names, 3) < 3:  # found out before a run begins
+            count = len(decode(files, names, Shape(1, 1)).kept)
             raise ZooError(
-                f"{root} holds {len(names)} picture{'s' * (len(names) != 1)}: at least three are needed, one to train "
-                "on, one to validate and one to test"
+                f"{root} holds {count} picture{'s' * (count != 1)} that can be read: at least three are needed, one to "
+                "train on, one to validate and one to test"
             )
 
     def find(self) -> tuple[Files, dict[str, list[str]]]:

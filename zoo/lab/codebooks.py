@@ -102,7 +102,7 @@ def experiment(
                     runs[data, way, seed] = trained(place, options)
                 except ZooError as error:  # such as a loss that is not finite: the others are still worth knowing
                     log.warning("%s is left out of the table: %s", place, error)
-                    continue
+                folder.mkdir(parents=True, exist_ok=True)
                 path.write_text("\n".join(table(runs)) + "\n", encoding="utf-8")
     log.info("\n%s", path)
     return path

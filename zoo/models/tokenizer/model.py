@@ -90,6 +90,11 @@ class Tokenizer(ZooModule):
             return f"{kind.__name__} has fixed codes, between which nothing is drawn"
         return super().without_effect(arguments)
 
+    def compile_networks(self) -> None:
+        for network in (self.encoder, self.decoder, self.prior):  # what the quantiser draws is no part of a graph
+            if network is not None:
+                network.compile()
+
     # The objective ------------------------------------------------------------------------------------------------
 
     def points(self, x: Tensor) -> Tensor:
