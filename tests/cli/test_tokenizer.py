@@ -17,6 +17,8 @@ from zoo.cli import main
 from zoo.config import composition
 from zoo.config.composition import check, compose, plain
 from zoo.errors import ZooError
+from zoo.relaxations import FSQ
+from zoo.training.api import as_words
 from zoo.training.checkpointing import newest_checkpoint
 from zoo.training.runs import RunFolder
 from zoo.training.train import train
@@ -204,3 +206,13 @@ def test_what_is_scored_on_other_data_says_what_does_not_fit(tmp_path, pictures,
     monkeypatch.setattr("sys.argv", arguments)
     with pytest.raises(SystemExit, match=r"images of 3x16x16 \(channels, height, width\), and got 3x32x32"):
         main("eval")
+
+
+def test_a_quantiser_can_be_an_object():
+    """From Python, as a name and as an object."""
+    words = ["model=tokenizer", *as_words("quantizer", FSQ(levels=[3, 3])), *as_words("epochs", 3)]
+    config = plain(compose([*words, "run=unused"]))
+    assert config["model"]["quantizer"] == {"_target_": "zoo.relaxations.FSQ", "levels": [3, 3]}
+    assert config["epochs"] == 3
+    assert list(as_words("quantizer", "fsq")) == ["quantizer=fsq"]
+    check(compose(words), words)

@@ -39,6 +39,8 @@ GROUPS = (
     "logger",
     "experiment",
 )
+FILLING = ("nets", "quantizer", "experiment")
+"""Groups whose files only fill in other options."""
 OBJECTS = ("model", "data", "trainer")
 """What every run is made of, each an object of its own."""
 SEARCH_PATH = "hydra.searchpath"
@@ -467,7 +469,7 @@ def check_values(values: dict[str, Any], asked: Sequence[str] = ()) -> None:
     Raises:
         ZooError: naming the option that is wrong.
     """
-    known = {*GROUPS, *KEYS} - {"nets", "quantizer", "experiment"}  # these only fill in others
+    known = {*GROUPS, *KEYS} - {*FILLING}
     for name in OBJECTS:
         if not isinstance(values.get(name), dict) or "_target_" not in values[name]:
             raise ZooError(f"{name}={values.get(name)!r} is not valid: choose one of {', '.join(choices(name))}.")
