@@ -9,7 +9,8 @@ from torch import Tensor, nn
 from zoo.config import Configurable, check_positive
 from zoo.models.layers import ResidualBlock, check_images
 
-CHANNELS_LAST = torch.channels_last  # a quarter faster on a CPU
+CHANNELS_LAST = torch.channels_last
+"""Of what the layers compute, a quarter faster on a CPU. Weights laid out like that could not be exported."""
 
 
 def widths(channels: int, halvings: int) -> list[int]:
@@ -48,11 +49,11 @@ class GridEncoder(Configurable, nn.Module):
         for before, width in pairwise([shape[0], *widths(channels, halvings)]):
             layers += [nn.Conv2d(before, width, 4, stride=2, padding=1)]
             layers += [*(ResidualBlock(width) for _ in range(blocks)), nn.SiLU()]
-        self.layers = nn.Sequential(*layers, nn.Conv2d(width, features, 1)).to(memory_format=CHANNELS_LAST)
+        self.layers = nn.Sequential(*layers, nn.Conv2d(width, features, 1))
 
     def forward(self, x: Tensor) -> Tensor:
         check_images(x, self.shape)
-        return self.layers(x - 0.5)
+        return self.layers((x - 0.5).contiguous(memory_format=CHANNELS_LAST))
 
 
 class GridDecoder(Configurable, nn.Module):
@@ -82,12 +83,12 @@ class GridDecoder(Configurable, nn.Module):
         for width, after in pairwise([*down, shape[0]]):
             layers += [*(ResidualBlock(width) for _ in range(blocks)), nn.SiLU()]
             layers += [nn.ConvTranspose2d(width, after, 4, stride=2, padding=1)]
-        self.layers = nn.Sequential(*layers).to(memory_format=CHANNELS_LAST)
+        self.layers = nn.Sequential(*layers)
         with torch.no_grad():
             self.layers[-1].bias.fill_(0.5)  # type: ignore[operator]
 
     def forward(self, features: Tensor) -> Tensor:
-        return self.layers(features)
+        return self.layers(features.contiguous(memory_format=CHANNELS_LAST))
 
 
 def check_halvings(shape: Sequence[int], halvings: int) -> None:
