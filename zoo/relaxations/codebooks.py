@@ -173,7 +173,7 @@ class Codebook(nn.Module):
         self.vectors = nn.Parameter(vectors, requires_grad=not decay)
         self.register_buffer("use", torch.zeros(codes))
         self.register_buffer("sums", vectors.clone())
-        self.register_buffer("begun", torch.zeros((), dtype=torch.bool))
+        self.register_buffer("begun", torch.zeros(()))
         self.register_buffer("spread", torch.ones(()))  # mean squared distance to the mean, of the first batch
         self._seen: tuple[Tensor, Tensor] | None = None
 
@@ -222,7 +222,7 @@ class Codebook(nn.Module):
             add_up(moments, noise)
             moments /= total
             self.spread.copy_((moments[-1] - moments[:-1].square().sum()).clamp_min(TINY))
-            self.begun.fill_(True)
+            self.begun.fill_(1)
 
 
 def add_up(value: Tensor, noise: Noise) -> None:
