@@ -10,7 +10,7 @@ from zoo.cli import train
 from zoo.config import composition
 from zoo.errors import ZooError
 from zoo.models.pointer_net import TSP
-from zoo.relaxations import RELAXATIONS, GumbelSoftmax, STGumbelSoftmax
+from zoo.relaxations import OF_CODEBOOKS, RELAXATIONS, GumbelSoftmax, STGumbelSoftmax
 
 BASE = ["model=cat_vae"]
 
@@ -148,7 +148,7 @@ def test_every_file_says_what_it_is():
 
 
 def test_relaxation_files_are_the_registry():
-    assert set(composition.choices("relaxation")) == set(RELAXATIONS)
+    assert set(composition.choices("relaxation")) == set(RELAXATIONS) | set(OF_CODEBOOKS)
 
 
 def test_sweeps_are_taken_apart():

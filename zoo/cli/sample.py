@@ -58,12 +58,17 @@ def sample(
     model: Any = hub.from_pretrained(checkpoint, trust=trust)
     if not hasattr(model, "sample"):
         raise ZooError(f"{checkpoint} is a {type(model).__name__}, which generates nothing to sample")
-    has = {"temperature": temperature == 1 and replacement, "show": show == "samples", "judge": judge is None}
-    if not hasattr(model, "sample_codes") and (asked := [name for name, default in has.items() if not default]):
-        raise ZooError(f"{checkpoint} is a {type(model).__name__}, which has no codes: leave out {', '.join(asked)}")
-    splits = {} if show in ("samples",) and not judge else images_of(checkpoint, trust)
+    how: dict[str, Any] = {}
+    how |= {} if temperature == 1 else {"temperature": temperature}
+    how |= {} if replacement else {"replacement": replacement}
+    needs = dict.fromkeys(how, "sample_codes") | ({"judge": "draw_pixels"} if judge else {})
+    needs |= {"show": {"interpolations": "interpolate", "code_maps": "code_map"}.get(show, "sample")}
+    if lacking := [option for option, method in needs.items() if not hasattr(model, method)]:
+        raise ZooError(
+            f"{checkpoint} is a {type(model).__name__}, which has no use for {', '.join(lacking)}: leave it out"
+        )
+    splits = {} if show == "samples" and not judge else images_of(checkpoint, trust)
     seed_default_generators(seed, PREDICT)
-    how: dict[str, Any] = {} if has["temperature"] else {"temperature": temperature, "replacement": replacement}
     if show == "interpolations":
         figure = image_grid(model.interpolate(splits["test"][: 2 * n]).flatten(0, 1), "From one image to another")
     elif show == "code_maps":

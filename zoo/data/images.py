@@ -1,6 +1,6 @@
-"""MNIST and FashionMNIST, held on the training device."""
+"""Images that are held on the training device; MNIST and FashionMNIST."""
 
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -18,10 +18,10 @@ class ImageBatches(Slices[tuple[Tensor, Tensor]]):
     """Batches of images.
 
     Yields:
-        ``(x, y)``: images float32 ``(batch, 1, 28, 28)`` in [0, 1], labels int64 ``(batch,)``.
+        ``(x, y)``: images float32 ``(batch, channels, height, width)`` in [0, 1], labels int64 ``(batch,)``.
 
     Args:
-        images: uint8 ``(n, 1, 28, 28)``.
+        images: uint8 ``(n, channels, height, width)``.
         labels: int64 ``(n,)``.
         batch_size: over all ranks together; each takes its share.
         binarize: ``dynamic`` draws every pixel anew with its grey level as the probability of white;
@@ -68,7 +68,66 @@ def to_float(images: Tensor, binarize: Binarize, noise: Tensor | None) -> Tensor
     return images.float() / 255
 
 
-class MNIST(DataModule):
+class Images(DataModule):
+    """What data modules of images share: loaders of what ``setup`` has put into ``splits``, on the training device.
+
+    Args:
+        batch_size, eval_batch_size, binarize, seed: as :class:`MNIST` has them.
+        most: images of training and of evaluation that there can be, where that is known.
+
+    Raises:
+        ValueError: if a batch size is less than 1, or more than there are images, or ``seed`` is negative.
+    """
+
+    def __init__(
+        self,
+        *,
+        batch_size: int,
+        eval_batch_size: int,
+        binarize: Binarize,
+        seed: int,
+        most: tuple[int, int] | None = None,
+    ) -> None:
+        super().__init__()
+        if most and not (1 <= batch_size <= most[0] and 1 <= eval_batch_size <= most[1]):
+            raise ValueError(
+                f"batch_size must be in [1, {most[0]}] and eval_batch_size in [1, {most[1]}], got "
+                f"{batch_size}, {eval_batch_size}"
+            )
+        if binarize == "static" and getattr(self, "name", "") != "MNIST":
+            raise ValueError("binarize=static is of MNIST alone: there are no such files of other images")
+        if batch_size < 1 or eval_batch_size < 1:
+            raise ValueError(f"batch_size and eval_batch_size must be 1 or more, got {batch_size}, {eval_batch_size}")
+        if seed < 0:
+            raise ValueError(f"seed must not be negative, got {seed}")
+        self.batch_size, self.eval_batch_size = batch_size, eval_batch_size
+        self.binarize, self.seed = binarize, seed
+        self.splits: dict[str, tuple[Tensor, Tensor]] = {}
+
+    @classmethod
+    def shape_of(cls, arguments: dict[str, Any]) -> tuple[int, int, int]:
+        """Channels, height and width of the images with these arguments: the networks are built for it."""
+        raise NotImplementedError
+
+    def train_dataloader(self) -> ImageBatches:
+        return self._batches("train", self.batch_size, (self.seed, TRAIN), self.in_training, shuffle=True)
+
+    def val_dataloader(self) -> ImageBatches:
+        return self._batches("val", self.eval_batch_size, (EVAL_SEED, VALIDATE), self.in_evaluation)
+
+    def test_dataloader(self) -> ImageBatches:
+        return self._batches("test", self.eval_batch_size, (EVAL_SEED, TEST), self.in_evaluation)
+
+    def _batches(
+        self, split: str, batch_size: int, key: tuple[int, int], place: Place, *, shuffle: bool = False
+    ) -> ImageBatches:
+        images, labels = self.splits[split]
+        return ImageBatches(
+            images, labels, batch_size=batch_size, binarize=self.binarize, key=key, shuffle=shuffle, place=place
+        )
+
+
+class MNIST(Images):
     """Handwritten digits, 28 x 28.
 
     Split 50,000 / 10,000 / 10,000 into training, validation and test. With ``dynamic`` binarisation the
@@ -104,24 +163,25 @@ class MNIST(DataModule):
         train_on: Literal["split", "most"] = "split",
         seed: int = 0,
     ) -> None:
-        super().__init__()
-        if not (1 <= batch_size <= 50_000 and 1 <= eval_batch_size <= 10_000):
-            raise ValueError(
-                "batch_size must be in [1, 50000] and eval_batch_size in [1, 10000], got "
-                f"{batch_size}, {eval_batch_size}"
-            )
-        if seed < 0:
-            raise ValueError(f"seed must not be negative, got {seed}")
-        if binarize == "static" and self.name != "MNIST":
-            raise ValueError(f"binarize=static is of MNIST alone: there are no such files of {self.name}")
+        super().__init__(
+            batch_size=batch_size,
+            eval_batch_size=eval_batch_size,
+            binarize=binarize,
+            seed=seed,
+            most=(50_000, 10_000),
+        )
         sources.check_root(root, self.name, f"data={self.name.replace('MNIST', '_mnist').lower().lstrip('_')}")
-        self.root, self.batch_size, self.eval_batch_size = root, batch_size, eval_batch_size
-        self.binarize, self.train_on, self.seed = binarize, train_on, seed
-        self.splits: dict[str, tuple[Tensor, Tensor]] = {}
+        self.root, self.train_on = root, train_on
+
+    @classmethod
+    def shape_of(cls, arguments: dict[str, Any]) -> tuple[int, int, int]:
+        return cls.shape
 
     def prepare_data(self) -> None:
         """Fetch missing or damaged files in one process of each machine, where several will want them."""
-        if self.world_size > 1:
+        if self.world_size > 1 and self.binarize == "static":
+            static.load(sources.data_root(self.root))
+        elif self.world_size > 1:
             sources.fetch(self.name, sources.data_root(self.root))
 
     def setup(self, stage: str | None = None) -> None:
@@ -148,23 +208,6 @@ class MNIST(DataModule):
         kept = len(joined) - VALIDATION_IMAGES[self.train_on]
         parts = {"train": joined[:kept], "val": joined[kept:], "test": images["test"]}
         return {name: (part.to(self.device), torch.full((len(part),), -1)) for name, part in parts.items()}
-
-    def train_dataloader(self) -> ImageBatches:
-        return self._batches("train", self.batch_size, (self.seed, TRAIN), self.in_training, shuffle=True)
-
-    def val_dataloader(self) -> ImageBatches:
-        return self._batches("val", self.eval_batch_size, (EVAL_SEED, VALIDATE), self.in_evaluation)
-
-    def test_dataloader(self) -> ImageBatches:
-        return self._batches("test", self.eval_batch_size, (EVAL_SEED, TEST), self.in_evaluation)
-
-    def _batches(
-        self, split: str, batch_size: int, key: tuple[int, int], place: Place, *, shuffle: bool = False
-    ) -> ImageBatches:
-        images, labels = self.splits[split]
-        return ImageBatches(
-            images, labels, batch_size=batch_size, binarize=self.binarize, key=key, shuffle=shuffle, place=place
-        )
 
 
 class FashionMNIST(MNIST):

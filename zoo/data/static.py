@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from zoo.errors import ZooError
+from zoo.files import atomic
 
 log = logging.getLogger(__name__)
 
@@ -47,11 +48,9 @@ def fetch(url: str, path: Path) -> bytes:
     with urllib.request.urlopen(url, timeout=TIMEOUT) as answer:
         content: bytes = answer.read(count_bytes(50_000) + 10_000_000)
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_name(f".{path.name}")
-        temporary.write_bytes(content)
-        temporary.replace(path)
-    except OSError as error:
+        with atomic(path) as temporary:
+            temporary.write_bytes(content)
+    except ZooError as error:
         log.warning("cannot keep the data in %s (%s): it will be fetched again next time", path.parent, error)
     return content
 

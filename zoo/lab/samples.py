@@ -30,7 +30,8 @@ def scores(model: Any, judge: Any, real: Tensor, *, temperature: float = 1.0) ->
     """Fréchet distances to the first half of ``real``, of as many images each.
 
     Args:
-        model: with ``sample_codes(n, temperature=)`` and ``draw_pixels(code)``, a :class:`zoo.models.cat_vae.CatVAE`.
+        model: with ``sample_codes(n, temperature=)`` and ``draw_pixels(codes)``, such as a
+            :class:`zoo.models.cat_vae.CatVAE` or a :class:`zoo.models.tokenizer.Tokenizer`.
         judge: with ``features(x)``, an :class:`zoo.models.image_classifier.ImageClassifier`.
         real: images as the model was trained on, ``(n, channels, height, width)``.
         temperature: of the prior.
@@ -45,16 +46,16 @@ def scores(model: Any, judge: Any, real: Tensor, *, temperature: float = 1.0) ->
     if not hasattr(model, "sample_codes"):
         raise ZooError(f"a {type(model).__name__} has no codes to sample")
     half = len(real) // 2
-    codes = model.sample_codes(half, temperature=temperature)
-    shuffled = codes.clone()
-    for latent in range(codes.shape[1]):
-        shuffled[:, latent] = codes[torch.randperm(half), latent]
+    counts = [len(part) for part in real[:half].split(500)]
+    codes = torch.cat([model.sample_codes(count, temperature=temperature) for count in counts])
+    latents = codes.flatten(1)
+    shuffled = torch.stack([latent[torch.randperm(half)] for latent in latents.unbind(1)], 1).view_as(codes)
 
     def features(images: Tensor) -> Tensor:
         return torch.cat([judge.features(part.to(judge.device)) for part in images.split(500)]).cpu()
 
-    def drawn(code: Tensor) -> Tensor:
-        return features(torch.cat([model.draw_pixels(part) for part in code.split(1000)]))
+    def drawn(codes: Tensor) -> Tensor:
+        return features(torch.cat([model.draw_pixels(part) for part in codes.split(500)]))
 
     reference = features(real[:half])
     return {

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from zoo.config import Configurable, check_positive
 from zoo.models.cat_vae.code_layers import code_input, code_logits, start_at
-from zoo.models.layers import Activation, hidden_layers
+from zoo.models.layers import Activation, check_images, hidden_layers
 
 Init = Literal["scaled", "pytorch"]
 
@@ -39,6 +39,7 @@ class MLPEncoder(Configurable, nn.Module):
     ) -> None:
         super().__init__()
         check_positive(latents=latents, categories=categories, hidden=hidden, shape=shape)
+        self.shape = tuple(shape)
         self.layers = nn.Sequential(
             nn.Flatten(),
             nn.Linear(math.prod(shape), hidden[0]),
@@ -52,6 +53,7 @@ class MLPEncoder(Configurable, nn.Module):
 
     def features(self, x: Tensor) -> Tensor:
         """What the logits are a linear function of, ``(batch, hidden[-1])``."""
+        check_images(x, self.shape)
         return self.layers[:-2](x)
 
     def logits(self, features: Tensor) -> Tensor:

@@ -15,11 +15,10 @@ from torch import Tensor, nn
 from zoo.config import Config
 from zoo.data.seeding import PREDICT, generator
 from zoo.errors import ZooError
-from zoo.models.cat_vae.chain import Chain, ChainNet
-from zoo.models.cat_vae.chain_nets import MADE, CodeTransformer
-from zoo.models.cat_vae.likelihoods import Bernoulli, Likelihood
 from zoo.models.cat_vae.local_head import LocalHead
 from zoo.models.cat_vae.metrics import CodeStatistics
+from zoo.models.chain import MADE, Chain, ChainNet, CodeTransformer
+from zoo.models.likelihoods import Bernoulli, Likelihood
 from zoo.relaxations import Categorical, Relaxation
 from zoo.relaxations.base import Draw
 from zoo.training import AdamW, ZooModule
@@ -196,6 +195,7 @@ class CatVAE(ZooModule):
 
     def distortion(self, x: Tensor, pixels: Tensor) -> Tensor:
         """``-log p(x | z)`` in nats, ``(batch,)``, of parameters of the pixels."""
+        self.likelihood.check(pixels, x)
         return -self.likelihood.log_prob(pixels, x)
 
     def rws_terms(self, x: Tensor, posterior: Chain) -> dict[str, Tensor]:
@@ -314,12 +314,15 @@ class CatVAE(ZooModule):
         Raises:
             ValueError: if ``codes`` has another shape or dtype, or an entry outside [0, categories).
         """
+        return self.means(self._one_hot(codes))
+
+    def _one_hot(self, codes: Any) -> Tensor:
         codes = self.given(codes)
         if codes.dim() != 2 or codes.shape[1] != self.latents or codes.dtype != torch.int64:
             raise ValueError(f"codes must be int64 (batch, {self.latents}), got {codes.dtype} {tuple(codes.shape)}")
         if codes.numel() and not (codes.min() >= 0 and codes.max() < self.categories):
             raise ValueError(f"codes must be in [0, {self.categories})")
-        return self.means(F.one_hot(codes, self.categories).to(self.prior_logits))
+        return F.one_hot(codes, self.categories).to(self.prior_logits)
 
     @torch.no_grad()
     def reconstruct(self, x: Any) -> Tensor:
@@ -328,7 +331,7 @@ class CatVAE(ZooModule):
 
     @torch.no_grad()
     def sample_codes(self, n: int, *, temperature: float = 1.0, replacement: bool = True) -> Tensor:
-        """``n`` one-hot codes drawn from the prior, ``(n, latents, categories)``.
+        """``n`` codes drawn from the prior, int64 ``(n, latents)``.
 
         Args:
             n: how many.
@@ -338,26 +341,23 @@ class CatVAE(ZooModule):
         Raises:
             ZooError: if ``temperature`` is not positive, or there are fewer different codes.
         """
-        if not temperature > 0:
-            raise ZooError(f"temperature must be positive, got {temperature}")
-        prior = Chain(self.prior_logits, self.prior_net, tau=temperature)
-        return prior.sample(n) if replacement else prior.sample_without_replacement(n)[0]
+        return self.prior.at(temperature).sample_index(n, replacement=replacement)
 
     @torch.no_grad()
     def sample(self, n: int, *, temperature: float = 1.0, replacement: bool = True) -> Tensor:
         """Pixel means of ``n`` codes drawn as by :meth:`sample_codes`, ``(n, channels, height, width)``."""
-        return self.means(self.sample_codes(n, temperature=temperature, replacement=replacement))
+        return self.decode(self.sample_codes(n, temperature=temperature, replacement=replacement))
 
     @torch.no_grad()
-    def draw_pixels(self, code: Tensor) -> Tensor:
-        """Images drawn from p(x | z) of one-hot codes, ``(n, channels, height, width)``."""
-        decoded = self.decoder(code)
+    def draw_pixels(self, codes: Any) -> Tensor:
+        """Images drawn from p(x | z) of codes, int64 ``(n, latents)``, ``(n, channels, height, width)``."""
+        decoded = self.decoder(self._one_hot(codes))
         if self.head is not None:
             return self.head.generate(decoded, self.likelihood.sample)[0]
         return self.likelihood.sample(decoded)
 
     @torch.no_grad()
-    def interpolate(self, x: Tensor, steps: int = 8) -> Tensor:
+    def interpolate(self, x: Any, steps: int = 8) -> Tensor:
         """Pixel means on the way between two images in code space, ``(pairs, steps, channels, height, width)``.
 
         The codes on the way take more and more of their latents, in order, from the second image.
@@ -366,6 +366,7 @@ class CatVAE(ZooModule):
             x: images in pairs, ``(2 * pairs, channels, height, width)``.
             steps: pictures of each pair, the two ends among them.
         """
+        x = self.given(x)
         code = self.posterior(x).mode()
         changed = torch.linspace(0, self.latents, steps, device=x.device).round()
         second = torch.arange(self.latents, device=x.device) < changed[:, None]  # (steps, latents)
@@ -373,13 +374,14 @@ class CatVAE(ZooModule):
         return self.means(codes.flatten(0, 1)).unflatten(0, (len(x) // 2, steps))
 
     @torch.no_grad()
-    def code_map(self, x: Tensor) -> Tensor:
+    def code_map(self, x: Any) -> Tensor:
         """Which pixels each latent moves, ``(latents, 1, height, width)`` in [0, 1].
 
         The mean change of a pixel's mean, over images and channels, when the latent is drawn anew from the prior.
         """
+        x = self.given(x)
         code = self.posterior(x).mode()
-        other = Chain(self.prior_logits, self.prior_net).sample(len(x))
+        other = self.prior.sample(len(x))
         swapped = code.repeat(self.latents, 1, 1, 1)
         latent = torch.arange(self.latents)
         swapped[latent, :, latent] = other[:, latent].transpose(0, 1)
@@ -401,7 +403,7 @@ class CatVAE(ZooModule):
         """
         x = self.given(x)
         posterior = self.posterior(x)
-        proposal = Chain(posterior.logits, posterior.net, posterior.context, tau=tau)
+        proposal = posterior.at(tau)
         chunk = max(1, rows // (len(x) * self.noise_source.parts))  # the same draws, however the batch is split
         parts = []
         for start in range(0, k, chunk):

@@ -65,5 +65,5 @@ class ImageClassifier(ZooModule):
 
     @property
     def example_input_array(self) -> Tensor:
-        """Two grey images of noise: what :func:`zoo.export` traces ``forward`` with."""
-        return torch.zeros(2, 1, 28, 28, device=self.device)
+        """Two black images: what :func:`zoo.export` traces ``forward`` with."""
+        return torch.zeros(2, *getattr(self.encoder, "shape", (1, 28, 28)), device=self.device)

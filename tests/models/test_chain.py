@@ -8,7 +8,7 @@ import torch.nn.functional as F
 
 from zoo.config import from_config, to_config
 from zoo.errors import ZooError
-from zoo.models.cat_vae import MADE, Chain, ChainNet, CodeTransformer
+from zoo.models.chain import MADE, Chain, ChainNet, CodeTransformer
 
 LATENTS, CATEGORIES = 3, 4
 
@@ -109,7 +109,7 @@ def test_samples_without_replacement_are_different_and_follow_the_law(name):
 def test_the_first_two_without_replacement_have_the_law_of_two_successive_draws():
     chain = Chain(torch.tensor([[0.3, -0.8], [1.1, 0.2]]), disturbed(MADE(latents=2, categories=2, hidden=[4])))
     p = chain.log_prob(all_codes(2, 2)).exp()
-    n, counts = 4000, torch.zeros(4, 4)
+    n, counts = 1500, torch.zeros(4, 4)
     for _ in range(n):
         first, second = (chain.sample_without_replacement(2)[0].argmax(-1) * torch.tensor([2, 1])).sum(-1)
         counts[first, second] += 1 / n

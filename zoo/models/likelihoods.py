@@ -8,6 +8,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from zoo.config import Configurable, check_positive
+from zoo.errors import ZooError
+
+__all__ = ["Bernoulli", "DiscretizedLogistic", "Gaussian", "GreyLevels", "Likelihood"]
 
 LEVELS = 256
 
@@ -22,8 +25,6 @@ class Likelihood(Configurable, ABC):
     """What stands beside every number."""
     discrete: bool = True
     """Whether it gives probabilities, which can be told in bits, and not a density."""
-    start: float = 0.0
-    """The bias with which the last layer should begin."""
 
     def __init__(self) -> None:  # so that those without settings can be written down, too
         super().__init__()
@@ -31,6 +32,19 @@ class Likelihood(Configurable, ABC):
     @abstractmethod
     def width(self, channels: int) -> int:
         """Parameters of each pixel of an image with ``channels``."""
+
+    def check(self, parameters: Tensor, x: Tensor) -> None:
+        """Check that there are as many ``parameters`` as images ``x`` need.
+
+        Raises:
+            ZooError: if there are not.
+        """
+        if parameters.shape[1] != (needed := self.width(x.shape[1])):
+            raise ZooError(
+                f"the {self.name} likelihood needs {needed} channels for images of {x.shape[1]}, and the decoder gives "
+                f"{parameters.shape[1]}: say model.decoder.out_channels={needed}, or with a head "
+                f"model.head.parameters={needed}"
+            )
 
     @abstractmethod
     def log_prob(self, parameters: Tensor, x: Tensor) -> Tensor:
@@ -53,7 +67,6 @@ class Bernoulli(Likelihood):
     """Pixels that are black or white, the parameters logits of white; cross-entropy if ``x`` has grey levels."""
 
     name = "Bernoulli"
-    start = -2.0  # 12% ink, as in MNIST; from half ink the first steps would prefer whichever code is darkest
 
     def width(self, channels: int) -> int:
         return channels

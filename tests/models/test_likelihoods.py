@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from zoo.config import from_config, to_config
-from zoo.models.cat_vae import Bernoulli, DiscretizedLogistic, Gaussian, GreyLevels, Likelihood
+from zoo.models.likelihoods import Bernoulli, DiscretizedLogistic, Gaussian, GreyLevels, Likelihood
 
 LEVELS = torch.arange(256) / 255
 ALL = [Bernoulli(), GreyLevels(), DiscretizedLogistic(), DiscretizedLogistic(mixtures=3), Gaussian(std=0.2)]
