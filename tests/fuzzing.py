@@ -14,6 +14,7 @@ import gzip
 import hashlib
 import io
 import json
+import pickle
 import random
 import resource
 import struct
@@ -30,6 +31,7 @@ import numpy as np
 import safetensors.torch
 import torch
 import yaml
+from PIL import Image
 
 import zoo
 from tests.hub.test_exporting import make
@@ -39,6 +41,7 @@ from zoo.cli.solve import read_points
 from zoo.config import to_config
 from zoo.data import sources
 from zoo.data.audio import read_wav, write_wav
+from zoo.data.pictures import ENDINGS, Files, Shape, decode
 from zoo.errors import ZooError
 from zoo.hub.pushing import stage
 
@@ -354,9 +357,62 @@ def images(place: Path) -> Case:
     return case
 
 
-READERS: dict[str, Callable[[Path], Case]] = {
-    reader.__name__: reader for reader in (configuration, weights, checkpoint, run_folder, card, sound, points, images)
-}
+def pictures(place: Path) -> Case:
+    """Picture files of the user's in a folder, and in an archive that is damaged itself."""
+    rng = np.random.default_rng(0)
+    picture = Image.fromarray(rng.integers(0, 256, (30, 40, 3), dtype=np.uint8))
+    good = {}
+    for ending in ENDINGS:
+        picture.save(content := io.BytesIO(), format=Image.registered_extensions()[ending])
+        good[f"a{ending}"] = content.getvalue()
+    with zipfile.ZipFile(content := io.BytesIO(), "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, whole in good.items():
+            archive.writestr(name, whole)
+    packed = content.getvalue()
+
+    def case(rng: random.Random) -> bool:
+        name = rng.choice(sorted(good))
+        if rng.random() < 0.3:
+            root = place / "pictures.zip"
+            root.write_bytes(damage_bytes(packed, rng))
+        else:
+            root = place / "pictures"
+            root.mkdir(exist_ok=True)
+            (root / name).write_bytes(damage_bytes(good[name], rng))
+        try:
+            files = Files(root)
+            if root.is_file():
+                name = rng.choice(files.names() or [name])
+            decoded = decode(files, [name], Shape(8, 3))
+        except ZooError as error:
+            assert len(str(error)) < 5000
+            return True
+        assert decoded.pixels.shape == (1, 3, 8, 8)
+        return False
+
+    return case
+
+
+def batches(place: Path) -> Case:
+    """A file of CIFAR-10, which is a pickle."""
+    content = {"data": np.zeros((2, 3072), np.uint8), "labels": [3, 4]}
+    good, path = pickle.dumps(content, protocol=2), place / "data_batch_1"
+
+    def case(rng: random.Random) -> bool:
+        path.write_bytes(damage_bytes(good, rng))
+        try:
+            images, labels = sources.cifar10_batch(path)
+        except ZooError as error:
+            assert len(str(error)) < 5000
+            return True
+        assert images.shape == (len(labels), 3072)
+        return False
+
+    return case
+
+
+ALL = (configuration, weights, checkpoint, run_folder, card, sound, points, images, pictures, batches)
+READERS: dict[str, Callable[[Path], Case]] = {reader.__name__: reader for reader in ALL}
 
 
 # Running --------------------------------------------------------------------------------------------------------------

@@ -214,6 +214,7 @@ def test_eval_repeats_the_test_scores_of_the_run(run, tmp_path, mnist_root):
         (["checkpoint={run}", "model.iwae_sampels=3"], "Did you mean 'iwae_samples'"),
         (["checkpoint={run}", "model.iwae_samples=0"], "iwae_samples >= 1"),
         (["checkpoint={run}", "model.latents=20"], "does not fit"),
+        (["checkpoint={run}/checkpoints/best.ckpt"], "does not say what it was trained on: add data="),
         (["checkpoint={run}", "data=mnits"], "Did you mean 'mnist'"),
         (
             ["checkpoint={run}", "output={run}/config.yaml/x.json", "trainer.limit_test_batches=1"],

@@ -32,6 +32,8 @@ NAMED = 5
 """How many of the files that are left out are named one by one."""
 READERS = 4
 """Threads that decode: the library lets go of the interpreter while it does."""
+LARGEST = 200_000_000
+"""Bytes of a file, of which more are no picture: what an archive packs well could fill the memory."""
 WHITE = (255, 255, 255, 255)
 
 
@@ -51,7 +53,7 @@ class Files:
         if root.is_file():
             try:
                 self._archive = zipfile.ZipFile(root)
-            except (zipfile.BadZipFile, OSError) as error:
+            except Exception as error:  # a damaged archive can raise anything
                 raise ZooError(f"{root} is neither a folder nor a zip archive of one: {cause(error)}") from error
         elif not root.is_dir():
             raise ZooError(f"there is no folder {root}")
@@ -76,10 +78,22 @@ class Files:
             yield from ((Path(folder) / name).relative_to(self.root).as_posix() for name in files)
 
     def read(self, name: str) -> bytes:
+        """The bytes of a file.
+
+        Raises:
+            ValueError: if it is no file, such as a pipe, or too large to be a picture.
+        """
         if self._archive is None:
-            return (self.root / name).read_bytes()
-        with self._lock:
-            return self._archive.read(name)
+            if not (self.root / name).is_file():
+                raise ValueError("it is no file, or a link to none")
+            with (self.root / name).open("rb") as file:
+                content = file.read(LARGEST)
+        else:
+            with self._lock, self._archive.open(name) as member:
+                content = member.read(LARGEST)
+        if len(content) == LARGEST:
+            raise ValueError(f"it has more than {LARGEST // 10**6} MB")
+        return content
 
     def __getstate__(self) -> dict[str, Path]:
         return {"root": self.root}
