@@ -35,7 +35,7 @@ BASE = ["model=cat_vae"]
         ([*BASE, "seed.x=3"], "single value"),
         ([*BASE, "model.latents=lots"], "model.latents='lots' is not valid: input should be a valid integer"),
         ([*BASE, "model.latents=2.5"], "model.latents=2.5 is not valid"),
-        ([*BASE, "model.prior=flat"], "'uniform' or 'learned'"),
+        ([*BASE, "model.prior=flat"], "'uniform', 'learned', 'made' or 'transformer'"),
         ([*BASE, "+model.depth=3"], "model has no option 'depth'"),
         ([*BASE, "+surprise=3"], "no option 'surprise'"),
         ([*BASE, "relaxation=exact", "relaxation.tau=1"], "no option 'relaxation.tau'.*limit"),
