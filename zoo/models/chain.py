@@ -297,5 +297,5 @@ class CodeTransformer(Configurable, ChainNet):
         never = torch.ones(count, count, dtype=torch.bool, device=h.device).triu(1)
         for layer in self.layers:
             h = layer(h, src_mask=never)
-        said = self.out(h.view(shape))
-        return said if part is None else said[..., part[0] :, :]
+        h = h.view(shape)
+        return self.out(h if part is None else h[..., part[0] :, :])
