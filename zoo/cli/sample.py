@@ -99,7 +99,7 @@ def sample(
             raise ZooError(f"judge={judge} is a {type(classifier).__name__}, which has no features(x)")
         print(f"Fréchet distance to real images, in the features of {judge}")
         for name, value in scores(model, classifier, splits["test"], temperature=temperature).items():
-            print(f"    {name:<24} {value:10.3f}")
+            print(f"    {name:<24} {value:10.4g}")
 
 
 def images_of(checkpoint: str, trust: Sequence[str]) -> dict[str, Any]:
