@@ -118,4 +118,4 @@ def test_a_stored_run_goes_on_to_its_end(name, tmp_path, digits, mnist_root):
     same = {key: value for key, value in scores.items() if not (name == "actor_critic" and key.startswith(DRAWN))}
     rel = 5e-3 if name == "speaker_generator" else 1e-3  # its speakers are drawn by other random numbers, too
     assert same and {key: results["metrics"][key] for key in same} == pytest.approx(same, rel=rel)
-    assert results["metrics"].keys() == scores.keys()
+    assert results["metrics"].keys() >= scores.keys()  # those of this version may be more

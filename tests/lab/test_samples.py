@@ -5,8 +5,10 @@ import torch
 from torch import nn
 
 from tests.models.cat_vae.test_model import make
+from tests.models.tokenizer.test_model import make as make_tokenizer
 from zoo.errors import ZooError
 from zoo.lab.samples import frechet_distance, nearest, scores
+from zoo.models.cat_vae import ConvEncoder
 from zoo.models.image_classifier import ImageClassifier
 from zoo.training import AdamW
 
@@ -47,6 +49,17 @@ def test_the_prior_is_nearer_than_independent_latents_where_they_depend_on_each_
     assert found["real"] < 0.01 and found["samples"] < 0.01 and found["independent"] > 0.05
     with pytest.raises(ZooError, match="no codes"):
         scores(judge, judge, drawn)
+
+
+def test_tokenizers_are_scored_alike():
+    model = make_tokenizer().eval()
+    encoder = ConvEncoder(latents=1, categories=2, channels=2, hidden=4, shape=(3, 8, 8))
+    judge = ImageClassifier(encoder=encoder, optimizer=AdamW()).eval()
+    real = model.decode(model.sample_codes(1200))  # so that they are as near as the other real ones
+    found = scores(model, judge, real)
+    assert found["samples"] < 3 * found["real"] and found["samples"] < frechet_distance(
+        judge.features(torch.rand_like(real)), judge.features(real)
+    )
 
 
 def test_nearest():

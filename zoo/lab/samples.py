@@ -8,6 +8,7 @@ from torch import Tensor
 from zoo.errors import ZooError
 
 
+@torch.no_grad()
 def frechet_distance(one: Tensor, other: Tensor) -> float:
     """Between the normal distributions that have the means and covariances of two sets of features ``(n, width)``.
 
@@ -30,8 +31,8 @@ def scores(model: Any, judge: Any, real: Tensor, *, temperature: float = 1.0) ->
     """Fréchet distances to the first half of ``real``, of as many images each.
 
     Args:
-        model: with ``sample_codes(n, temperature=)`` and ``draw_pixels(codes)``, such as a
-            :class:`zoo.models.cat_vae.CatVAE` or a :class:`zoo.models.tokenizer.Tokenizer`.
+        model: with ``likelihood``, ``sample_codes(n, temperature=)``, ``draw_pixels(codes)`` and ``decode(codes)``,
+            such as a :class:`zoo.models.cat_vae.CatVAE` or a :class:`zoo.models.tokenizer.Tokenizer`.
         judge: with ``features(x)``, an :class:`zoo.models.image_classifier.ImageClassifier`.
         real: images as the model was trained on, ``(n, channels, height, width)``.
         temperature: of the prior.
@@ -55,7 +56,8 @@ def scores(model: Any, judge: Any, real: Tensor, *, temperature: float = 1.0) ->
         return torch.cat([judge.features(part.to(judge.device)) for part in images.split(500)]).cpu()
 
     def drawn(codes: Tensor) -> Tensor:
-        return features(torch.cat([model.draw_pixels(part) for part in codes.split(500)]))
+        draw = model.draw_pixels if model.likelihood.discrete else model.decode  # the noise of a density is no image
+        return features(torch.cat([draw(part) for part in codes.split(500)]))
 
     reference = features(real[:half])
     return {
