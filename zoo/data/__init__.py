@@ -3,6 +3,9 @@
 from zoo.data.espeak import Espeak
 from zoo.data.fsdd import FSDD
 from zoo.data.images import MNIST, FashionMNIST
+from zoo.data.inputs import Inputs, inputs
 from zoo.data.speech import Speech
+from zoo.data.tables import Table
+from zoo.data.texts import Text, vocabulary
 
-__all__ = ["FSDD", "MNIST", "Espeak", "FashionMNIST", "Speech"]
+__all__ = ["FSDD", "MNIST", "Espeak", "FashionMNIST", "Inputs", "Speech", "Table", "Text", "inputs", "vocabulary"]

@@ -5,8 +5,10 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from zoo.config import Config
 from zoo.data import sources
 from zoo.data.batches import DataModule, Place, Slices
+from zoo.data.inputs import Inputs
 from zoo.data.seeding import BINARIZE, TEST, TRAIN, VALIDATE, generator
 
 Binarize = Literal["dynamic", "threshold", "none"]
@@ -116,6 +118,13 @@ class MNIST(DataModule):
         self.binarize, self.train_on, self.seed = binarize, train_on, seed
         self.splits: dict[str, tuple[Tensor, Tensor]] = {}
 
+    @classmethod
+    def inputs(cls, arguments: Config) -> Inputs:
+        """Images of one channel; what can be chosen are their pixels."""
+        _, height, width = cls.shape
+        names = tuple(f"row {row}, column {column}" for row in range(height) for column in range(width))
+        return Inputs(cls.shape, 10, height * width, names=names)
+
     def prepare_data(self) -> None:
         """Fetch missing or damaged files in one process of each machine, where several will want them."""
         if self.world_size > 1:
@@ -135,6 +144,12 @@ class MNIST(DataModule):
             "val": (train[held_out], train_y[held_out]),
             "test": (test, test_y),
         }
+
+    def rows(self, split: str) -> tuple[Tensor, Tensor]:
+        """All images and labels of ``train``, ``val`` or ``test``; grey levels where they are drawn anew."""
+        self.setup()
+        images, labels = self.splits[split]
+        return to_float(images, self.binarize, None), labels
 
     def train_dataloader(self) -> ImageBatches:
         return self._batches("train", self.batch_size, (self.seed, TRAIN), self.in_training, shuffle=True)

@@ -152,7 +152,7 @@ def sample(
 def beam_search(
     step: Step, tokens: Tensor, state: Any, *, k: int, steps: int, adjust: Adjust | None = None, end: int | None = None
 ) -> Found:
-    """The k most probable sequences, as far as each beginning of theirs is among the k most probable ones of its length.
+    """The k most probable sequences, as far as each beginning of theirs is among the k most probable of its length.
 
     Args:
         step: the model.
