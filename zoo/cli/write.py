@@ -67,9 +67,9 @@ def write(
     model = hub.from_pretrained(checkpoint, trust=trust)
     if not isinstance(model, LanguageModel):
         raise ZooError(f"{checkpoint} is a {type(model).__name__}, which does not write")
-    if not model.entries:
+    if not model.about["entries"]:
         raise ZooError(f"{checkpoint} does not know what its tokens stand for: it was not trained on data=text")
-    vocabulary = Vocabulary(model.unit, tuple(model.entries))
+    vocabulary = Vocabulary(model.about["unit"], tuple(model.about["entries"]))
     tokens = vocabulary.encode(prompt)
     if (tokens == UNKNOWN).any() or not len(tokens):
         raise ZooError(f"prompt={prompt!r} is empty, or has what the model has never seen")

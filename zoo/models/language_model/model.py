@@ -4,7 +4,6 @@ A recurrent network's gates are sigmoids, or choices between open and closed tha
 layer. What is predicted, the next token, is known in training: no draw belongs there, and the loss is a cross-entropy.
 """
 
-import json
 from typing import TYPE_CHECKING, Any, Literal
 
 import torch
@@ -16,7 +15,7 @@ from zoo.data.seeding import PREDICT, generator
 from zoo.errors import ZooError
 from zoo.models.language_model import baselines as others
 from zoo.relaxations import Bernoulli, Relaxation
-from zoo.training import AdamW, ZooModule
+from zoo.training import AdamW, Remembered, ZooModule
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -64,8 +63,7 @@ class LanguageModel(ZooModule):
         self.network, self.relaxation, self.optimizer = network, relaxation, optimizer
         self.vocabulary, self.gates, self.noise_in_loss = vocabulary, gates, noise_in_loss
         self.baselines = list(baselines or [])
-        self.entries: list[str] = []
-        self.unit = "character"
+        self.about = Remembered(entries=[], unit="character")
 
     @classmethod
     def without_effect(cls, arguments: Config) -> str:
@@ -127,13 +125,13 @@ class LanguageModel(ZooModule):
         data = getattr(self.trainer, "datamodule", None)
         if data is None or not hasattr(data, "vocabulary"):
             return
-        found = data.vocabulary
-        if found.size != self.vocabulary or (self.entries and list(found.entries) != self.entries):
+        found, entries = data.vocabulary, self.about["entries"]
+        if found.size != self.vocabulary or (entries and list(found.entries) != entries):
             raise ZooError(
                 f"the model has a vocabulary of {self.vocabulary} tokens, the text has another, of {found.size}: "
                 "give it the text that it was trained on, data.path= and data.unit="
             )
-        self.entries, self.unit = list(found.entries), found.unit
+        self.about["entries"], self.about["unit"] = found.entries, found.unit
 
     def on_test_epoch_end(self) -> None:
         """What an n-gram model and a compressor make of the same texts."""
@@ -170,22 +168,6 @@ class LanguageModel(ZooModule):
     def step(self, tokens: Tensor, state: Any) -> tuple[Tensor, Any]:
         """Logits of the next token, as :mod:`zoo.relaxations.search` asks for them."""
         return self.network.step(tokens, state, self.gate)
-
-    def get_extra_state(self) -> Tensor:
-        """The vocabulary, as JSON in bytes: a state dict holds tensors only."""
-        known = {"unit": self.unit, "entries": self.entries}
-        return torch.tensor(list(json.dumps(known).encode()), dtype=torch.uint8)
-
-    def set_extra_state(self, state: Tensor) -> None:
-        try:
-            known = json.loads(bytes(state.tolist()))
-            unit, entries = known["unit"], known["entries"]
-        except (TypeError, ValueError, KeyError) as error:
-            raise ZooError("the vocabulary in the checkpoint cannot be read") from error
-        fits = isinstance(entries, list) and len(entries) in (0, self.vocabulary - 2)
-        if not fits or unit not in ("character", "word") or not all(isinstance(entry, str) for entry in entries):
-            raise ZooError("the vocabulary in the checkpoint is not that of this model")
-        self.unit, self.entries = unit, entries
 
     def pictures(self, batch: Any) -> "dict[str, Figure]":
         """What is expected next along a text, and of hard gates which are open."""

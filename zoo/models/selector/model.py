@@ -4,7 +4,6 @@ One selection for all examples: feature selection, as by the concrete autoencode
 or one for each: what in *this* example the prediction rests on, as L2X (Chen et al. 2018, arXiv 1802.07814).
 """
 
-import json
 from typing import TYPE_CHECKING, Any, Literal
 
 import torch
@@ -16,7 +15,7 @@ from zoo.data.seeding import PREDICT, generator
 from zoo.errors import ZooError
 from zoo.models.selector import judging
 from zoo.relaxations import Relaxation, Subset
-from zoo.training import AdamW, ZooModule
+from zoo.training import AdamW, Remembered, ZooModule
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -93,8 +92,7 @@ class Selector(ZooModule):
         self.scores = nn.Parameter(torch.zeros(columns)) if scorer is None else None
         known = torch.arange(columns).repeat_interleave(features // columns) if groups is None else torch.tensor(groups)
         self.register_buffer("groups", known, persistent=False)
-        self.names: list[str] = []
-        self.example_shape: list[int] = []
+        self.about = Remembered(names=[], shape=[])
 
     @classmethod
     def paced(cls, arguments: Config) -> str:
@@ -183,7 +181,7 @@ class Selector(ZooModule):
                 f"the model selects from {self.columns} columns ({', '.join(self.names[:3])} ...), but the data have "
                 f"{found.columns} ({', '.join(found.names[:3])} ...): give it those that it was trained on"
             )
-        self.names, self.example_shape = list(found.names), list(found.shape)
+        self.about["names"], self.about["shape"] = found.names, found.shape
 
     def on_test_epoch_end(self) -> None:
         """Let others judge: of all processes the same, on whole data sets."""
@@ -216,10 +214,15 @@ class Selector(ZooModule):
         return self.scores.detach().topk(self.k).indices.tolist()
 
     @property
+    def names(self) -> list[str]:
+        """What the columns are called; empty before any data were seen."""
+        return self.about["names"]
+
+    @property
     def example_input_array(self) -> Tensor:
         """Two examples of noise: what :func:`zoo.export` traces ``forward`` with."""
         g = generator(self.device, 0, PREDICT)
-        return torch.rand(2, *(self.example_shape or [self.features]), generator=g, device=self.device)
+        return torch.rand(2, *(self.about["shape"] or [self.features]), generator=g, device=self.device)
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Examples to predictions ``(batch, outputs)`` from what was selected, and the selection ``(batch, columns)``.
@@ -230,22 +233,6 @@ class Selector(ZooModule):
         chosen = self.choose(x)
         prediction = self.predictor(x * self.spread(chosen))
         return (prediction if self.target == "input" else prediction.log_softmax(-1)), chosen
-
-    def get_extra_state(self) -> Tensor:
-        """Names of the columns and the shape of an example, as JSON in bytes: a state dict holds tensors only."""
-        known = {"names": self.names, "shape": self.example_shape}
-        return torch.tensor(list(json.dumps(known).encode()), dtype=torch.uint8)
-
-    def set_extra_state(self, state: Tensor) -> None:
-        try:
-            known = json.loads(bytes(state.tolist()))
-            names, shape = known["names"], known["shape"]
-        except (TypeError, ValueError, KeyError) as error:
-            raise ZooError("the names of the columns in the checkpoint cannot be read") from error
-        fits = isinstance(names, list) and len(names) in (0, self.columns) and all(isinstance(n, str) for n in names)
-        if not fits or not isinstance(shape, list) or not all(type(n) is int and 0 < n < 2**31 for n in shape):
-            raise ZooError("the names of the columns in the checkpoint are not those of this model")
-        self.names, self.example_shape = names, shape
 
     def pictures(self, batch: Any) -> "dict[str, Figure]":
         """Where the selected pixels are, or how much each column is wanted."""
