@@ -30,7 +30,9 @@ def test_a_text_comes_back_from_its_tokens(folder):
     data = small(folder)
     text = data.texts["train"][0]
     assert data.vocabulary.decode(data.vocabulary.encode(text)) == text
-    assert vocabulary({"_target_": "zoo.data.Text", "path": str(folder)}) == data.vocabulary
+    assert (
+        vocabulary({"_target_": "zoo.data.Text", "path": str(folder), "length": 16, "batch_size": 4}) == data.vocabulary
+    )
     words = small(folder, unit="word", length=4)
     assert words.vocabulary.decode(words.vocabulary.encode(text)) == text
     assert words.vocabulary.size < 60 < words.vocabulary.encode(text).numel()

@@ -332,6 +332,8 @@ def read_own(path: str) -> tuple[tuple[str, str], ...]:
     Raises:
         ZooError: if there are none, one is empty, too large, or no text in UTF-8.
     """
+    if not path.strip():
+        raise ZooError("data.path= is empty: give a file or a folder, or null for Shakespeare")
     place = Path(path).expanduser()
     try:
         files = sorted(entry for entry in place.rglob("*.txt")) if place.is_dir() else [place]

@@ -20,16 +20,17 @@ def make(kind="mlp", relaxation=None, **options) -> BinaryNet:
     return BinaryNet(network=network, relaxation=relaxation or STArgmax(), optimizer=AdamW(), shape=shape)
 
 
-def trained(model: BinaryNet, steps: int = 20) -> BinaryNet:
+def trained(model: BinaryNet, steps: int = 20, lr: float = 0.02) -> BinaryNet:
     """After some steps, so that nothing is as it was made."""
-    optimizer = torch.optim.Adam(model.parameters(), lr=0.02)
+    model.train()
+    optimizer = torch.optim.Adam(model.parameters(), lr=lr)
     x, y = torch.randn(64, *model.shape), torch.randint(3, (64,))
     for _ in range(steps):
         loss = model.training_step((x, y), 0)["loss"]
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
-        model.on_train_batch_end()
+        model.network.clip()
     return model.eval()
 
 
@@ -65,7 +66,7 @@ def test_a_weight_is_drawn_as_one_with_its_probability():
 
 
 def test_stored_weights_stay_within_one():
-    model = trained(make(), 40)
+    model = trained(make(), 40, lr=0.1)
     assert all(weight.abs().max() <= 1 for weight in model.network.weights)
     assert any((weight.abs() == 1).any() for weight in model.network.weights)
 

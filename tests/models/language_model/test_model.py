@@ -22,32 +22,18 @@ SIZE = 7
 
 def make(network="recurrent", **options) -> LanguageModel:
     nets = {
-        "recurrent": lambda: Recurrent(vocabulary=SIZE, width=5, layers=2),
+        "recurrent": lambda: Recurrent(vocabulary=SIZE, embedding=3, width=5, layers=2),
         "transformer": lambda: Transformer(vocabulary=SIZE, width=8, layers=2, heads=2, feedforward=16, context=6),
     }
     given = {"relaxation": StraightThrough()} | options
     return LanguageModel(network=nets[network](), optimizer=AdamW(), vocabulary=SIZE, **given)
 
 
-def test_sigmoid_gates_make_it_an_lstm():
-    model = make().eval()
-    lstm = torch.nn.LSTM(4 * 5, 5, 2, batch_first=True)
-    order = torch.cat(
-        [torch.arange(5) + 5 * i for i in (0, 1, 3, 2)]
-    )  # PyTorch has the new values before the last gate
-    with torch.no_grad():
-        lstm.weight_ih_l0.copy_(torch.eye(20)[order])
-        lstm.weight_ih_l1.copy_(model.network.inputs[0].weight[order])
-        for i, layer in enumerate(model.network.recurrent):
-            getattr(lstm, f"weight_hh_l{i}").copy_(layer.weight[order])
-            getattr(lstm, f"bias_hh_l{i}").copy_(layer.bias[order])
-            getattr(lstm, f"bias_ih_l{i}").zero_()
-        tokens = torch.randint(SIZE, (3, 9))
-        logits, (hidden, cell) = model.network(tokens, model.network.begin(tokens), model.gate)
-        seen, (h, c) = lstm(model.network.first(tokens))
-        torch.testing.assert_close(logits, model.network.head(seen))
-        torch.testing.assert_close(hidden.transpose(0, 1), h)
-        torch.testing.assert_close(cell.transpose(0, 1), c)
+def test_gates_of_ones_own_that_are_sigmoids_make_it_pytorchs_lstm():
+    network = make().network
+    tokens = torch.randint(SIZE, (3, 9))
+    state = tuple(torch.randn(3, 2, 5) for _ in range(2))
+    torch.testing.assert_close(network(tokens, state, torch.sigmoid), network(tokens, state))
 
 
 @pytest.mark.parametrize("gates", ["sigmoid", "hard"])
@@ -94,7 +80,7 @@ def test_hard_gates_are_open_or_closed_and_learn_by_the_layer():
         loss, closed = model.expected(tokens, scored)
         loss.mean().backward()
         assert loss.shape == (4,) and ((closed > 0.05) & (closed < 0.95)).all()
-        assert all(parameter.grad.abs().sum() > 0 for parameter in model.network.recurrent.parameters())
+        assert all(parameter.grad.abs().sum() > 0 for parameter in model.network.parameters())
     model.eval()
     assert set(model.gate(torch.randn(50)).unique().tolist()) == {0.0, 1.0}
     torch.testing.assert_close(*(model.expected(tokens, scored)[0] for _ in range(2)))  # no noise any more
@@ -104,7 +90,7 @@ def test_the_gradient_of_hard_gates_is_that_of_their_expectation():
     """Score function against enumeration, for one gate of a tiny network."""
     torch.manual_seed(1)
     model = LanguageModel(
-        network=Recurrent(vocabulary=3, width=1),
+        network=Recurrent(vocabulary=3, embedding=2, width=1),
         relaxation=RLOO(samples=2),
         optimizer=AdamW(),
         vocabulary=3,
@@ -126,7 +112,7 @@ def test_the_gradient_of_hard_gates_is_that_of_their_expectation():
             total = total + torch.stack(log_p).sum().exp() * model.nats(logits, tokens[:, 1:], scored)[0]
         return total
 
-    weight = model.network.recurrent[0].bias
+    weight = model.network.lstm.bias_ih_l0
     exact = torch.autograd.grad(enumerated(), weight)[0]
     runs = 4000
     many, scores = tokens.expand(runs, -1), scored.expand(runs, -1)

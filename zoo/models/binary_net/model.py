@@ -87,7 +87,9 @@ class BinaryNet(ZooModule):
         logits = self.network(x, draw)
         return self.cost(logits, y).mean().unsqueeze(0), (logits.argmax(-1) == y).float().mean().unsqueeze(0)
 
-    def on_train_batch_end(self, *_: Any) -> None:
+    def optimizer_step(self, *arguments: Any, **named: Any) -> None:
+        """Stored weights are bounded within the step: before a checkpoint is written."""
+        super().optimizer_step(*arguments, **named)
         if hasattr(self.network, "clip"):
             self.network.clip()
 
@@ -96,8 +98,8 @@ class BinaryNet(ZooModule):
 
     def test_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> dict[str, Tensor]:
         values = self._evaluate(*batch)
-        if self.packed is not None:
-            same = self.packed(batch[0]).argmax(-1) == self(batch[0]).argmax(-1)
+        for packed in self.packed:
+            same = packed(batch[0]).argmax(-1) == self(batch[0]).argmax(-1)
             values["packed_differs"] = 1.0 - same.float().mean()
         return values
 
@@ -107,14 +109,14 @@ class BinaryNet(ZooModule):
 
     def on_test_start(self) -> None:
         """Pack the network, to see how large that is and whether it computes the same."""
-        self.packed: packing.Packed | None = None
+        self.packed: list[packing.Packed] = []  # a list is no part of the model
         if self.network.chosen:
             content = packing.pack(self.network)
-            self.packed, self.packed_size = packing.unpack(content).to(self.device), len(content)
+            self.packed, self.packed_size = [packing.unpack(content).to(self.device)], len(content)
 
     def on_test_epoch_end(self) -> None:
         real = sum(parameter.numel() for name, parameter in self.network.named_parameters() if "logits" not in name)
-        if self.packed is not None:
+        if self.packed:
             self.log("test/packed_kilobytes", self.packed_size / 1000, sync_dist=True)
         self.log("test/weights", float(real), sync_dist=True)
 

@@ -30,8 +30,14 @@ def bits_of(values: Tensor, bits: int) -> Tensor:
 
 
 def from_bits(packed: Tensor, bits: int, shape: list[int]) -> Tensor:
-    """The inverse of :func:`bits_of`, int64 of a shape."""
+    """The inverse of :func:`bits_of`, int64 of a shape.
+
+    Raises:
+        ValueError: if there are not just as many bits.
+    """
     count = int(np.prod(shape))
+    if packed.dtype != torch.uint8 or packed.shape != (-(-count * bits // 8),):
+        raise ValueError(f"{tuple(packed.shape)} bytes are not {count} numbers of {bits} bits")
     table = np.unpackbits(packed.numpy(), count=count * bits).reshape(count, bits).astype(np.int64)
     return torch.from_numpy((table << np.arange(bits)).sum(1)).view(*shape)
 
@@ -144,11 +150,23 @@ def unpack(content: bytes) -> Packed:
         known = json.loads(content[8 : 8 + size])["__metadata__"]
         head = json.loads(known["network"])
         shapes = head["shapes"]
-        good = known["format"] == FORMAT and head["kind"] in ("mlp", "bricks") and 0 < len(shapes) < 1000
+        good = (
+            known["format"] == FORMAT
+            and head["kind"] in ("mlp", "bricks")
+            and 0 < len(shapes) < (1000 if head["kind"] == "mlp" else 10)
+        )
         good = good and all(all(type(n) is int and n > 0 for n in shape) and len(shape) == 2 for shape in shapes)
         if not good or sum(int(np.prod(shape)) for shape in shapes) > LARGEST:
             raise ValueError("its head is of something else")
-        return Packed(head, tensors).eval()
+        packed = Packed(head, tensors).eval()
+        with torch.no_grad():  # whether its parts fit together
+            size = 2 ** len(shapes)
+            packed(
+                torch.zeros(1, shapes[0][1])
+                if packed.kind == "mlp"
+                else torch.zeros(1, tensors["first"].shape[1], size, size)
+            )
+        return packed
     except Exception as error:  # of safetensors, JSON, NumPy and PyTorch
         raise ZooError(f"this is no packed network, or it is damaged: {cause(error)}") from error
 

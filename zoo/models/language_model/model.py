@@ -14,6 +14,7 @@ from zoo.config import Config
 from zoo.data.seeding import PREDICT, generator
 from zoo.errors import ZooError
 from zoo.models.language_model import baselines as others
+from zoo.models.language_model.nets import Gate
 from zoo.relaxations import Bernoulli, Relaxation
 from zoo.training import AdamW, Remembered, ZooModule
 
@@ -81,29 +82,29 @@ class LanguageModel(ZooModule):
         return (losses * scored).sum(-1) / scored.sum(-1).clamp_min(1)
 
     def expected(self, tokens: Tensor, scored: Tensor) -> tuple[Tensor, Tensor]:
-        """The loss of windows, ``(batch,)``, and which share of the gates is closed, ``(batch,)``."""
-        before, after = tokens[:, :-1], tokens[:, 1:]
-        if self.gates == "sigmoid" or not self.training:
-            watch = Watch(self.gate)
-            logits, _ = self.network(before, self.network.begin(before), watch)
-            return self.nats(logits, after, scored), watch.closed(before)
+        """The loss of windows, ``(batch,)``, and which share of hard gates is closed, ``(batch,)``."""
 
         def program(draw: Any) -> tuple[Tensor, Tensor]:
-            watch = Watch(lambda logits: draw(Bernoulli(logits)))
-            logits, _ = self.network(before, self.network.begin(before), watch)
-            return self.nats(logits, after, scored), watch.closed(before)
+            watch = self.gate if self.gates == "sigmoid" else Watch(lambda logits: draw(Bernoulli(logits)))
+            logits, _ = self.network(tokens[:, :-1], self.network.begin(tokens), watch)
+            loss = self.nats(logits, tokens[:, 1:], scored)
+            return loss, watch.closed() if watch else torch.zeros_like(loss)
 
-        return self.expected_cost(program)
+        if self.gates == "sigmoid":
+            return program(None)
+        return self.expected_cost(program) if self.training else program(lambda gates: gates.mode())
 
-    def gate(self, logits: Tensor) -> Tensor:
-        """Gates without noise: sigmoids, or open where that is the more probable."""
-        return logits.sigmoid() if self.gates == "sigmoid" else (logits > 0).to(logits.dtype)
+    @property
+    def gate(self) -> Gate | None:
+        """Gates without noise: None for sigmoids, else open where that is the more probable."""
+        return None if self.gates == "sigmoid" else lambda logits: (logits > 0).to(logits.dtype)
 
     # Lightning's steps --------------------------------------------------------------------------------------------
 
     def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> dict[str, Tensor]:
         loss, closed = self.expected(*batch)
-        return {"loss": loss.mean(), "nats": loss.detach().mean(), "closed": closed.mean()}
+        values = {"loss": loss.mean(), "nats": loss.detach().mean()}
+        return values if self.gates == "sigmoid" else values | {"closed": closed.detach().mean()}
 
     def validation_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
         self._evaluate("val", batch)
@@ -116,7 +117,7 @@ class LanguageModel(ZooModule):
         tokens, scored = batch
         loss, closed = self.expected(tokens, scored)
         count = scored.sum(-1).double()
-        for name, value in (("nats", loss), ("closed", closed)):
+        for name, value in {"nats": loss, **({"closed": closed} if self.gates == "hard" else {})}.items():
             mean = (value * count).sum() / count.sum()
             self.log(f"{stage}/{name}", mean, on_step=False, on_epoch=True, batch_size=int(count.sum()), sync_dist=True)
 
@@ -174,14 +175,14 @@ class LanguageModel(ZooModule):
         from zoo.training.plots import heat_map
 
         tokens = batch[0][:1, :SHOWN].to(self.device)
+        watch = Watch(self.gate) if self.gates == "hard" else None
         with torch.no_grad():
-            watch = Watch(self.gate)
             logits, _ = self.network(tokens, self.network.begin(tokens), watch)
         p = logits[0].softmax(-1).T[:100].float().cpu()
         pictures = {"next": heat_map(p, "Probability of the next token", "place in the text", "token")}
-        if self.gates == "hard":
+        if watch:
             opened = torch.stack([value[0, :SHOWN] for value in watch.seen[:SHOWN]], 1).float().cpu()
-            pictures["gates"] = heat_map(opened, "Input gates that are open", "place in the text", "gate")
+            pictures["gates"] = heat_map(opened, "Gates of the input that are open", "place in the text", "gate")
         return pictures
 
 
@@ -197,8 +198,6 @@ class Watch:
         self.seen.append(value.detach())
         return value
 
-    def closed(self, tokens: Tensor) -> Tensor:
-        """The share of gates below a half, ``(batch,)``; 0 where there are none."""
-        if not self.seen:
-            return torch.zeros(len(tokens), device=tokens.device)
+    def closed(self) -> Tensor:
+        """The share of gates that are closed, below a half, ``(batch,)``."""
         return torch.stack([(value < 0.5).float().mean(-1) for value in self.seen]).mean(0)

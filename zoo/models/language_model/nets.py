@@ -23,6 +23,7 @@ class Recurrent(Configurable, nn.Module):
 
     Args:
         vocabulary: tokens there are.
+        embedding: width of a token's vector.
         width: of the state of each layer.
         layers: one above the other.
         dropout: between layers and before the output, in [0, 1).
@@ -34,47 +35,57 @@ class Recurrent(Configurable, nn.Module):
     gated = True
     """Whether there are gates."""
 
-    def __init__(self, *, vocabulary: int, width: int = 512, layers: int = 1, dropout: float = 0.0) -> None:
+    def __init__(
+        self, *, vocabulary: int, embedding: int = 128, width: int = 512, layers: int = 1, dropout: float = 0.0
+    ) -> None:
         super().__init__()
-        check_positive(vocabulary=vocabulary, width=width, layers=layers)
+        check_positive(vocabulary=vocabulary, embedding=embedding, width=width, layers=layers)
         if not 0 <= dropout < 1:
             raise ValueError(f"dropout must be in [0, 1), got {dropout}")
-        self.width, self.layers = width, layers
-        self.first = nn.Embedding(vocabulary, 4 * width)  # a token's part in the first layer
-        self.inputs = nn.ModuleList(nn.Linear(width, 4 * width, bias=False) for _ in range(layers - 1))
-        self.recurrent = nn.ModuleList(nn.Linear(width, 4 * width) for _ in range(layers))
+        self.embedding = nn.Embedding(vocabulary, embedding)
+        self.lstm = nn.LSTM(embedding, width, layers, batch_first=True, dropout=dropout if layers > 1 else 0.0)
         self.dropout = nn.Dropout(dropout)
         self.head = nn.Linear(width, vocabulary)
-        nn.init.normal_(self.first.weight, std=0.5)
-        for layer in self.recurrent:
-            nn.init.zeros_(layer.bias)
-            nn.init.ones_(layer.bias[width : 2 * width])  # forget gates begin open (Gers et al. 2000)
+        for name, bias in self.lstm.named_parameters():
+            if name.startswith("bias"):
+                nn.init.zeros_(bias)
+            if name.startswith("bias_ih"):
+                nn.init.ones_(bias[width : 2 * width])  # forget gates begin open (Gers et al. 2000)
 
     def begin(self, tokens: Tensor) -> Any:
         """The state before any of ``tokens`` ``(batch, ...)``."""
-        zero = self.head.weight.new_zeros(len(tokens), self.layers, self.width)
+        zero = self.head.weight.new_zeros(len(tokens), self.lstm.num_layers, self.lstm.hidden_size)
         return zero, zero
 
-    def forward(self, tokens: Tensor, state: Any, gate: Gate) -> tuple[Tensor, Any]:
-        """Logits of the token after each of ``tokens``, ``(batch, steps, vocabulary)``, and the state after all."""
-        outputs, (hidden, cell) = self.first(tokens), state
-        hiddens, cells = [], []
-        for i, recurrent in enumerate(self.recurrent):
-            if i:
-                outputs = self.inputs[i - 1](self.dropout(outputs))
+    def forward(self, tokens: Tensor, state: Any, gate: Gate | None = None) -> tuple[Tensor, Any]:
+        """Logits of the token after each of ``tokens``, ``(batch, steps, vocabulary)``, and the state after all.
+
+        Args:
+            gate: makes gates of their logits, ``(batch, 3 * width)``: to write, to keep, to read; None for sigmoids,
+                by PyTorch's own LSTM.
+        """
+        outputs = self.embedding(tokens)
+        if gate is None:
+            before = tuple(part.transpose(0, 1).contiguous() for part in state)
+            outputs, after = self.lstm(outputs, before)
+            return self.head(self.dropout(outputs)), tuple(part.transpose(0, 1) for part in after)
+        (hidden, cell), ends = state, []
+        for i in range(self.lstm.num_layers):
+            of_input, of_state, bias, more = self.lstm.all_weights[i]
+            projected = F.linear(self.dropout(outputs) if i else outputs, of_input, bias + more)
             h, c, seen = hidden[:, i], cell[:, i], []
-            for x in outputs.unbind(1):
-                gates, new = (x + recurrent(h)).split([3 * self.width, self.width], -1)
-                open_in, forget, open_out = gate(gates).chunk(3, -1)
-                c = forget * c + open_in * new.tanh()
-                h = open_out * c.tanh()
+            for x in projected.unbind(1):
+                write, keep, new, read = (x + F.linear(h, of_state)).chunk(4, -1)
+                write, keep, read = gate(torch.cat([write, keep, read], -1)).chunk(3, -1)
+                c = keep * c + write * new.tanh()
+                h = read * c.tanh()
                 seen.append(h)
             outputs = torch.stack(seen, 1)
-            hiddens.append(h)
-            cells.append(c)
+            ends.append((h, c))
+        hiddens, cells = zip(*ends)
         return self.head(self.dropout(outputs)), (torch.stack(hiddens, 1), torch.stack(cells, 1))
 
-    def step(self, tokens: Tensor, state: Any, gate: Gate) -> tuple[Tensor, Any]:
+    def step(self, tokens: Tensor, state: Any, gate: Gate | None = None) -> tuple[Tensor, Any]:
         """The same for one token, ``(batch,)`` to ``(batch, vocabulary)``."""
         logits, state = self(tokens.unsqueeze(1), state, gate)
         return logits.squeeze(1), state
@@ -132,7 +143,7 @@ class Transformer(Configurable, nn.Module):
         """The state before any of ``tokens`` ``(batch, ...)``: no token has been seen."""
         return torch.full((len(tokens), self.context), -1, device=tokens.device)
 
-    def forward(self, tokens: Tensor, state: Any, gate: Gate) -> tuple[Tensor, Any]:
+    def forward(self, tokens: Tensor, state: Any, gate: Gate | None = None) -> tuple[Tensor, Any]:
         """Logits of the token after each of ``tokens``, ``(batch, steps, vocabulary)``, and the state after all.
 
         What the state has seen is seen by none of them: a window begins anew.
@@ -142,7 +153,7 @@ class Transformer(Configurable, nn.Module):
             x = block(x)
         return self.head(self.norm(x)), torch.cat([state, tokens], 1)[:, -self.context :]
 
-    def step(self, tokens: Tensor, state: Any, gate: Gate) -> tuple[Tensor, Any]:
+    def step(self, tokens: Tensor, state: Any, gate: Gate | None = None) -> tuple[Tensor, Any]:
         """One token after those of the state, ``(batch,)`` to ``(batch, vocabulary)``; all rows have seen as many."""
         state = torch.cat([state, tokens.unsqueeze(1)], 1)[:, -self.context :]
         seen = state[:, int((state[0] < 0).sum()) :]

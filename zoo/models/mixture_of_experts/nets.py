@@ -68,8 +68,8 @@ class Router(Configurable, nn.Module):
         check_positive(features=features, experts=experts)
         if hidden < 0:
             raise ValueError(f"hidden must not be negative, got {hidden}")
-        layers = [nn.Linear(features, hidden), nn.ReLU(), nn.Linear(hidden, experts)]
-        self.layers = nn.Sequential(*layers if hidden else [nn.Linear(features, experts)])
+        before = [nn.Linear(features, hidden), nn.ReLU()] if hidden else []
+        self.layers = nn.Sequential(*before, nn.Linear(hidden or features, experts))
 
     @property
     def multiplications(self) -> int:

@@ -76,7 +76,13 @@ class Selector(ZooModule):
         super().__init__()
         if not 1 <= k <= columns:
             raise ValueError(f"k={k} of {columns} columns: k must be from 1 to the number of columns")
-        if rows < 1 or not 0 < start <= 1 or not 0 <= shrink <= 1 or not pace > 0 or (judged or 1) < 1:
+        if (
+            rows < 1
+            or not 0 < start <= 1
+            or not 0 <= shrink <= 1
+            or not pace > 0
+            or (judged is not None and judged < 1)
+        ):
             raise ValueError(
                 "need rows >= 1, start in (0, 1], shrink in [0, 1], pace > 0 and judged >= 1, got "
                 f"{rows}, {start}, {shrink}, {pace}, {judged}"
