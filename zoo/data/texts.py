@@ -16,7 +16,7 @@ import urllib.request
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Literal
 from urllib.parse import urldefrag, urljoin
@@ -209,7 +209,7 @@ class Text(DataModule):
         """The works for ``train``, ``val`` and ``test``."""
         return self._divide(self.works)
 
-    @property
+    @cached_property
     def vocabulary(self) -> Vocabulary:
         """What tokens stand for: of the texts for training."""
         if self.unit == "character" and self.path is None:

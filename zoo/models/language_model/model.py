@@ -43,7 +43,6 @@ class LanguageModel(ZooModule):
     """
 
     monitor = "val/nats"
-    progress = ("loss",)
 
     def __init__(
         self,

@@ -98,6 +98,7 @@ class Selector(ZooModule):
         self.scores = nn.Parameter(torch.zeros(columns)) if scorer is None else None
         known = torch.arange(columns).repeat_interleave(features // columns) if groups is None else torch.tensor(groups)
         self.register_buffer("groups", known, persistent=False)
+        self.alike = groups is None and features == columns
         self.about = Remembered(names=[], shape=[])
 
     @classmethod
@@ -122,7 +123,7 @@ class Selector(ZooModule):
 
     def spread(self, chosen: Tensor) -> Tensor:
         """A value for each column as one for each of its features."""
-        return chosen if self.features == self.columns else chosen[..., self.groups]
+        return chosen if self.alike else chosen[..., self.groups]
 
     def cost(self, x: Tensor, y: Tensor, prediction: Tensor) -> Tensor:
         """Cross-entropy of the label in nats, or the mean squared error of the input, ``(batch,)``."""
