@@ -57,6 +57,7 @@ def write(
         ZooError: if the model does not write, or has another vocabulary than the prompt.
     """
     import torch
+    from torch.utils._pytree import tree_map
 
     from zoo.data.seeding import PREDICT, generator
     from zoo.data.texts import BOUNDARY, UNKNOWN, Vocabulary
@@ -77,17 +78,16 @@ def write(
     with torch.no_grad():
         start, state = model.begin(torch.cat([torch.tensor([BOUNDARY]), tokens]).unsqueeze(0))
         noise = Noise(generator("cpu", seed, PREDICT))
-        if by in ("beam", "stochastic_beam"):
-            more = {"noise": noise} if by == "stochastic_beam" else {}
-            find = search.beam_search if by == "beam" else search.stochastic_beam_search
-            found = find(model.step, start, state, k=k, steps=steps, adjust=adjust, end=BOUNDARY, **more)
+        if by == "beam":
+            found = search.beam_search(model.step, start, state, k=k, steps=steps, adjust=adjust, end=BOUNDARY)
+        elif by == "stochastic_beam":
+            found = search.stochastic_beam_search(
+                model.step, start, state, k=k, steps=steps, adjust=adjust, end=BOUNDARY, noise=noise
+            )
         else:
             adjust = search.truncated(top_k=1) if by == "greedy" else adjust
             rows = 1 if by == "greedy" else k
-            start, state = (
-                start.expand(rows),
-                torch.utils._pytree.tree_map(lambda s: s.expand(rows, *s.shape[1:]), state),
-            )
+            start, state = tree_map(lambda value: value.expand(rows, *value.shape[1:]), (start, state))
             found = search.sample(model.step, start, state, steps=steps, adjust=adjust, end=BOUNDARY, noise=noise)
     lines, texts = [], []
     weights = found.log_weights().exp().flatten() if by == "stochastic_beam" else None

@@ -37,6 +37,7 @@ class BinaryNet(ZooModule):
     """
 
     monitor = "val/error"
+    network: Any
 
     def __init__(
         self,

@@ -60,6 +60,7 @@ def parts(network: nn.Module) -> tuple[dict[str, Any], dict[str, Tensor]]:
         raise ZooError(f"{type(network).__name__} has weights that are no choices: there is nothing to pack")
     tensors: dict[str, Tensor] = {}
     for i, norm in enumerate(network.norms):
+        assert isinstance(norm, (nn.BatchNorm1d, nn.BatchNorm2d))
         tensors |= {f"{i}.{name}": value for name, value in folded(norm).items()}
     if isinstance(network, BinaryMLP):
         for i, weight in enumerate(network.weights):
@@ -104,6 +105,10 @@ def save(network: nn.Module, path: str | Path) -> int:
 
 class Packed(nn.Module):
     """A network out of a packed file: images or rows to logits, as the one that was packed in ``eval()``."""
+
+    first: Tensor
+    head_weight: Tensor
+    head_bias: Tensor
 
     def __init__(self, head: dict[str, Any], tensors: dict[str, Tensor]) -> None:
         super().__init__()

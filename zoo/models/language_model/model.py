@@ -43,6 +43,7 @@ class LanguageModel(ZooModule):
     """
 
     monitor = "val/nats"
+    network: Any
 
     def __init__(
         self,

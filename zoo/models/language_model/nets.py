@@ -136,6 +136,7 @@ class Transformer(Configurable, nn.Module):
         self.head = nn.Linear(width, vocabulary)
         nn.init.normal_(self.embedding.weight, std=1.0)
         for block in self.blocks:
+            assert isinstance(block, Block)
             for layer in (block.mix, block.shrink):
                 nn.init.normal_(layer.weight, std=(width * 2 * layers) ** -0.5)
 

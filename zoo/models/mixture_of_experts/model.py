@@ -44,6 +44,10 @@ class MixtureOfExperts(ZooModule):
 
     monitor = "val/error"
     curves = ("balance",)
+    experts: Any
+    router: Any
+    used: Tensor
+    dropped: Tensor
 
     def __init__(
         self,
@@ -59,18 +63,16 @@ class MixtureOfExperts(ZooModule):
         capacity: float | None = None,
     ) -> None:
         super().__init__()
-        if not 1 <= k <= experts.experts:
-            raise ValueError(f"k={k} of {experts.experts} experts: k must be from 1 to the number of experts")
+        self.experts, self.router, self.relaxation, self.optimizer = experts, router, relaxation, optimizer
+        count = self.experts.experts
+        if not 1 <= k <= count:
+            raise ValueError(f"k={k} of {count} experts: k must be from 1 to the number of experts")
         if not balance >= 0 or (capacity is not None and not capacity > 0):
             raise ValueError(f"need balance >= 0 and capacity > 0, got {balance}, {capacity}")
-        self.experts, self.router, self.relaxation, self.optimizer = experts, router, relaxation, optimizer
         self.shape, self.k, self.routing = list(shape), k, routing
         self.balance, self.capacity = balance, capacity
-        self.register_buffer("used", torch.zeros(experts.experts, dtype=torch.float64), persistent=False)
+        self.register_buffer("used", torch.zeros(count, dtype=torch.float64), persistent=False)
         self.register_buffer("dropped", torch.zeros(2, dtype=torch.float64), persistent=False)
-
-    used: Tensor
-    dropped: Tensor
 
     @classmethod
     def without_effect(cls, arguments: Config) -> str:
