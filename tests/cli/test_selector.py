@@ -21,6 +21,7 @@ pytest.importorskip("sklearn")
 SMALL = (
     "model=selector",
     "data=table",
+    "data.passes=1",
     "logger=csv",
     "epochs=2",
     "model.k=4",
@@ -90,7 +91,8 @@ def test_published_and_scored_on_its_own_table_alone(trained, tmp_path, monkeypa
     [("model.target=input",), ("experiment=selector_each", "model.k=10"), ("relaxation=rloo",), ("relaxation=simple",)],
 )
 def test_pixels_and_estimators(options, tmp_path, mnist_root):
-    words = [word for word in SMALL if not (options[0].startswith("exp") and word.startswith(("model=", "data=")))]
+    dropped = ("model=", "data") if options[0].startswith("exp") else ("data",)
+    words = [word for word in SMALL if not word.startswith(dropped)]
     words += [*MNIST, f"data.root={mnist_root}", *options, f"run={tmp_path / 'run'}"]
     config = compose(words)
     check(config, words)
@@ -101,7 +103,7 @@ def test_pixels_and_estimators(options, tmp_path, mnist_root):
 
 
 def test_bags(tmp_path, mnist_root):
-    words = ["experiment=selector_bags", *SMALL[2:4], "model.judged=200", *SMALL[-2:], "data.epoch_batches=4"]
+    words = ["experiment=selector_bags", *SMALL[3:5], "model.judged=200", *SMALL[-2:], "data.epoch_batches=4"]
     words += ["data.eval_batch_size=50", "data.eval_batches=2", f"data.root={mnist_root}", f"run={tmp_path / 'run'}"]
     config = compose(words)
     check(config, words)

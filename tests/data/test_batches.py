@@ -25,7 +25,11 @@ SIZES = {  # of one file for each class with loaders of its own, as small as it 
     "gymnasium": {"envs": 2, "epoch_steps": 8, "start": 2, "replay": 40},
     "mnist": {"batch_size": 12_000, "eval_batch_size": 6_000},
     "steps": {"batch_size": 6, "steps": 4},
-    "table": {"batch_size": 60, "eval_batch_size": 42},  # 85 rows of the test: one is left, for two processes
+    "table": {
+        "batch_size": 150,
+        "passes": 3,
+        "eval_batch_size": 42,
+    },  # 85 rows of the test: one is left, for two processes
     "text": {"path": str(ROOT / "README.md"), "length": 64, "batch_size": 60, "eval_batch_size": 7},
     "tsp": {"size": 4, "batch_size": 6, "epoch_batches": 4, "val_instances": 10, "test_instances": 7},
     "voices_fsdd": {"batch_size": 60},

@@ -52,6 +52,7 @@ TINY = {
         "relaxations=simple",
         "seeds=1",
         "epochs=1",
+        "data.passes=1",
         "model.predictor.hidden=[8]",
         "model.baselines=[]",
     ),

@@ -1,5 +1,6 @@
 """Tables: files of columns with names, of which one is to be predicted, and those that scikit-learn brings along."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -51,13 +52,31 @@ class TableBatches(Slices[tuple[Tensor, Tensor]]):
 
     Yields:
         ``(x, y)``: float32 ``(batch, features)``, labels int64 ``(batch,)``.
+
+    Args:
+        passes: how often an epoch goes through all rows, each time in another order.
     """
 
     def __init__(
-        self, x: Tensor, y: Tensor, *, batch_size: int, key: tuple[int, int], shuffle: bool, place: Place
+        self,
+        x: Tensor,
+        y: Tensor,
+        *,
+        batch_size: int,
+        key: tuple[int, int],
+        shuffle: bool,
+        place: Place,
+        passes: int = 1,
     ) -> None:
         super().__init__(len(x), batch_size=batch_size, key=key, shuffle=shuffle, device=x.device, place=place)
-        self.x, self.y = x, y
+        self.x, self.y, self.passes = x, y, passes
+
+    def __len__(self) -> int:
+        return self.length * self.passes
+
+    def epoch(self, epoch: int, start: int) -> Iterator[tuple[Tensor, Tensor]]:
+        for number in range(start // self.length, self.passes):
+            yield from super().epoch(epoch * self.passes + number, max(0, start - number * self.length))
 
     def take(self, index: Tensor, epoch: int, batch: int) -> tuple[Tensor, Tensor]:
         index = index[self.place.share(len(index))]
@@ -73,6 +92,7 @@ class Table(DataModule):
         bundled: which of scikit-learn's, where there is no ``path``.
         bins: make so many classes of equal size of a target that is a number; None for the values as they are.
         val_share, test_share: of the rows, drawn alike in every run.
+        passes: through the rows for training from one validation to the next: most tables are small.
         batch_size: training rows in a step, over all devices together.
         eval_batch_size: the same for validation and test.
         seed: of shuffling.
@@ -92,17 +112,19 @@ class Table(DataModule):
         bins: int | None = None,
         val_share: float = 0.15,
         test_share: float = 0.15,
+        passes: int = 10,
         batch_size: int = 64,
         eval_batch_size: int = 1000,
         seed: int = 0,
     ) -> None:
         super().__init__()
-        if batch_size < 1 or eval_batch_size < 1 or seed < 0:
+        if not (1 <= passes <= 10_000 and batch_size >= 1 and eval_batch_size >= 1 and seed >= 0):
             raise ValueError(
-                f"need batch_size >= 1, eval_batch_size >= 1 and seed >= 0, got {batch_size}, {eval_batch_size}, {seed}"
+                "need passes in [1, 10000], batch_size >= 1, eval_batch_size >= 1 and seed >= 0, got "
+                f"{passes}, {batch_size}, {eval_batch_size}, {seed}"
             )
         self.path, self.target, self.bundled, self.bins = path, target, bundled, bins
-        self.val_share, self.test_share = val_share, test_share
+        self.val_share, self.test_share, self.passes = val_share, test_share, passes
         self.batch_size, self.eval_batch_size, self.seed = batch_size, eval_batch_size, seed
         self.splits: dict[str, tuple[Tensor, Tensor]] = {}
         table = load(path, target, bundled, bins, val_share, test_share)
@@ -128,7 +150,8 @@ class Table(DataModule):
         return self.splits[split]
 
     def train_dataloader(self) -> TableBatches:
-        return self._batches("train", self.batch_size, (self.seed, TRAIN), self.in_training, shuffle=True)
+        key = (self.seed, TRAIN)
+        return self._batches("train", self.batch_size, key, self.in_training, shuffle=True, passes=self.passes)
 
     def val_dataloader(self) -> TableBatches:
         return self._batches("val", self.eval_batch_size, (SPLIT_SEED, VALIDATE), self.in_evaluation)
@@ -137,10 +160,17 @@ class Table(DataModule):
         return self._batches("test", self.eval_batch_size, (SPLIT_SEED, TEST), self.in_evaluation)
 
     def _batches(
-        self, split: str, batch_size: int, key: tuple[int, int], place: Place, *, shuffle: bool = False
+        self,
+        split: str,
+        batch_size: int,
+        key: tuple[int, int],
+        place: Place,
+        *,
+        shuffle: bool = False,
+        passes: int = 1,
     ) -> TableBatches:
         x, y = self.splits[split]
-        return TableBatches(x, y, batch_size=batch_size, key=key, shuffle=shuffle, place=place)
+        return TableBatches(x, y, batch_size=batch_size, key=key, shuffle=shuffle, place=place, passes=passes)
 
 
 DEFAULTS: dict[str, Any] = {
