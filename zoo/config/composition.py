@@ -69,7 +69,8 @@ def claim(parent: Path) -> Path:
     return folder
 
 
-def _call(function: str, argument: str, part: str) -> Any:
+def _call(function: str, argument: Any, part: str) -> Any:
+    argument = OmegaConf.to_container(argument, resolve=True) if OmegaConf.is_config(argument) else argument
     value = getattr(locate(function, "call")(argument), part)
     return list(value) if isinstance(value, tuple) else value
 

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from zoo.config import locate
+from zoo.config import check_config, locate
 from zoo.errors import ZooError
 
 
@@ -56,6 +56,7 @@ def inputs(data: Mapping[str, Any]) -> Inputs:
         ZooError: if it does not say, or its data cannot be read.
     """
     arguments = {str(key): value for key, value in data.items() if key != "_target_"}
+    check_config(dict(data), where="data")
     cls = locate(data["_target_"], "data")
     if not hasattr(cls, "inputs"):
         raise ZooError(

@@ -24,7 +24,7 @@ from urllib.parse import urldefrag, urljoin
 import torch
 from torch import Tensor
 
-from zoo.config import Config
+from zoo.config import Config, check_config, locate
 from zoo.data import sources
 from zoo.data.batches import DataModule, Place, Slices
 from zoo.data.seeding import INSTANCE, TEST, TRAIN, VALIDATE, generator
@@ -315,8 +315,7 @@ def vocabulary(data: Config) -> Vocabulary:
     Raises:
         ZooError: if it has none, or its texts cannot be read.
     """
-    from zoo.config import locate
-
+    check_config(dict(data), where="data")
     cls = locate(data["_target_"], "data")
     if not hasattr(cls, "vocabulary_of"):
         raise ZooError(f"{cls.__name__} has no vocabulary: a model of texts needs data=text, or model.vocabulary=SIZE")
