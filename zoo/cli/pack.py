@@ -9,9 +9,9 @@ zoo.models.binary_net.packing.load reads it.
 from collections.abc import Sequence
 from pathlib import Path
 
-from zoo import hub, signals
+from zoo import hub
 from zoo.cli.arguments import command
-from zoo.cli.options import pretrained, tell
+from zoo.cli.options import pretrained, tell, written
 from zoo.errors import ZooError
 
 
@@ -29,16 +29,17 @@ def pack(checkpoint: str, *, output: Path = Path("network.packed"), trust: Seque
     Raises:
         ZooError: if the weights of the model are no choices, or ``output`` cannot be written.
     """
-    from zoo.models.binary_net import BinaryNet
+    from zoo.models.binary_net import BinaryNet, packing
 
     model = hub.from_pretrained(checkpoint, trust=trust)
     if not isinstance(model, BinaryNet):
         raise ZooError(f"{checkpoint} is a {type(model).__name__}, whose weights are no choices")
-    with signals.deferred():
-        size = model.pack(output)
+    content = packing.pack(model.network)
+    with written(output) as path:
+        path.write_bytes(content)
     real = 4 * sum(parameter.numel() for parameter in model.network.parameters())
-    tell(f"{output}: {size / 1000:.1f} kB; with its weights in float32 it would be {real / 1000:.1f} kB")
-    return size
+    tell(f"{output}: {len(content) / 1000:.1f} kB; with its weights in float32 it would be {real / 1000:.1f} kB")
+    return len(content)
 
 
 main = command(pack, text=str(__doc__), notes=lambda: pretrained("binary_net.*"))

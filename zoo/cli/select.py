@@ -10,11 +10,10 @@ import csv
 from collections.abc import Sequence
 from pathlib import Path
 
-from zoo import hub, signals
+from zoo import hub
 from zoo.cli.arguments import command
-from zoo.cli.options import pretrained, tell
+from zoo.cli.options import pretrained, tell, written
 from zoo.errors import ZooError
-from zoo.hub.files import atomic
 
 
 def select(checkpoint: str, *, output: Path = Path("columns.csv"), trust: Sequence[str] = ()) -> list[str]:
@@ -40,7 +39,7 @@ def select(checkpoint: str, *, output: Path = Path("columns.csv"), trust: Sequen
     names = [model.names[i] if model.names else f"column {i}" for i in columns]
     logits = model.logits(model.example_input_array).tolist()
     rows = [[rank, i, name, f"{logits[i]:.4f}"] for rank, (i, name) in enumerate(zip(columns, names), 1)]
-    with signals.deferred(), atomic(output) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
+    with written(output) as path, path.open("w", encoding="utf-8", newline="") as file:
         csv.writer(file).writerows([["rank", "column", "name", "logit"], *rows])
     tell("\n".join([*(f"{rank:>4}  {name}" for rank, _, name, _ in rows), str(output)]))
     return names

@@ -107,8 +107,8 @@ class Slices(Batches[Batch]):
             order = torch.randperm(self.count, generator=g, device=self.device)
         else:
             order = torch.arange(self.count, device=self.device)
-        for batch in range(start, len(self)):
-            end = self.count if batch + 1 == len(self) and not self.shuffle else (batch + 1) * self.batch_size
+        for batch in range(start, self.length):
+            end = self.count if batch + 1 == self.length and not self.shuffle else (batch + 1) * self.batch_size
             yield self.take(order[batch * self.batch_size : end], epoch, batch)
 
 

@@ -58,7 +58,7 @@ DOWNLOAD_TIMEOUT = 20  # seconds without an answer
 
 OWN = (".png", ".jpg", ".jpeg", ".gif", ".bmp", ".tif", ".tiff", ".webp", ".wav", ".flac", ".mp3", ".ogg")
 """Endings of pictures and sounds."""
-KEPT = ("MNIST", "FashionMNIST", "fsdd", "espeak-")
+KEPT = ("MNIST", "FashionMNIST", "fsdd", "espeak-", "shakespeare")
 """How the folders begin that this project keeps data in."""
 
 Arrays = dict[str, bytes]

