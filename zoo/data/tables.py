@@ -224,10 +224,8 @@ def _load(
         raise ZooError(f"the table has no column but {target}, which is to be predicted")
     x, groups = _encode(frame, rows["train"].numpy())
     names = tuple(map(str, frame.columns))
-    plain = groups if groups != list(range(len(names))) else None
-    found = Inputs(
-        (x.shape[1],), len(labels), len(names), plain and tuple(plain), table=True, names=names, labels=labels
-    )
+    owners = tuple(groups) if groups != list(range(len(names))) else None
+    found = Inputs((x.shape[1],), len(labels), len(names), owners, table=True, names=names, labels=labels)
     return Encoded(torch.from_numpy(x), torch.from_numpy(y), rows, found)
 
 

@@ -18,8 +18,8 @@ import torch
 from pydantic import PositiveInt
 
 from zoo.data.seeding import PREDICT, generator
-from zoo.hub import from_pretrained
 from zoo.files import atomic
+from zoo.hub import from_pretrained
 from zoo.lab.common import check_names, command, trained
 from zoo.models.selector import Selector
 from zoo.relaxations import RELAXATIONS

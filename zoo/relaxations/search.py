@@ -136,7 +136,7 @@ def sample(
     """
     check(tokens, steps, 1)
     log_prob = torch.zeros(len(tokens), dtype=torch.float64, device=tokens.device)
-    drawn = []
+    drawn: list[Tensor] = []
     for _ in range(steps):
         logits, state = step(tokens, state)
         log_p = adjusted(logits, adjust)

@@ -85,7 +85,7 @@ class LanguageModel(ZooModule):
         """The loss of windows, ``(batch,)``, and which share of hard gates is closed, ``(batch,)``."""
 
         def program(draw: Any) -> tuple[Tensor, Tensor]:
-            watch = self.gate if self.gates == "sigmoid" else Watch(lambda logits: draw(Bernoulli(logits)))
+            watch = None if self.gates == "sigmoid" else Watch(lambda logits: draw(Bernoulli(logits)))
             logits, _ = self.network(tokens[:, :-1], self.network.begin(tokens), watch)
             loss = self.nats(logits, tokens[:, 1:], scored)
             return loss, watch.closed() if watch else torch.zeros_like(loss)
@@ -143,7 +143,7 @@ class LanguageModel(ZooModule):
         train, test = ("\n".join(texts[part]) for part in ("train", "test"))
         tokens = [encode(text).numpy() for text in (train, test)]
         if "ngram" in self.baselines:
-            self.log("test/ngram", others.ngram(*tokens, self.vocabulary), sync_dist=True)
+            self.log("test/ngram", others.ngram(tokens[0], tokens[1], self.vocabulary), sync_dist=True)
         if "xz" in self.baselines:
             self.log("test/xz", others.compressor(texts["train"], texts["test"]) / len(tokens[1]), sync_dist=True)
 
