@@ -20,7 +20,10 @@ BASE = ["model=cat_vae"]
     "overrides, message",
     [
         (["modle=cat_vae"], "no option 'modle'. Did you mean 'model'"),
-        (["model=cat_vea"], r"no model=cat_vea. Did you mean 'cat_vae'\? Choose from: actor_critic, cat_vae"),
+        (
+            ["model=cat_vea"],
+            r"no model=cat_vea. Did you mean 'cat_vae'\? Choose from: actor_critic, binary_net, ca",
+        ),
         (["model=cat_vae.mnist"], "pretrained weights: zoo eval cat_vae.mnist. To train .* model=cat_vae"),
         (["model=null"], "model=null is not valid: choose one of actor_critic"),
         ([*BASE, "nets=null"], "nets=null is not valid: choose one of"),

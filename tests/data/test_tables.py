@@ -114,6 +114,7 @@ def test_what_cannot_be_learned_from_is_refused(tmp_path, frame, change, options
         ("ragged.csv", b"a,kind\n1,2\n1,2,3,4\n", "cannot be read as a table"),
         ("twice.parquet", b"PAR1 no", "cannot be read as a table"),
         ("missing.csv", None, "no such file"),
+        ("/dev/zero", None, "is no file"),
     ],
 )
 def test_files_that_are_no_tables(tmp_path, name, content, message):

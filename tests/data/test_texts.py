@@ -45,8 +45,10 @@ def test_works_are_held_out_whole(folder):
     parts = data.texts
     assert [len(parts[part]) for part in ("train", "val", "test")] == [8, 1, 1]
     assert "work 9" in parts["test"][0] and not any("work 9" in text for text in parts["train"])
+    (folder / "more").mkdir()
+    (folder / "more/work0.txt").write_text("of the same name " * 100)
     named = small(folder, test_works=["work0"], val_works=["work1", "work2"]).texts
-    assert "work 0" in named["test"][0] and len(named["train"]) == 7
+    assert "work 0" in named["test"][0] and len(named["train"]) == 8 and "of the same name" in named["train"][0]
 
 
 def test_every_token_that_is_held_out_counts_once_with_what_was_before_it(folder):
@@ -104,6 +106,8 @@ def test_bad_folders_are_refused(folder, tmp_path):
     (tmp_path / "empty").mkdir()
     with pytest.raises(ZooError, match=r"without a file \*.txt"):
         small(tmp_path / "empty")
+    with pytest.raises(ZooError, match="is no file"):
+        small("/dev/zero")
     with pytest.raises(ZooError, match=r"no work 'wrok1'. Did you mean 'work1'"):
         small(folder, test_works=["wrok1"])
     with pytest.raises(ZooError, match="must be different works"):

@@ -23,7 +23,7 @@ Bundled = Literal["breast_cancer", "wine", "iris", "digits"]
 LEVELS = 50
 """Values of a column of words that are told from each other; the rarer ones are one more."""
 MOST_CLASSES = 100
-LARGEST, NUMBERS = 2_000_000_000, 1_000_000_000  # bytes of a file, and numbers of what is made of it
+LARGEST, NUMBERS = 2_000_000_000, 500_000_000  # bytes of a file, and numbers of what is made of it
 SPLIT_SEED = 0  # the rows of validation and test are the same in every run
 EXTRA = "needs packages: pip install 'discrete-latent-zoo[tables]'"
 
@@ -259,15 +259,22 @@ def _read(path: Path, given: str, target: str | None) -> "pd.DataFrame":
     if target is None:
         raise ZooError(f"data.path={given} needs data.target=COLUMN, the name of the column that is to be predicted")
     try:
+        if not path.is_file():
+            raise ZooError(f"data.path={given} is no file")
         if path.stat().st_size > LARGEST:
             raise ZooError(f"data.path={given} is too large: {LARGEST} bytes are the most")
         if path.suffix.lower() in (".parquet", ".pq"):
+            from pyarrow.parquet import read_metadata
+
+            size = read_metadata(path)  # a few bytes can stand for many rows
+            if size.num_rows * size.num_columns > NUMBERS:
+                raise ZooError(f"data.path={given} is too large: {NUMBERS} values are the most")
             frame = pd.read_parquet(path)
         else:
             with path.open(encoding="utf-8-sig") as file:
                 head = file.readline(1_000_000)
             separator = max(",;\t|", key=head.count)
-            frame = pd.read_csv(path, sep=separator, encoding="utf-8-sig", low_memory=False)
+            frame = pd.read_csv(path, sep=separator, encoding="utf-8-sig", low_memory=False, compression=None)
     except ZooError:
         raise
     except ImportError as error:
@@ -335,7 +342,7 @@ def _encode(frame: "pd.DataFrame", train: np.ndarray) -> tuple[np.ndarray, list[
         groups += [number] * len(made)
         if len(frame) * len(features) > NUMBERS:
             raise ZooError(f"the table is too large: {NUMBERS} numbers are the most, {LEVELS} for a column of words")
-    return np.stack(features, 1).astype(np.float32), groups
+    return np.stack(features, 1), groups
 
 
 def _numbers(values: np.ndarray, name: str, train: np.ndarray) -> list[np.ndarray]:
@@ -344,12 +351,12 @@ def _numbers(values: np.ndarray, name: str, train: np.ndarray) -> list[np.ndarra
     missing = np.isnan(values)
     mean, deviation = np.nanmean(values[train]), np.nanstd(values[train])
     scaled = np.where(missing, 0.0, (values - mean) / (deviation if deviation > 0 else 1.0))
-    return [scaled.clip(-30, 30), *([missing.astype(np.float64)] if missing.any() else [])]
+    return [scaled.clip(-30, 30).astype(np.float32), *([missing.astype(np.float32)] if missing.any() else [])]
 
 
 def _levels(column: "pd.Series", train: np.ndarray) -> list[np.ndarray]:
     words = column.astype("string").fillna("")
     levels = list(words.iloc[train].value_counts().index[:LEVELS])
-    known = [(words == level).to_numpy(np.float64) for level in levels]
+    known = [(words == level).to_numpy(np.float32) for level in levels]
     rest = 1.0 - np.sum(known, axis=0)
     return [*known, *([rest] if rest.any() else [])]

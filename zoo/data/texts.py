@@ -19,6 +19,7 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
+from itertools import islice
 from pathlib import Path, PurePosixPath
 from typing import Literal
 from urllib.parse import urldefrag, urljoin
@@ -46,7 +47,7 @@ WORKS = 42
 INDEX = "https://pypi.org/simple"
 TIMEOUT = 60  # seconds without an answer
 LARGEST = 50_000_000  # bytes of the archive, and of what is in it
-MOST = 500_000_000  # bytes of texts of one's own
+MOST, FILES = 500_000_000, 10_000  # bytes of texts of one's own, and files of them
 VALIDATION_WORKS = ("as_you_like_it", "coriolanus")
 TEST_WORKS = ("julius_caesar", "macbeth", "twelfth_night")
 """Whole plays. Never hamlet, lear, romeo_and_juliet and midsummer_nights_dream, which mark speakers in a style of their
@@ -339,19 +340,22 @@ def read_own(path: str) -> tuple[tuple[str, str], ...]:
         raise ZooError("data.path= is empty: give a file or a folder, or null for Shakespeare")
     place = Path(path).expanduser()
     try:
-        files = sorted(entry for entry in place.rglob("*.txt")) if place.is_dir() else [place]
-        stamps = tuple((str(file), file.stat().st_mtime_ns, file.stat().st_size) for file in files)
-    except OSError as error:
+        found = (file for file in place.rglob("*.txt") if file.is_file()) if place.is_dir() else iter([place])
+        stats = sorted((str(file), file.stat()) for file in islice(found, FILES))
+        stamps = tuple((name, stat.st_mtime_ns, stat.st_size) for name, stat in stats)
+    except (OSError, ValueError) as error:
         raise ZooError(f"data.path={path} cannot be read: {cause(error)}") from error
-    if not files:
+    if not stamps:
         raise ZooError(f"data.path={path} is a folder without a file *.txt")
-    if sum(size for _, _, size in stamps) > MOST:
-        raise ZooError(f"data.path={path} is too large: {MOST} bytes are the most")
-    return _read_files(stamps)
+    if not place.is_dir() and not place.is_file():
+        raise ZooError(f"data.path={path} is no file")
+    if sum(size for _, _, size in stamps) > MOST or len(stamps) == FILES:
+        raise ZooError(f"data.path={path} is too large: {MOST} bytes in less than {FILES} files are the most")
+    return _read_files(place, stamps)
 
 
 @lru_cache(maxsize=2)
-def _read_files(stamps: tuple[tuple[str, int, int], ...]) -> tuple[tuple[str, str], ...]:
+def _read_files(place: Path, stamps: tuple[tuple[str, int, int], ...]) -> tuple[tuple[str, str], ...]:
     works = []
     for name, _, _ in stamps:
         try:
@@ -362,7 +366,8 @@ def _read_files(stamps: tuple[tuple[str, int, int], ...]) -> tuple[tuple[str, st
             raise ZooError(f"{name} cannot be read: {cause(error)}") from error
         if not text.strip():
             raise ZooError(f"{name} is empty")
-        works.append((Path(name).stem, text))
+        inside = Path(name).relative_to(place) if name != str(place) else Path(place.name)
+        works.append((inside.with_suffix("").as_posix(), text))
     return tuple(works)
 
 
