@@ -54,7 +54,7 @@ class Recurrent(Configurable, nn.Module):
 
     def begin(self, tokens: Tensor) -> Any:
         """The state before any of ``tokens`` ``(batch, ...)``."""
-        zero = self.head.weight.new_zeros(len(tokens), self.lstm.num_layers, self.lstm.hidden_size)
+        zero = self.head.weight.new_zeros(tokens.shape[0], self.lstm.num_layers, self.lstm.hidden_size)
         return zero, zero
 
     def forward(self, tokens: Tensor, state: Any, gate: Gate | None = None) -> tuple[Tensor, Any]:
@@ -142,7 +142,7 @@ class Transformer(Configurable, nn.Module):
 
     def begin(self, tokens: Tensor) -> Any:
         """The state before any of ``tokens`` ``(batch, ...)``: no token has been seen."""
-        return torch.full((len(tokens), self.context), -1, device=tokens.device)
+        return torch.full((tokens.shape[0], self.context), -1, device=tokens.device)
 
     def forward(self, tokens: Tensor, state: Any, gate: Gate | None = None) -> tuple[Tensor, Any]:
         """Logits of the token after each of ``tokens``, ``(batch, steps, vocabulary)``, and the state after all.

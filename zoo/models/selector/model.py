@@ -152,7 +152,8 @@ class Selector(ZooModule):
     def choose(self, x: Tensor) -> Tensor:
         """The selection that is used in the end: the k columns with the largest logits, ``(batch, columns)``."""
         logits = self.logits(x)
-        return Subset(logits if logits.dim() == 2 else logits.expand(len(x), -1), self.k).mode()
+        chosen = Subset(logits if logits.dim() == 2 else logits.unsqueeze(0), self.k).mode()
+        return chosen.expand(x.shape[0], -1)
 
     # Lightning's steps --------------------------------------------------------------------------------------------
 
