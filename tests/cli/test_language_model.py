@@ -119,5 +119,7 @@ def test_mistakes(options, message, text, tmp_path):
 def test_what_does_not_write(trained):
     with pytest.raises(ZooError, match="does not write"):
         write("cat_vae.mnist")
+    with pytest.raises(ZooError, match="have no effect on it"):
+        write(str(trained.path), "the ", by="greedy", k=3)
     with pytest.raises(ZooError, match="has what the model has never seen"):
         write(str(trained.path), "Ω")

@@ -110,6 +110,8 @@ def test_bad_folders_are_refused(folder, tmp_path):
         small("/dev/zero")
     with pytest.raises(ZooError, match=r"no work 'wrok1'. Did you mean 'work1'"):
         small(folder, test_works=["wrok1"])
+    with pytest.raises(ZooError, match=r"no work 'hamle'. Did you mean 'hamlet'"):
+        Text(val_works=["hamle"])  # before anything is fetched
     with pytest.raises(ZooError, match="must be different works"):
         small(folder, test_works=["work1"], val_works=["work1"])
     with pytest.raises(ZooError, match="has no vocabulary"):
@@ -132,12 +134,12 @@ def archive(**files: str) -> bytes:
 
 
 def test_only_the_modern_editions_are_read(monkeypatch):
-    monkeypatch.setattr(texts, "WORKS", 2)
+    monkeypatch.setattr(texts, "WORKS", ("macbeth", "lear"))
     files = {"macbeth_gut": "MACBETH", "macbeth_gut_f": "MACBETHE", "lear_gut": "\ufeffLEAR", "setup": "import os"}
     content = archive(**files, **{"miltondata/texts/comus_gut": "COMUS"})
     assert texts.unpack(content) == (("lear", "LEAR"), ("macbeth", "MACBETH"))
-    monkeypatch.setattr(texts, "WORKS", 3)
-    with pytest.raises(ZooError, match="has 2 works, not 3"):
+    monkeypatch.setattr(texts, "WORKS", ("macbeth", "othello"))
+    with pytest.raises(ZooError, match="has 2 works, and not the 2"):
         texts.unpack(content)
     monkeypatch.setattr(texts, "LARGEST", 10_000)
     for bad, message in ((archive(a_gut="x" * 20_000), "unpacks to more"), (content[:-9], "cannot be read")):

@@ -54,7 +54,7 @@ def write(
         the continuations.
 
     Raises:
-        ZooError: if the model does not write, or has another vocabulary than the prompt.
+        ZooError: if the model does not write, has another vocabulary than the prompt, or an option has no effect.
     """
     import torch
     from torch.utils._pytree import tree_map
@@ -65,6 +65,8 @@ def write(
     from zoo.relaxations import search
     from zoo.relaxations.noise import Noise
 
+    if by == "greedy" and (k, temperature, top_k, top_p) != (1, 1.0, None, None):
+        raise ZooError("by=greedy takes the most probable token: k, temperature, top_k and top_p have no effect on it")
     model = hub.from_pretrained(checkpoint, trust=trust)
     if not isinstance(model, LanguageModel):
         raise ZooError(f"{checkpoint} is a {type(model).__name__}, which does not write")
@@ -86,8 +88,7 @@ def write(
             )
         else:
             adjust = search.truncated(top_k=1) if by == "greedy" else adjust
-            rows = 1 if by == "greedy" else k
-            start, state = tree_map(lambda value: value.expand(rows, *value.shape[1:]), (start, state))
+            start, state = tree_map(lambda value: value.expand(k, *value.shape[1:]), (start, state))
             found = search.sample(model.step, start, state, steps=steps, adjust=adjust, end=BOUNDARY, noise=noise)
     lines, texts = [], []
     weights = found.log_weights().exp().flatten() if by == "stochastic_beam" else None

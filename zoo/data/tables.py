@@ -316,8 +316,8 @@ def _labels(values: "pd.Series", target: str, bins: int | None) -> tuple[np.ndar
         raise ZooError(f"the target {target} has one class only, {labels[0]}: there is nothing to predict")
     if len(labels) > MOST_CLASSES or (bins is None and len(labels) > 20 and pd.api.types.is_float_dtype(values)):
         raise ZooError(
-            f"the target {target} has {len(labels)} different values, {MOST_CLASSES} classes are the most: if it is a "
-            "number, data.bins=10 makes ten classes of equal size"
+            f"the target {target} has {len(labels)} different values, too many for classes: if it is a number, "
+            "data.bins=10 makes ten classes of equal size"
         )
     return codes, tuple(labels)
 

@@ -146,6 +146,8 @@ def test_a_margin_is_a_squared_hinge():
         (lambda: BrickNet(widths=[6, 8], fragments=4), "fragments that divide"),
         (lambda: BrickNet(bricks=-1), "bricks >= 0"),
         (lambda: BrickNet(widths=[8]), "two widths"),
+        (lambda: BrickNet(shape=[30]), "need larger images"),
+        (lambda: BrickNet(shape=[1, 3, 28]), "need larger images"),
     ],
 )
 def test_mistakes(build, message):

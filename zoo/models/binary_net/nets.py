@@ -90,14 +90,14 @@ class BrickNet(Configurable, nn.Module):
     A filter of ``channels`` inputs consists of ``fragments``; for each of them one of ``bricks`` is chosen, one-hot.
 
     Args:
-        channels: of the images.
+        shape: of an image, (channels, height, width).
         outputs: classes.
         widths: of the layers; the first is an ordinary convolution. Each but the last is followed by a halving.
         fragments: in a filter; they divide every width but the last.
         bricks: that a layer has; 0 for ordinary convolutions, the same network with real weights.
 
     Raises:
-        ValueError: if a number is out of range.
+        ValueError: if a number is out of range, or the shape is not that of an image that can be halved so often.
 
     Source: Yang et al. 2019, LegoNet, ICML.
     """
@@ -105,21 +105,23 @@ class BrickNet(Configurable, nn.Module):
     def __init__(
         self,
         *,
-        channels: int = 1,
+        shape: Sequence[int] = (1, 28, 28),
         outputs: int = 10,
         widths: Sequence[int] = (32, 64, 128),
         fragments: int = 4,
         bricks: int = 32,
     ) -> None:
         super().__init__()
-        check_positive(channels=channels, outputs=outputs, widths=widths, fragments=fragments)
+        check_positive(shape=shape, outputs=outputs, widths=widths, fragments=fragments)
+        if len(shape) != 3 or min(shape[1:]) < 2 ** (len(widths) - 1):
+            raise ValueError(f"{len(widths)} layers of convolutions need larger images than {list(shape)}")
         if bricks < 0 or len(widths) < 2 or (bricks and any(width % fragments for width in widths[:-1])):
             raise ValueError(
                 f"need bricks >= 0, two widths or more, and fragments that divide them, got {bricks}, {list(widths)}, "
                 f"{fragments}"
             )
         self.chosen = bricks > 0
-        self.first = nn.Conv2d(channels, widths[0], 3, padding=1, bias=False)
+        self.first = nn.Conv2d(shape[0], widths[0], 3, padding=1, bias=False)
         self.layers = nn.ModuleList(
             BrickConv(narrow, wide, fragments, bricks) if bricks else nn.Conv2d(narrow, wide, 3, padding=1, bias=False)
             for narrow, wide in pairwise(widths)
