@@ -65,6 +65,8 @@ class Recurrent(Configurable, nn.Module):
                 by PyTorch's own LSTM.
         """
         outputs = self.embedding(tokens)
+        if gate is None and torch.compiler.is_exporting():
+            gate = torch.sigmoid  # PyTorch's own LSTM moves its weights about, which an export takes ill
         if gate is None:
             before = tuple(part.transpose(0, 1).contiguous() for part in state)
             outputs, after = self.lstm(outputs, before)
