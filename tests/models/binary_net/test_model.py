@@ -8,7 +8,7 @@ import zoo
 from zoo.config import to_config
 from zoo.errors import ZooError
 from zoo.models.binary_net import BinaryMLP, BinaryNet, BrickNet, packing
-from zoo.relaxations import GumbelSoftmax, ReinMax, STArgmax, StraightThrough
+from zoo.relaxations import RLOO, DisARM, GumbelSoftmax, STArgmax, StraightThrough
 from zoo.training import AdamW
 
 
@@ -34,7 +34,7 @@ def trained(model: BinaryNet, steps: int = 20, lr: float = 0.02) -> BinaryNet:
     return model.eval()
 
 
-@pytest.mark.parametrize("relaxation", [STArgmax(), StraightThrough(), ReinMax(), GumbelSoftmax(tau=0.5)])
+@pytest.mark.parametrize("relaxation", [STArgmax(), StraightThrough(), GumbelSoftmax(tau=0.5), RLOO(), DisARM()])
 @pytest.mark.parametrize("kind", ["mlp", "bricks"])
 def test_every_estimator_trains_and_in_the_end_weights_are_chosen(kind, relaxation):
     model = make(kind, relaxation)
