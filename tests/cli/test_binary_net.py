@@ -33,7 +33,7 @@ def run(folder, root, *options) -> RunFolder:
     return RunFolder(folder)
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", ["mlp", pytest.param("bricks", marks=pytest.mark.slow)])
 def test_a_run_is_packed_and_a_stopped_one_ends_alike(kind, tmp_path, mnist_root):
     trained = run(tmp_path / "whole", mnist_root, *KINDS[kind], "checkpoint_every_n_steps=3")
     scores = trained.read_results()["metrics"]

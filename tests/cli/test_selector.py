@@ -88,7 +88,10 @@ def test_published_and_scored_on_its_own_table_alone(trained, tmp_path, monkeypa
 
 @pytest.mark.parametrize(
     "options",
-    [("model.target=input",), ("experiment=selector_each", "model.k=10"), ("relaxation=rloo",), ("relaxation=simple",)],
+    [
+        ("model.target=input", "relaxation=rloo"),
+        pytest.param(("experiment=selector_each", "model.k=10"), marks=pytest.mark.slow),
+    ],
 )
 def test_pixels_and_estimators(options, tmp_path, mnist_root):
     dropped = ("model=", "data") if options[0].startswith("exp") else ("data",)

@@ -161,9 +161,7 @@ class MixtureOfExperts(ZooModule):
 
     def _report(self, stage: str) -> None:
         """How the examples of all processes are spread."""
-        used, dropped = self.used.clone(), self.dropped.clone()
-        if self.trainer.world_size > 1:
-            used, dropped = (self.all_gather(value).sum(0) for value in (used, dropped))
+        used, dropped = (self.trainer.strategy.reduce(v.clone(), reduce_op="sum") for v in (self.used, self.dropped))
         share = used / used.sum().clamp_min(1)
         values = {
             "least_used": share.min(),
