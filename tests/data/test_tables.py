@@ -93,6 +93,7 @@ def test_a_target_that_is_a_number_is_cut_into_classes(tmp_path):
         (lambda f: f, {"target": "knid"}, r"no column data.target=knid. Did you mean 'kind'"),
         (lambda f: f, {"target": None}, "needs data.target=COLUMN"),
         (lambda f: f, {"bins": 3}, "kind is no number"),
+        (lambda f: f.assign(kind=2.5), {"bins": 3}, "one class only: there"),
         (lambda f: f, {"bins": 1}, "data.bins=1 is not valid"),
         (lambda f: f, {"val_share": 0.7, "test_share": 0.5}, "together less than 1"),
         (lambda f: f, {"batch_size": 500}, "28 rows are all to train on"),

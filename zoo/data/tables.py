@@ -313,7 +313,9 @@ def _labels(values: "pd.Series", target: str, bins: int | None) -> tuple[np.ndar
         found, levels = pd.factorize(values, sort=True)
         codes, labels = found.astype(np.int64), [str(level) for level in levels]
     if len(labels) < 2:
-        raise ZooError(f"the target {target} has one class only, {labels[0]}: there is nothing to predict")
+        raise ZooError(
+            f"the target {target} has one class only{''.join(f', {label}' for label in labels)}: there is nothing to predict"
+        )
     if len(labels) > MOST_CLASSES or (bins is None and len(labels) > 20 and pd.api.types.is_float_dtype(values)):
         raise ZooError(
             f"the target {target} has {len(labels)} different values, too many for classes: if it is a number, "
