@@ -264,12 +264,15 @@ def _read(path: Path, given: str, target: str | None) -> "pd.DataFrame":
         if path.stat().st_size > LARGEST:
             raise ZooError(f"data.path={given} is too large: {LARGEST} bytes are the most")
         if path.suffix.lower() in (".parquet", ".pq"):
-            from pyarrow.parquet import read_metadata
+            from pyarrow.parquet import ParquetFile
 
-            size = read_metadata(path)  # a few bytes can stand for many rows
-            if size.num_rows * size.num_columns > NUMBERS:
-                raise ZooError(f"data.path={given} is too large: {NUMBERS} values are the most")
-            frame = pd.read_parquet(path)
+            with ParquetFile(path) as file:
+                size = file.metadata  # a few bytes can stand for many rows
+                if size.num_rows * size.num_columns > NUMBERS:
+                    raise ZooError(f"data.path={given} is too large: {NUMBERS} values are the most")
+                table = file.read()
+            table.validate(full=True)  # of texts, whether they are UTF-8
+            frame = table.to_pandas()
         else:
             with path.open(encoding="utf-8-sig") as file:
                 head = file.readline(1_000_000)
@@ -313,9 +316,8 @@ def _labels(values: "pd.Series", target: str, bins: int | None) -> tuple[np.ndar
         found, levels = pd.factorize(values, sort=True)
         codes, labels = found.astype(np.int64), [str(level) for level in levels]
     if len(labels) < 2:
-        raise ZooError(
-            f"the target {target} has one class only{''.join(f', {label}' for label in labels)}: there is nothing to predict"
-        )
+        one = "".join(f", {label}" for label in labels)
+        raise ZooError(f"the target {target} has one class only{one}: there is nothing to predict")
     if len(labels) > MOST_CLASSES or (bins is None and len(labels) > 20 and pd.api.types.is_float_dtype(values)):
         raise ZooError(
             f"the target {target} has {len(labels)} different values, too many for classes: if it is a number, "
