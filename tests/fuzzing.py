@@ -25,7 +25,7 @@ import warnings
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import safetensors.torch
@@ -39,11 +39,13 @@ from tests.models.cat_vae.test_model import make as make_vae
 from zoo import hub
 from zoo.cli.solve import read_points
 from zoo.config import to_config
-from zoo.data import sources
+from zoo.data import Text, sources
 from zoo.data.audio import read_wav, write_wav
 from zoo.data.pictures import ENDINGS, Files, Shape, decode
+from zoo.data.tables import load
 from zoo.errors import ZooError
 from zoo.hub.pushing import stage
+from zoo.models.binary_net import BinaryMLP, BrickNet, packing
 
 SECONDS, BYTES = 2, 500_000_000
 Case = Callable[[random.Random], bool]
@@ -411,8 +413,78 @@ def batches(place: Path) -> Case:
     return case
 
 
-ALL = (configuration, weights, checkpoint, run_folder, card, sound, points, images, pictures, batches)
-READERS: dict[str, Callable[[Path], Case]] = {reader.__name__: reader for reader in ALL}
+def tables(place: Path) -> Case:
+    """Tables to learn from: made numbers of, or refused."""
+    import pandas as pd
+
+    rows = [[0.5 * i, i % 7, ("red", "green", "")[i % 3], f"2020-01-{i % 28 + 1:02}", "ab"[i % 2]] for i in range(40)]
+    frame = pd.DataFrame(rows, columns=["number", "count", "colour", "when", "kind"])
+    frame.to_csv(place / "good.csv", index=False)
+    frame.to_parquet(place / "good.parquet")
+    good = {suffix: (place / f"good.{suffix}").read_bytes() for suffix in ("csv", "parquet")}
+
+    def case(rng: random.Random) -> bool:
+        suffix = rng.choice(sorted(good))
+        path = place / f"table.{suffix}"
+        path.write_bytes(damage_bytes(good[suffix], rng))
+        bins = rng.choice([None, None, 3])
+        try:
+            table = load(str(path), rng.choice(["kind", "kind", "number"]), "iris", bins, 0.2, 0.2)
+        except ZooError as error:
+            assert len(str(error)) < 5000
+            return True
+        assert table.x.isfinite().all() and len(table.x) == len(table.y) and int(table.y.max()) < table.inputs.classes
+        return False
+
+    return case
+
+
+def text(place: Path) -> Case:
+    """Texts to learn from: read, or refused."""
+    path = place / "text.txt"
+    good = "To be, or not to be: that is the question \N{EM DASH} wh\u00e4ther 'tis nobler\n" * 20
+
+    def case(rng: random.Random) -> bool:
+        path.write_bytes(damage_bytes(good.encode(rng.choice(["utf-8", "utf-8-sig", "utf-16"])), rng))
+        unit: Literal["character", "word"] = rng.choice(["character", "word"])
+        try:
+            data = Text(path=str(path), unit=unit, length=4, batch_size=2, words=rng.choice([3, 1000]))
+        except ZooError as error:
+            assert len(str(error)) < 5000
+            return True
+        data.setup()
+        assert all(0 <= int(tokens.max()) < data.vocabulary.size for (tokens,) in data.splits.values())
+        return False
+
+    return case
+
+
+def packed(place: Path) -> Case:
+    """Packed networks: computed with, or refused."""
+    nets = BinaryMLP(features=12, outputs=3, hidden=[9]), BrickNet(outputs=3, widths=(4, 8), bricks=4)
+    good = [packing.pack(network.eval()) for network in nets]
+
+    def case(rng: random.Random) -> bool:
+        which = rng.randrange(2)
+        path = place / "network.packed"
+        path.write_bytes(damage_bytes(good[which], rng))
+        try:
+            network = packing.load(path)
+        except ZooError:
+            return True
+        network(torch.zeros(2, 12) if which == 0 else torch.zeros(2, 1, 8, 8))
+        return False
+
+    return case
+
+
+READERS: dict[str, Callable[[Path], Case]] = {
+    reader.__name__: reader
+    for reader in (
+        *(configuration, weights, checkpoint, run_folder, card, sound, points, images, pictures, batches),
+        *(tables, text, packed),
+    )
+}
 
 
 # Running --------------------------------------------------------------------------------------------------------------

@@ -114,6 +114,17 @@ def test_what_a_configuration_of_unknown_origin_may_build_is_parts_of_models_and
         "zoo.models.actor_critic.RunningNorm",
         "zoo.relaxations.ScoredProgram",
     }
+    expected |= {
+        f"zoo.{place}.{name}"
+        for place, names in {
+            "data": ("Table", "Text"),
+            "models.binary_net": ("BinaryMLP", "BinaryNet", "BrickNet"),
+            "models.language_model": ("LanguageModel", "Recurrent", "Transformer"),
+            "models.mixture_of_experts": ("Experts", "MixtureOfExperts", "Router"),
+            "models.selector": ("Bags", "MLPPredictor", "MLPScorer", "Selector"),
+        }.items()
+        for name in names
+    }
     relaxations = {path for path in permitted if path.startswith("zoo.relaxations.")}
     assert relaxations >= {path for path in expected if path.startswith("zoo.relaxations.")}
     assert permitted - relaxations == {path for path in expected if not path.startswith("zoo.relaxations.")}

@@ -47,6 +47,15 @@ TINY = {
     "factored": ("sizes=3x3", "relaxations=rloo", *ACTOR_CRITIC),
     "gradients_pointer": ("size=4", "steps=2", "draws=32"),
     "optima": ("size=5", "instances=20", "audit=3"),
+    "planted": (
+        "kind=xor",
+        "relaxations=simple",
+        "seeds=1",
+        "epochs=1",
+        "data.passes=1",
+        "model.predictor.hidden=[8]",
+        "model.baselines=[]",
+    ),
     "reproduce": ("polynomial", "methods=ReinMax", "epochs=1", "data.steps=5"),
 }
 """What makes each small. Those of ``gradients`` and ``cells`` have tests of their own."""
@@ -65,6 +74,7 @@ MADE = {
     "factored": (),
     "gradients_pointer": ("gradients.md", "gradients.png"),
     "optima": ("made.npz",),
+    "planted": ("planted_xor.md", "xor_0.csv"),
     "reproduce": ("polynomial.md", "polynomial.png"),
 }
 ROWS = {
@@ -73,6 +83,7 @@ ROWS = {
     "compare_rl": "| `softmax` |",
     "compare_speaker": "| `softmax` | mean vector |",
     "gradients_pointer": "| RLOO |",
+    "planted": "| `simple` |",
     "reproduce": "| ReinMax |",
 }
 

@@ -83,8 +83,13 @@ def claim(parent: Path) -> Path:
     return folder
 
 
-def _call(function: str, argument: str, part: str) -> Any:
-    value = getattr(locate(function, "call")(argument), part)
+def _call(function: str, argument: Any, part: str) -> Any:
+    argument = OmegaConf.to_container(argument, resolve=True) if OmegaConf.is_config(argument) else argument
+    answer = locate(function, "call")(argument)
+    if not hasattr(answer, part):
+        known = [name for name in dir(answer) if not name.startswith("_")]
+        raise ZooError(f"{part!r} is not valid.{did_you_mean(part, known)} {function} has {', '.join(known)}")
+    value = getattr(answer, part)
     return list(value) if isinstance(value, tuple) else value
 
 

@@ -4,6 +4,12 @@ from zoo.data.espeak import Espeak
 from zoo.data.fsdd import FSDD
 from zoo.data.image_folder import CIFAR10, CelebA, ImageFolder, Omniglot
 from zoo.data.images import MNIST, FashionMNIST
+from zoo.data.inputs import Inputs, inputs
 from zoo.data.speech import Speech
+from zoo.data.tables import Table
+from zoo.data.texts import Text, vocabulary
 
-__all__ = ["CIFAR10", "FSDD", "MNIST", "CelebA", "Espeak", "FashionMNIST", "ImageFolder", "Omniglot", "Speech"]
+__all__ = [
+    *("CIFAR10", "FSDD", "MNIST", "CelebA", "Espeak", "FashionMNIST", "ImageFolder", "Inputs", "Omniglot", "Speech"),
+    *("Table", "Text", "inputs", "vocabulary"),
+]

@@ -4,11 +4,12 @@ import logging
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePosixPath
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from torch import Tensor
 
+from zoo.config import Config
 from zoo.data import sources
 from zoo.data.images import Binarize, Images
 from zoo.data.pictures import ENDINGS, Decoded, Files, Shape, decode, first_readable, is_picture
@@ -59,8 +60,13 @@ class Pictures(Images):
         self.classes: list[str] = []
 
     @classmethod
-    def shape_of(cls, arguments: dict[str, Any]) -> tuple[int, int, int]:
+    def shape_of(cls, arguments: Config) -> tuple[int, int, int]:
         return arguments["channels"], arguments["size"], arguments["size"]
+
+    @classmethod
+    def classes_of(cls, arguments: Config) -> int:
+        data = cls(**{str(key): value for key, value in arguments.items() if key != "_target_"})
+        return len({data.label(name) for names in data.find()[1].values() for name in names})
 
     def find(self) -> tuple[Files, dict[str, list[str]]]:
         """The files, and the names of the pictures of each split; under ``""`` those that their contents divide."""
@@ -298,7 +304,7 @@ class CIFAR10(Images):
         self.notice = "Trained on CIFAR-10 as JPEG files." if files == "jpeg" else ""
 
     @classmethod
-    def shape_of(cls, arguments: dict[str, Any]) -> tuple[int, int, int]:
+    def shape_of(cls, arguments: Config) -> tuple[int, int, int]:
         return 3, cls.SIZE, cls.SIZE
 
     def prepare_data(self) -> None:
@@ -452,7 +458,7 @@ class Omniglot(Pictures):
         self.root = root
 
     @classmethod
-    def shape_of(cls, arguments: dict[str, Any]) -> tuple[int, int, int]:
+    def shape_of(cls, arguments: Config) -> tuple[int, int, int]:
         return 1, arguments["size"], arguments["size"]
 
     def prepare_data(self) -> None:

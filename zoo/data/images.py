@@ -1,12 +1,14 @@
 """Images that are held on the training device; MNIST and FashionMNIST."""
 
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from torch import Tensor
 
+from zoo.config import Config
 from zoo.data import sources, static
 from zoo.data.batches import DataModule, Place, Slices
+from zoo.data.inputs import Inputs
 from zoo.data.seeding import BINARIZE, TEST, TRAIN, VALIDATE, generator
 
 Binarize = Literal["dynamic", "static", "threshold", "none"]
@@ -105,9 +107,28 @@ class Images(DataModule):
         self.splits: dict[str, tuple[Tensor, Tensor]] = {}
 
     @classmethod
-    def shape_of(cls, arguments: dict[str, Any]) -> tuple[int, int, int]:
+    def shape_of(cls, arguments: Config) -> tuple[int, int, int]:
         """Channels, height and width of the images with these arguments: the networks are built for it."""
         raise NotImplementedError
+
+    @classmethod
+    def classes_of(cls, arguments: Config) -> int:
+        """How many classes the images with these arguments have."""
+        return 10
+
+    @classmethod
+    def inputs(cls, arguments: Config) -> Inputs:
+        """What can be chosen are pixels, with all their channels."""
+        channels, height, width = cls.shape_of(arguments)
+        names = tuple(f"row {row}, column {column}" for row in range(height) for column in range(width))
+        groups = None if channels == 1 else tuple(range(height * width)) * channels
+        return Inputs((channels, height, width), cls.classes_of(arguments), height * width, groups, names=names)
+
+    def rows(self, split: str) -> tuple[Tensor, Tensor]:
+        """All images and labels of ``train``, ``val`` or ``test``; grey levels where they are drawn anew."""
+        self.setup()
+        images, labels = self.splits[split]
+        return to_float(images, self.binarize, None), labels
 
     def train_dataloader(self) -> ImageBatches:
         return self._batches("train", self.batch_size, (self.seed, TRAIN), self.in_training, shuffle=True)
@@ -174,7 +195,7 @@ class MNIST(Images):
         self.root, self.train_on = root, train_on
 
     @classmethod
-    def shape_of(cls, arguments: dict[str, Any]) -> tuple[int, int, int]:
+    def shape_of(cls, arguments: Config) -> tuple[int, int, int]:
         return cls.shape
 
     def prepare_data(self) -> None:

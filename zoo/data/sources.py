@@ -64,7 +64,10 @@ OMNIGLOT = "omniglot-py"
 OMNIGLOT_FOLDERS = ("images_background", "images_evaluation")
 LARGEST_BATCH = 100_000_000  # bytes, three times what a file of CIFAR-10 has
 
-KEPT = ("MNIST", "FashionMNIST", "fsdd", "espeak-", CIFAR10, "cifar10_jpeg", "celeba", OMNIGLOT, "BinarizedMNIST")
+KEPT = (
+    *("MNIST", "FashionMNIST", "BinarizedMNIST", CIFAR10, "cifar10_jpeg", "celeba", OMNIGLOT),
+    *("fsdd", "espeak-", "shakespeare"),
+)
 """How the folders and archives begin that this project keeps data in, or reads it from."""
 NO_DATA = (".", "readme", "license", "lost+found")
 """How what says nothing of a directory begins."""
