@@ -10,6 +10,18 @@ from zoo.data.tables import Table
 from zoo.data.texts import Text, vocabulary
 
 __all__ = [
-    *("CIFAR10", "FSDD", "MNIST", "CelebA", "Espeak", "FashionMNIST", "ImageFolder", "Inputs", "Omniglot", "Speech"),
-    *("Table", "Text", "inputs", "vocabulary"),
+    "CIFAR10",
+    "FSDD",
+    "MNIST",
+    "CelebA",
+    "Espeak",
+    "FashionMNIST",
+    "ImageFolder",
+    "Inputs",
+    "Omniglot",
+    "Speech",
+    "Table",
+    "Text",
+    "inputs",
+    "vocabulary",
 ]

@@ -119,7 +119,7 @@ class Bags(DataModule):
             (arrays[f"{part}-images-idx3-ubyte"], arrays[f"{part}-labels-idx1-ubyte"].long())
             for part in ("train", "t10k")
         )
-        cut = len(train) - VALIDATION_IMAGES
+        cut = len(train) - VALIDATION_IMAGES["split"]
         self.splits = {
             "train": (train[:cut], train_y[:cut]),
             "val": (train[cut:], train_y[cut:]),
