@@ -77,10 +77,10 @@ ROWS = {
 }
 
 
-def shortest(points: np.ndarray, **_: object) -> np.ndarray:
+def shortest(matrix: np.ndarray, **_: object) -> np.ndarray:
     """The optimal tour by trying them all, in place of the packages that need not be there."""
-    tours = [np.array((0, *rest)) for rest in itertools.permutations(range(1, len(points)))]
-    return min(tours, key=lambda tour: optima.length(points, tour))
+    tours = [np.array((0, *rest)) for rest in itertools.permutations(range(1, len(matrix)))]
+    return min(tours, key=lambda tour: matrix[tour, np.roll(tour, -1)].sum())
 
 
 @pytest.fixture(autouse=True)

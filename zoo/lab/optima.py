@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 from pydantic import PositiveFloat, PositiveInt
 
-from zoo.models.pointer_net.solvers import exact_tour, fast_tour, length
+from zoo.models.pointer_net.solvers import distances, exact_tour, fast_tour, length
 from zoo.models.pointer_net.tasks.tsp import OPTIMA
 
 TOLERANCE = 1e-6
@@ -42,11 +42,11 @@ def experiment(
     path = output or OPTIMA / f"tsp{size}.npz"
     points = np.random.RandomState(1234).uniform(size=(max(instances, 10_000), size, 2))[:instances]
     began = time.process_time()
-    found = np.array([length(p, fast_tour(p, seconds=seconds)) for p in points])
+    found = np.array([length(p, fast_tour(distances(p), seconds=seconds)) for p in points])
     print(f"{instances} tours of {size} points by fast-tsp: mean {found.mean():.5f}, {cpu(began)}")
     began = time.process_time()
     audited = np.linspace(0, instances - 1, audit).round().astype(int)
-    proven = np.array([length(points[i], exact_tour(points[i])) for i in audited])
+    proven = np.array([length(points[i], exact_tour(distances(points[i]))) for i in audited])
     longer = found[audited] / proven - 1
     print(
         f"HiGHS on {len(audited)}: {(longer > TOLERANCE).sum()} not optimal, mean excess {100 * longer.mean():.5f}%, "

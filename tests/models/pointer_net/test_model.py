@@ -96,6 +96,7 @@ def test_logits_are_those_of_the_formula(task, feedforward):
     memory = model.encode(x)
     order, _ = model.solve(x, memory, sample, 2)
     scored = model.score(x, memory, order)
+    x = model.task.normal(x)
     distances = model.task.relation(x)
     h = model.encoder(x, distances)
     glimpse_keys, values, pointer_keys = decoder.keys(h).chunk(3, -1)
@@ -103,12 +104,17 @@ def test_logits_are_those_of_the_formula(task, feedforward):
     steps = order.shape[2]
     for example, start, step in itertools.product(range(3), range(2), range(1, steps)):
         chosen = order[example, start, :step]
-        taken = F.one_hot(chosen, x.shape[1]).any(0)
         one = x[example : example + 1]
-        mask = model.task.mask(one, taken[None, None], chosen[None, -1:])[0, 0]
+        progress = {
+            name: part[:, :, -1]
+            for name, part in model.task.prefixes(
+                one, order[example : example + 1, start : start + 1, : step + 1]
+            ).items()
+        }
+        mask = model.task.mask(one, progress)[0, 0]
         query = decoder.instance(h[example].mean(0)) + as_last[example, chosen[-1]] + as_first[example, chosen[0]]
         if decoder.context is not None:
-            query = query + decoder.context(model.task.context(one, taken[None, None]))[0, 0]
+            query = query + decoder.context(model.task.context(one, progress))[0, 0]
         near = torch.zeros(3, x.shape[1])  # of two heads and the pointer
         if distances is not None:
             near = decoder.nearness @ distances[example, [chosen[-1], chosen[0]]]
@@ -324,7 +330,7 @@ def test_beams_and_samples_keep_to_the_rules(task, query):
 
 def test_a_mask_that_leaves_nothing_is_an_error():
     model = make()
-    model.task.mask = lambda x, taken, last: taken & False
+    model.task.mask = lambda x, progress: progress["taken"] & False
     x = instances(model)
     for solve in (model.greedy, lambda x: model.beam(x, 2), lambda x: model.best_sample(x, 2)):
         with pytest.raises(ZooError, match="leaves nothing to choose in 4 of 4"):

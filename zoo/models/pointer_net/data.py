@@ -83,8 +83,7 @@ class Instances(DataModule):
             )
         if size * max(batch_size, eval_batch_size, val_instances, test_instances) > MOST:
             raise ValueError(f"{MOST:,} elements of instances are the most in a batch, a validation or a test")
-        if size < task.smallest:
-            raise ValueError(f"size must be at least {task.smallest} for {type(task).__name__}, got {size}")
+        task.check_size(size)
         self.task, self.size, self.batch_size, self.epoch_batches = task, size, batch_size, epoch_batches
         self.eval_batch_size, self.seed = eval_batch_size, seed
         self.val_instances, self.test_instances = val_instances, test_instances

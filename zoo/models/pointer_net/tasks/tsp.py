@@ -10,7 +10,7 @@ from torchmetrics import Metric
 
 from zoo.data.seeding import TEST
 from zoo.errors import ZooError
-from zoo.models.pointer_net.metrics import OptimalityGap, Validity
+from zoo.models.pointer_net.metrics import OptimalityGap
 from zoo.models.pointer_net.tasks.base import Task, pick
 from zoo.models.pointer_net.tasks.heuristics import farthest_insertion, nearest_neighbour
 
@@ -20,10 +20,14 @@ if TYPE_CHECKING:
 STANDARD_SEEDS = {False: 4321, True: 1234}  # of validation and test in the literature
 STANDARD = 10_000
 OPTIMA = Path(__file__).parent / "optima"
+TINY = 1e-30  # of squares of distances: smaller ones would lose digits in float32
 
 
 class TSP(Task):
-    """Closed tours through points of the unit square, the cost their Euclidean length.
+    """Closed tours through points of the plane, the cost their Euclidean length.
+
+    The networks see the points shifted and scaled so that their bounding box touches 0 and has a longer side of 1: the
+    tours do not depend on the unit.
 
     Args:
         gradient: of the length in the choices, for pathwise relaxations.
@@ -40,7 +44,6 @@ class TSP(Task):
     features = 2
     relational = True
     cyclic = True
-    smallest = 2
 
     def __init__(self, *, gradient: Literal["counterfactual", "edges", "next_edge"] = "counterfactual") -> None:
         self.gradient = gradient
@@ -61,12 +64,28 @@ class TSP(Task):
             optimum[:known] = stored[:known]
         return optimum.to(x.device)
 
+    def normal(self, x: Tensor) -> Tensor:
+        x = single(x)
+        low = x.amin(1, keepdim=True)
+        extent = (x.amax(1, keepdim=True) - low).amax(2, keepdim=True)
+        return (x - low) / torch.where(extent > 0, extent, 1.0)
+
+    def check(self, x: Tensor) -> None:
+        super().check(x)
+        extent = (single(x).amax(1) - single(x).amin(1)).amax(1)
+        wrong = (extent > 0) & ~(extent.square() * x.shape[1]).isfinite() | (extent > 0) & (extent.square() < TINY)
+        if wrong.any():
+            raise ZooError(
+                f"{type(self).__name__}: instance {int(wrong.nonzero()[0])} is {float(extent[wrong][0]):g} wide, whose "
+                f"square {x.dtype} cannot hold: give it in another unit, or as float64"
+            )
+
     def relation(self, x: Tensor) -> Tensor:
         """Euclidean distances ``(batch, n, n)``, exactly zero between a point and itself."""
-        return (x.unsqueeze(2) - x.unsqueeze(1)).square().sum(-1).sqrt()
+        return plane_distances(x)
 
     def cost(self, x: Tensor, order: Tensor) -> Tensor:
-        points = pick(x, order)
+        points = pick(single(x), order)
         return (points - points.roll(-1, -2)).square().sum(-1).sqrt().sum(-1)
 
     def cost_of_choices(self, x: Tensor, choices: Tensor) -> Tensor:
@@ -140,10 +159,8 @@ class TSP(Task):
         return order.flip(1) if rounds % 2 else order
 
     def symmetries(self, x: Tensor) -> Tensor:
-        """The eight reflections and rotations of the square (Kwon et al. 2020, arXiv 2010.16011, table 1)."""
-        a, b = x.unbind(-1)
-        pairs = ((a, b), (1 - a, b), (a, 1 - b), (1 - a, 1 - b), (b, a), (1 - b, a), (b, 1 - a), (1 - b, 1 - a))
-        return torch.stack([torch.stack(pair, -1) for pair in pairs])
+        """The eight reflections and rotations of the bounding square (Kwon et al. 2020, arXiv 2010.16011, table 1)."""
+        return reflections(x)
 
     def heuristics(self, x: Tensor) -> dict[str, Tensor]:
         return {
@@ -157,7 +174,10 @@ class TSP(Task):
         from zoo.models.pointer_net.plots import tours
 
         try:
-            better, name = [torch.from_numpy(solvers.fast_tour(p)) for p in x.double().cpu().numpy()], "optimal"
+            better, name = (
+                [torch.from_numpy(solvers.fast_tour(solvers.distances(p))) for p in x.double().cpu().numpy()],
+                "optimal",
+            )
         except ZooError:
             better, name = list(self.improve(x, order, 200).cpu()), "after local search"
         points, orders = [*x.cpu(), *x.cpu()], [*order.cpu(), *better]
@@ -167,11 +187,28 @@ class TSP(Task):
         return {"tours": tours(points, orders, titles, columns=len(x))}
 
     def metrics(self) -> nn.ModuleDict:
-        return nn.ModuleDict({"validity": Validity(), "gap": OptimalityGap()})
+        return nn.ModuleDict({"gap": OptimalityGap()})
 
     def update(self, metrics: dict[str, Metric], x: Tensor, order: Tensor, optimum: Tensor) -> None:
-        metrics["validity"].update(self.valid(x, order))
         metrics["gap"].update(self.cost(x, order.unsqueeze(1)).squeeze(1), optimum)
+
+
+def single(x: Tensor) -> Tensor:
+    """``x`` in at least float32."""
+    return x if x.dtype == torch.float64 else x.float()
+
+
+def plane_distances(x: Tensor) -> Tensor:
+    """Euclidean distances ``(batch, n, n)`` of points ``(batch, n, 2)``, exactly zero between a point and itself."""
+    return (x.unsqueeze(2) - x.unsqueeze(1)).square().sum(-1).sqrt()
+
+
+def reflections(x: Tensor) -> Tensor:
+    """Points ``(batch, n, 2)`` and their seven other reflections and rotations, ``(8, batch, n, 2)``."""
+    a, b = x.unbind(-1)
+    c, d = (x.amin(1, keepdim=True) + x.amax(1, keepdim=True) - x).unbind(-1)
+    pairs = ((a, b), (c, b), (a, d), (c, d), (b, a), (d, a), (b, c), (d, c))
+    return torch.stack([torch.stack(pair, -1) for pair in pairs])
 
 
 def stored_optima(size: int) -> Tensor | None:
