@@ -142,7 +142,7 @@ def test_a_tour_of_a_file(checkpoint, tmp_path, capsys, monkeypatch):
 
 @pytest.mark.parametrize(
     "text",
-    ["1,1\n1,1\n", "2,2\n2,2\n2,2\n3,3\n3,3\n", "0,0\n1e9,1e9\n", "0,0\n0,1\n0,2\n", "0,0\n1e-200,0\n0,1e-200\n"],
+    ["1,1\n1,1\n", "2,2\n2,2\n2,2\n3,3\n3,3\n", "0,0\n1e9,1e9\n", "0,0\n0,1\n0,2\n"],
 )
 def test_points_in_one_place_or_line_have_tours(text, checkpoint, tmp_path):
     file = tmp_path / "points.csv"

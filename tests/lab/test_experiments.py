@@ -48,6 +48,7 @@ TINY = {
     "gradients_pointer": ("size=4", "steps=2", "draws=32"),
     "optima": ("size=5", "instances=20", "audit=3"),
     "reproduce": ("polynomial", "methods=ReinMax", "epochs=1", "data.steps=5"),
+    "tsplib": ("seconds=0.01",),
 }
 """What makes each small. Those of ``gradients`` and ``cells`` have tests of their own."""
 PLACES = {
@@ -55,6 +56,7 @@ PLACES = {
     "gradients_pointer": ("out={}",),
     "optima": ("output={}/made.npz",),
     "reproduce": ("runs={}/runs", "out={}"),
+    "tsplib": ("folder={}", "instances={}/instances"),
 }
 MADE = {
     "compare": ("relaxations.md", "samples.png"),
@@ -66,6 +68,7 @@ MADE = {
     "gradients_pointer": ("gradients.md", "gradients.png"),
     "optima": ("made.npz",),
     "reproduce": ("polynomial.md", "polynomial.png"),
+    "tsplib": ("tsplib.md", "tsplib.json"),
 }
 ROWS = {
     "compare": "| 2 x 8 | `reinmax` |",
@@ -74,6 +77,7 @@ ROWS = {
     "compare_speaker": "| `softmax` | mean vector |",
     "gradients_pointer": "| RLOO |",
     "reproduce": "| ReinMax |",
+    "tsplib": "| network + local search |",
 }
 
 
@@ -95,6 +99,11 @@ def test_an_experiment_runs(name, tmp_path, monkeypatch, mnist_root, capsys):
     if name == "compare_speaker":
         data = str(tmp_path / "data")
         write_digits(Path(data) / "fsdd" / "recordings", {"george": 100.0, "yweweler": 180.0}, takes=11)
+    if name == "tsplib":  # an instance with the name, the size and the metric of one of TSPLIB
+        rows = [f"{i} {i * i % 7} {i * i % 11}" for i in range(14)]
+        head = ["NAME: burma14", "DIMENSION: 14", "EDGE_WEIGHT_TYPE: EUC_2D", "NODE_COORD_SECTION"]
+        (tmp_path / "instances").mkdir()
+        (tmp_path / "instances" / "burma14.tsp").write_text("\n".join([*head, *rows]))
     monkeypatch.setenv("ZOO_DATA_DIR", data)
     places = [place.format(tmp_path) for place in PLACES.get(name, ("folder={}",))]
     monkeypatch.setattr(sys, "argv", ["zoo", "lab", name, *TINY[name], *places])

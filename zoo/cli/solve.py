@@ -19,7 +19,7 @@ from pydantic import Field, NonNegativeFloat, PositiveInt
 from zoo import hub
 from zoo.cli.arguments import command
 from zoo.cli.options import pretrained
-from zoo.errors import ZooError
+from zoo.errors import ZooError, printable
 
 log = logging.getLogger(__name__)
 FAR = 2.5  # times the size of the training instances
@@ -75,8 +75,8 @@ def solve(
     rows = find(model, problem, seconds=seconds, symmetries=symmetries, starts=starts, seed=seed)
     best, optimum = min(rows, key=lambda row: row.length), known_optimum(problem)
     tour = [problem.names[i] for i in best.order.tolist()]
-    print((", " if any(" " in name for name in tour) else " ").join(tour))
-    print(f"{problem.name}, {n} points, {problem.metric}" + (f", optimum {optimum}" if optimum else ""))
+    print(printable((", " if any(" " in name for name in tour) else " ").join(tour)))
+    print(printable(f"{problem.name}, {n} points, {problem.metric}") + (f", optimum {optimum}" if optimum else ""))
     for row in rows:
         over = "" if (excess := gap(row.length, optimum)) is None else f"{excess:9.3f}% above optimal"
         print(f"{'*' if row is best else ' '} {row.method:<34}{row.length:14.10g}{row.seconds:9.2f} CPU-s{over}")
@@ -88,9 +88,12 @@ def solve(
 
 def warn_of_size(checkpoint: str, trust: Sequence[str], n: int) -> None:
     """Say where the network was trained on instances of quite another size."""
-    trained = (hub.read(checkpoint, trust).data or {}).get("size")
-    if isinstance(trained, int) and not trained / FAR <= n <= trained * FAR:
-        log.warning("%s was trained on %d points; its own tours of %d may be poor", checkpoint, trained, n)
+    size = (hub.read(checkpoint, trust).data or {}).get("size")
+    sizes = [size] if isinstance(size, int) else size
+    if sizes and not sizes[0] / FAR <= n <= sizes[-1] * FAR:
+        log.warning(
+            "%s was trained on %s points; its own tours of %d may be poor", checkpoint, " to ".join(map(str, sizes)), n
+        )
 
 
 main = command(solve, text=str(__doc__), notes=lambda: pretrained("pointer_net.*"))

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from tests.conftest import ROOT
 from tests.models.pointer_net.test_model import make
 from zoo.data.seeding import generator
 from zoo.errors import ZooError
@@ -224,3 +225,22 @@ def test_an_open_path_is_no_longer_than_the_tour_without_its_longest_edge():
     x = torch.rand(3, 5, 2)
     paths, tours = enumerated(OpenTour(), x), enumerated(TASKS["tsp"](), x)
     assert (paths < tours).all()
+
+
+def test_the_task_of_the_documentation():
+    text = (ROOT / "docs" / "models" / "pointer_net.md").read_text()
+    block = text.split("```python\n")[1].split("```")[0]
+    assert len(block.splitlines()) < 60
+    scope: dict = {}
+    exec(block, scope)
+    task = scope["Van"]()
+    x = task.generate(4, 7, generator("cpu", 0))
+    model = make(task, objective="self_label", starts=3)
+    assert model.self_label(x)["loss"].isfinite()
+    order, cost = model.beam(x, 5)
+    assert task.valid(x, order.unsqueeze(1)).all() and torch.allclose(task.cost(x, order.unsqueeze(1))[:, 0], cost)
+    charge = task.advance(x, task.advance(x, task.begin(x, 1), order[:, :1]), order[:, 1:2])["charge"][:, 0]
+    rows = torch.arange(4)
+    first, second = x[rows, order[:, 0]], x[rows, order[:, 1]]
+    expected = 2 - (first - second)[:, :2].norm(dim=-1) + 2 * (first[:, 2] + second[:, 2])
+    assert torch.allclose(charge, expected)

@@ -316,6 +316,7 @@ def test_latitude_and_longitude_are_asked_about(tmp_path):
         ("x,y\n1,2\n3,4\n", {"columns": ("x", "z")}, "no column 'z'"),
         ("x,y\n1,2\n3,4\n", {"columns": ("x",)}, "name two columns"),
         ("x,y\n1,2\n3,4\n", {"distance": "eucild"}, "no distance=eucild. Did you mean 'euclid'"),
+        ("0,0\n0,1e-200\n", {}, "too small to be squared"),
         ("95,2\n3,4\n", {"distance": "great_circle"}, "within -90 and 90"),
     ],
 )  # fmt: skip

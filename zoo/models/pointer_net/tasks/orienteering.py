@@ -26,10 +26,13 @@ class Orienteering(Routes):
 
     features = 5
     contexts = 1
+    stored = "orienteering"
     lengths = (2,)
 
     def __init__(self, *, prizes: Literal["distance", "uniform", "constant"] = "distance") -> None:
         self.prizes = prizes
+        if prizes != "distance":
+            self.stored = None
 
     def random(self, count: int, size: int, random: np.random.RandomState) -> np.ndarray:
         depot, places = random.uniform(size=(count, 2)), random.uniform(size=(count, size, 2))

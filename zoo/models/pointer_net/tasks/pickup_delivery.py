@@ -19,6 +19,7 @@ class PickupDelivery(Routes):
     """
 
     features = 6
+    stored = "pickup_delivery"
     smallest = 3
 
     def check_size(self, size: int) -> None:

@@ -13,7 +13,14 @@ from zoo.data.seeding import TEST
 from zoo.errors import ZooError
 from zoo.models.pointer_net.metrics import OptimalityGap
 from zoo.models.pointer_net.tasks.base import Progress, Task, pick
-from zoo.models.pointer_net.tasks.tsp import STANDARD, STANDARD_SEEDS, plane_distances, reflections, single
+from zoo.models.pointer_net.tasks.tsp import (
+    STANDARD,
+    STANDARD_SEEDS,
+    plane_distances,
+    reflections,
+    single,
+    stored_optima,
+)
 
 SLACK = 1e-5  # of a limit, for the rounding of sums
 
@@ -29,6 +36,8 @@ class Routes(Task):
     differentiable = False
     smallest = 2  # the depot and a customer
     extra = 1
+    stored: str | None = None
+    """Of the file of best known costs of the standard test instances, which ``scripts/optima.py`` makes."""
     lengths: tuple[int, ...] = ()
     """Features beside the coordinates that are lengths, so that they are scaled with them."""
 
@@ -43,6 +52,9 @@ class Routes(Task):
     def standard(self, count: int, size: int, stage: int, device: torch.device | str) -> Tensor:
         random = np.random.RandomState(STANDARD_SEEDS[stage == TEST])
         return torch.from_numpy(self.random(max(count, STANDARD), size, random)[:count]).float().to(device)
+
+    def standard_optimum(self, x: Tensor, stage: int) -> Tensor:
+        return stored_optima(self.stored if stage == TEST else None, x.shape[1] - 1, x)
 
     def check(self, x: Tensor) -> None:
         super().check(x)

@@ -24,6 +24,7 @@ class TimeWindows(VehicleRouting):
 
     features = 6
     contexts = 2
+    stored = "time_windows"
     lengths = (3, 4)
 
     def random(self, count: int, size: int, random: np.random.RandomState) -> np.ndarray:

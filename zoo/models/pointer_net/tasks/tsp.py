@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 STANDARD_SEEDS = {False: 4321, True: 1234}  # of validation and test in the literature
 STANDARD = 10_000
 OPTIMA = Path(__file__).parent / "optima"
+CLUSTERS, DEVIATION = (3, 8), 0.07
 TINY = 1e-30  # of squares of distances: smaller ones would lose digits in float32
 
 
@@ -37,32 +38,53 @@ class TSP(Task):
             - ``edges``: of the bilinear form ``sum_t z_t' D z_(t+1)``; the only one with soft choices.
             - ``next_edge``: only of the edge that leads to the element, in ``edges``.
 
-    The test instances are the standard ones, ``np.random.seed(1234)``, ``np.random.uniform(size=(10000, n, 2))``, those
-    of validation the same from 4321 (Kool et al. 2019, arXiv 1803.08475).
+        points: how random ones are spread.
+
+            - ``uniform``: over the unit square.
+            - ``clustered``: normally about three to eight centres, with deviation 0.07, cut off at the square.
+            - ``mixed``: half of the instances this way, half that.
+
+    Where points are uniform, the test instances are the standard ones, ``np.random.seed(1234)``,
+    ``np.random.uniform(size=(10000, n, 2))``, those of validation the same from 4321 (Kool et al. 2019, arXiv
+    1803.08475).
     """
 
     features = 2
     relational = True
     cyclic = True
 
-    def __init__(self, *, gradient: Literal["counterfactual", "edges", "next_edge"] = "counterfactual") -> None:
-        self.gradient = gradient
+    def __init__(
+        self,
+        *,
+        gradient: Literal["counterfactual", "edges", "next_edge"] = "counterfactual",
+        points: Literal["uniform", "clustered", "mixed"] = "uniform",
+    ) -> None:
+        self.gradient, self.points = gradient, points
 
     def generate(self, count: int, size: int, g: torch.Generator) -> Tensor:
-        return torch.rand(count, size, 2, generator=g, device=g.device)
+        uniform = torch.rand(count, size, 2, generator=g, device=g.device)
+        if self.points == "uniform":
+            return uniform
+        centres = torch.rand(count, CLUSTERS[1], 2, generator=g, device=g.device)
+        number = torch.randint(CLUSTERS[0], CLUSTERS[1] + 1, (count, 1), generator=g, device=g.device)
+        cluster = (torch.rand(count, size, generator=g, device=g.device) * number).long()
+        noise = torch.randn(count, size, 2, generator=g, device=g.device)
+        clustered = (pick(centres, cluster) + DEVIATION * noise).clamp(0, 1)
+        if self.points == "clustered":
+            return clustered
+        half = torch.rand(count, 1, 1, generator=g, device=g.device) < 0.5
+        return torch.where(half, uniform, clustered)
 
     def standard(self, count: int, size: int, stage: int, device: torch.device | str) -> Tensor:
+        if self.points != "uniform":
+            return super().standard(count, size, stage, device)
         random = np.random.RandomState(STANDARD_SEEDS[stage == TEST])
         return torch.from_numpy(random.uniform(size=(max(count, STANDARD), size, 2))[:count]).float().to(device)
 
     def standard_optimum(self, x: Tensor, stage: int) -> Tensor:
         """As stored for the standard test instances; ``scripts/optima.py`` makes them."""
-        stored = stored_optima(x.shape[1]) if stage == TEST else None
-        optimum = torch.full((len(x),), torch.nan)
-        if stored is not None:
-            known = min(len(x), len(stored))
-            optimum[:known] = stored[:known]
-        return optimum.to(x.device)
+        known = stage == TEST and self.points == "uniform"
+        return stored_optima("tsp" if known else None, x.shape[1], x)
 
     def normal(self, x: Tensor) -> Tensor:
         x = single(x)
@@ -211,7 +233,11 @@ def reflections(x: Tensor) -> Tensor:
     return torch.stack([torch.stack(pair, -1) for pair in pairs])
 
 
-def stored_optima(size: int) -> Tensor | None:
-    """Optimal lengths of the standard test instances, float32 ``(10000,)``, where they are stored."""
-    path = OPTIMA / f"tsp{size}.npz"
-    return torch.from_numpy(np.load(path)["length"].astype(np.float32)) if path.is_file() else None
+def stored_optima(name: str | None, size: int, x: Tensor) -> Tensor:
+    """Least costs of the first standard test instances ``x``, ``(batch,)``, NaN where none are stored."""
+    optimum = torch.full((len(x),), torch.nan)
+    path = OPTIMA / f"{name}{size}.npz"
+    if name and path.is_file():
+        stored = torch.from_numpy(np.load(path)["length"].astype(np.float32))[: len(x)]
+        optimum[: len(stored)] = stored
+    return optimum.to(x.device)

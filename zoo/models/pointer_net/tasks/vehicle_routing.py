@@ -28,6 +28,7 @@ class VehicleRouting(Routes):
 
     features = 4
     contexts = 1
+    stored = "cvrp"
 
     def __init__(self, *, capacity: int | None = None) -> None:
         if capacity is not None:
@@ -35,6 +36,8 @@ class VehicleRouting(Routes):
             if capacity < 9:
                 raise ValueError(f"capacity must be at least 9, the largest demand, got {capacity}")
         self.capacity = capacity
+        if capacity is not None:
+            self.stored = None
 
     def random(self, count: int, size: int, random: np.random.RandomState) -> np.ndarray:
         depot, places = random.uniform(size=(count, 2)), random.uniform(size=(count, size, 2))

@@ -18,8 +18,10 @@ if TYPE_CHECKING:
     from zoo.models.pointer_net.model import PointerNet
 
 log = logging.getLogger(__name__)
+LARGE = 1_500
 MANY = 100  # tours of each symmetric copy of at most so many points; of more points fewer
 SLOW = 2_000  # points from which the local search should be compiled
+SHARE = 0.25  # of the free memory that the network may take: other programs run, too
 FAST_TSP = 5_000  # points at most: it takes a whole matrix
 
 
@@ -50,7 +52,7 @@ def find(
         model: for tours.
         problem: of at least two points.
         seconds: of CPU time for the local search of the network's best tour.
-        symmetries: copies that the network solves, 1 to 8.
+        symmetries: copies that the network solves, 1 to 8; of more than :data:`LARGE` points one.
         starts: its tours of each; by default :data:`MANY`, fewer of more points.
         seed: of the local search.
         restarts: whether the search alone and its restarts have rows of their own.
@@ -94,26 +96,26 @@ def find(
 
 def network_tour(model: "PointerNet", problem: Problem, symmetries: int, starts: int | None) -> np.ndarray:
     """The network's best tour of symmetric copies and from different starts, by the length that the file defines."""
-    x = torch.from_numpy(np.ascontiguousarray(problem.plane())).unsqueeze(0)
-    model.task.check(x)
+    x = model.task.normal(torch.from_numpy(np.ascontiguousarray(problem.plane())).unsqueeze(0))
     number = starts or max(1, MANY**3 // max(MANY, len(problem)) ** 2)
-    copies = model.task.symmetries(model.task.normal(x))[:symmetries]
+    copies = model.task.symmetries(x)[: symmetries if len(problem) <= LARGE else 1]
     found = np.concatenate([model.greedy(copy, number)[0][0].numpy() for copy in copies])
     lengths = problem.between(found, np.roll(found, -1, 1)).sum(1)
     return found[lengths.argmin()]
 
 
 def fits(model: "PointerNet", n: int) -> bool:
-    """Whether ``n`` points fit into the memory that is free, after saying how much they take where that is much."""
+    """Whether ``n`` points fit into a part of the free memory, after saying how much they take where that is much."""
     heads = model.decoder.heads + max([1, *(layer.heads for layer in getattr(model.encoder, "layers", []))])
     needed, free = 4 * n * n * (2 * heads + 3), free_memory()
-    if needed > free:
+    if needed > SHARE * free:
         log.warning(
-            "the network needs %.1f GB for %d points and %.1f are free: it is left out", needed / 1e9, n, free / 1e9
+            "the network takes %.1f GB for %d points, more than a %s of the %.1f GB that are free: it is left out",
+            *(needed / 1e9, n, "quarter", free / 1e9),
         )
     elif needed > 1e9:
         log.warning("the network takes %.1f GB for %d points", needed / 1e9, n)
-    return needed <= free
+    return needed <= SHARE * free
 
 
 def free_memory() -> float:

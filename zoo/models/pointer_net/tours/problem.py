@@ -28,6 +28,7 @@ METRICS = {
 """
 PI, RADIUS = 3.141592, 6378.388  # of TSPLIB's GEO, both
 EARTH = 6371.0088  # km, the mean radius
+SMALLEST = 1e-140  # extent whose parts can still be squared
 AT_ONCE = 2_500  # points whose distances are all kept: 50 MB
 
 
@@ -108,6 +109,8 @@ class Problem:
             )
             if not np.isfinite(widest * n):
                 raise ZooError(f"{self.name}: its distances are too large to be added up; give it in another unit")
+            if self.kind == EUCLID and widest < SMALLEST and (corners[0] != corners[1]).any():
+                raise ZooError(f"{self.name}: its distances are too small to be squared; give it in another unit")
         if self.matrix is None and n <= AT_ONCE:
             self.table = np.stack([self.row(i) for i in range(n)])
 

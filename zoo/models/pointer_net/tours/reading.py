@@ -20,6 +20,8 @@ from zoo.models.pointer_net.tours.problem import EXPLICIT, METRICS, Problem
 LARGEST = 100_000_000  # bytes of a file, unpacked
 MOST = 100_000  # points
 MATRIX = 10_000  # points of a matrix
+Lines = list[tuple[int, str]]
+"""Lines of a section by their numbers in the file."""
 COLUMNS_AT_MOST = 50  # of a table with a heading
 NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eEdD][+-]?\d+)?", re.ASCII)
 PLANE, SPACE = ("EUC_2D", "CEIL_2D", "FLOOR_2D", "MAN_2D", "MAX_2D", "ATT", "GEO"), ("EUC_3D", "MAN_3D", "MAX_3D")
@@ -117,42 +119,40 @@ def short(text: str) -> str:
 def tsplib(path: Path, text: str) -> Problem:
     """A symmetric problem."""
     header: dict[str, str] = {}
-    sections: dict[str, list[tuple[int, list[str]]]] = {}
-    inside: list[tuple[int, list[str]]] | None = None
+    sections: dict[str, Lines] = {}
+    inside: Lines | None = None
     for line_number, line in enumerate(text.splitlines(), 1):
-        words = line.split()
-        if not words or words[0].startswith("#"):
+        line = line.strip()
+        if not line or line.startswith("#"):
             continue
-        key = short(re.split(r"[\s:]", line.strip(), maxsplit=1)[0].upper())
+        key = short(re.split(r"[\s:]", line, maxsplit=1)[0].upper())
         if key == "EOF":
             break
         if key.endswith("_SECTION"):
             if key in sections:
                 raise ZooError(f"{path}, line {line_number}: a second {key}")
             inside = sections.setdefault(key, [])
-            if rest := line.strip()[len(key) :].strip().lstrip(":").split():
+            if rest := line[len(key) :].strip(" \t:"):
                 inside.append((line_number, rest))
         elif key in HEADERS:
-            value = line.strip()[len(key) :].strip().removeprefix(":").strip()
+            value = line[len(key) :].strip().removeprefix(":").strip()
             if key in header and key != "COMMENT":
                 raise ZooError(f"{path}, line {line_number}: a second {key}")
             header[key], inside = short(value), None
         elif inside is not None:
-            inside.append((line_number, words))
+            inside.append((line_number, line))
         elif ":" in line:
             raise ZooError(
                 f"{path}, line {line_number}: {key} is no keyword of TSPLIB.{did_you_mean(key, list(HEADERS))}"
             )
         else:
-            raise ZooError(
-                f"{path}, line {line_number}: expected KEYWORD : VALUE or a section, found {line.strip()[:100]!r}"
-            )
+            raise ZooError(f"{path}, line {line_number}: expected KEYWORD : VALUE or a section, found {short(line)!r}")
     kind = (header.get("TYPE") or "TSP").split()[0].upper()
     if kind != "TSP":
         raise ZooError(f"{path} is of TYPE {kind}; only TSP, the symmetric problem, can be solved")
     known = ("NODE_COORD_SECTION", "EDGE_WEIGHT_SECTION", "DISPLAY_DATA_SECTION")
     for section, rows in sections.items():
-        if section not in known and any(words != ["-1"] for _, words in rows):
+        if section not in known and any(row != "-1" for _, row in rows):
             raise ZooError(f"{path} has a {section}, which cannot be honoured: solve it without, or by another solver")
     metric = header.get("EDGE_WEIGHT_TYPE", "").upper()
     if not metric:
@@ -190,19 +190,17 @@ def tsplib(path: Path, text: str) -> Problem:
     return Problem(name, names, metric, points, matrix, display)
 
 
-def coordinates(
-    path: Path, section: str, rows: list[tuple[int, list[str]]], n: int, dimensions: int
-) -> tuple[list[str], np.ndarray]:
+def coordinates(path: Path, section: str, rows: Lines, n: int, dimensions: int) -> tuple[list[str], np.ndarray]:
     """Names and coordinates ``(n, dimensions)``, one point a line; ``-1`` may end them."""
-    if rows and rows[-1][1] == ["-1"]:
+    if rows and rows[-1][1] == "-1":
         rows = rows[:-1]
     names: list[str] = []
     points: list[list[float]] = []
-    for line, words in rows:
-        where = f"{path}, line {line}"
+    for line, row in rows:
+        where, words = f"{path}, line {line}", row.split()
         if len(words) != dimensions + 1:
             count = ("two", "three")[dimensions - 2]
-            raise ZooError(f"{where}: expected a number and {count} coordinates: {short(' '.join(words))!r}")
+            raise ZooError(f"{where}: expected a number and {count} coordinates: {short(row)!r}")
         names.append(words[0])
         points.append([number(where, word) for word in words[1:]])
     if len(names) != n:
@@ -213,7 +211,7 @@ def coordinates(
     return names, np.array(points, dtype=np.float64).reshape(n, dimensions)
 
 
-def weights(path: Path, rows: list[tuple[int, list[str]]], n: int, form: str) -> np.ndarray:
+def weights(path: Path, rows: Lines, n: int, form: str) -> np.ndarray:
     """A matrix ``(n, n)`` from the numbers of an EDGE_WEIGHT_SECTION, wherever its lines end."""
     triangle = {
         "UPPER_ROW": np.triu_indices(n, 1),
@@ -228,9 +226,9 @@ def weights(path: Path, rows: list[tuple[int, list[str]]], n: int, form: str) ->
     }.get(form)
     if triangle is None:
         raise ZooError(f"{path} has EDGE_WEIGHT_FORMAT {form or 'none'}, of an EXPLICIT matrix a format is needed")
-    values = [number(f"{path}, line {line}", word) for line, words in rows for word in words]
+    values = np.fromiter((number(f"{path}, line {line}", word) for line, row in rows for word in row.split()), float)
     if len(values) == len(triangle[0]) + 1 and values[-1] == -1:
-        values.pop()
+        values = values[:-1]
     if len(values) != len(triangle[0]):
         raise ZooError(f"{path} needs {len(triangle[0])} weights for DIMENSION {n} as {form} and has {len(values)}")
     matrix = np.zeros((n, n))
