@@ -142,6 +142,14 @@ def test_half_and_double_precision(monkeypatch):
     assert torch.equal(model(1e30 * x.double()), model(x))
 
 
+def test_a_network_of_version_0_2_sees_points_as_they_are():
+    model = make(TASKS["tsp"](scaled=False)).eval()
+    x = 0.5 * torch.rand(2, 6, 2)
+    assert torch.equal(model.encode(x).distances, model.task.relation(x))
+    with pytest.raises(ZooError, match="points of the unit square"):
+        model(3 * x + 0.1)
+
+
 def test_data_of_another_task_are_refused():
     from types import SimpleNamespace
 

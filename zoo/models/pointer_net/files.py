@@ -17,6 +17,7 @@ from torch import Tensor
 
 from zoo.errors import ZooError
 from zoo.models.pointer_net.tasks import Task
+from zoo.models.pointer_net.tasks.tsp import unit_square
 from zoo.models.pointer_net.tours.reading import number, read, unpacked
 
 SUFFIXES = (".npz", ".csv", ".tsp")
@@ -57,7 +58,7 @@ def read_file(path: Path, task: Task) -> list[tuple[Tensor, Tensor]]:
     for array in arrays:
         x = torch.from_numpy(np.ascontiguousarray(array))
         if suffix == ".tsp":
-            x = task.normal(x)
+            x = unit_square(x)
         x = x.float()
         try:
             task.check(x)

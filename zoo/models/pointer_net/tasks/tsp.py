@@ -21,14 +21,12 @@ STANDARD_SEEDS = {False: 4321, True: 1234}  # of validation and test in the lite
 STANDARD = 10_000
 OPTIMA = Path(__file__).parent / "optima"
 CLUSTERS, DEVIATION = (3, 8), 0.07
+SLACK = 1e-6  # about the unit square
 TINY = 1e-30  # of squares of distances: smaller ones would lose digits in float32
 
 
 class TSP(Task):
     """Closed tours through points of the plane, the cost their Euclidean length.
-
-    The networks see the points shifted and scaled so that their bounding box touches 0 and has a longer side of 1: the
-    tours do not depend on the unit.
 
     Args:
         gradient: of the length in the choices, for pathwise relaxations.
@@ -44,6 +42,9 @@ class TSP(Task):
             - ``clustered``: normally about three to eight centres, with deviation 0.07, cut off at the square.
             - ``mixed``: half of the instances this way, half that.
 
+        scaled: whether the networks see the points shifted and scaled so that their bounding box touches 0 and has a
+            longer side of 1: then tours do not depend on the unit. Up to version 0.2 they were seen as they are.
+
     Where points are uniform, the test instances are the standard ones, ``np.random.seed(1234)``,
     ``np.random.uniform(size=(10000, n, 2))``, those of validation the same from 4321 (Kool et al. 2019, arXiv
     1803.08475).
@@ -58,8 +59,9 @@ class TSP(Task):
         *,
         gradient: Literal["counterfactual", "edges", "next_edge"] = "counterfactual",
         points: Literal["uniform", "clustered", "mixed"] = "uniform",
+        scaled: bool = True,
     ) -> None:
-        self.gradient, self.points = gradient, points
+        self.gradient, self.points, self.scaled = gradient, points, scaled
 
     def generate(self, count: int, size: int, g: torch.Generator) -> Tensor:
         uniform = torch.rand(count, size, 2, generator=g, device=g.device)
@@ -87,13 +89,12 @@ class TSP(Task):
         return stored_optima("tsp" if known else None, x.shape[1], x)
 
     def normal(self, x: Tensor) -> Tensor:
-        x = single(x)
-        low = x.amin(1, keepdim=True)
-        extent = (x.amax(1, keepdim=True) - low).amax(2, keepdim=True)
-        return (x - low) / torch.where(extent > 0, extent, 1.0)
+        return unit_square(x) if self.scaled else single(x)
 
     def check(self, x: Tensor) -> None:
         super().check(x)
+        if not self.scaled and (x.amin() < -SLACK or x.amax() > 1 + SLACK):
+            raise ZooError(f"{type(self).__name__}: this network knows points of the unit square: scale them into it")
         extent = (single(x).amax(1) - single(x).amin(1)).amax(1)
         wrong = (extent > 0) & ~(extent.square() * x.shape[1]).isfinite() | (extent > 0) & (extent.square() < TINY)
         if wrong.any():
@@ -223,6 +224,14 @@ def single(x: Tensor) -> Tensor:
 def plane_distances(x: Tensor) -> Tensor:
     """Euclidean distances ``(batch, n, n)`` of points ``(batch, n, 2)``, exactly zero between a point and itself."""
     return (x.unsqueeze(2) - x.unsqueeze(1)).square().sum(-1).sqrt()
+
+
+def unit_square(x: Tensor) -> Tensor:
+    """Points ``(batch, n, 2)`` shifted and scaled so that their bounding box touches 0 and has a longer side of 1."""
+    x = single(x)
+    low = x.amin(1, keepdim=True)
+    extent = (x.amax(1, keepdim=True) - low).amax(2, keepdim=True)
+    return (x - low) / torch.where(extent > 0, extent, 1.0)
 
 
 def reflections(x: Tensor) -> Tensor:

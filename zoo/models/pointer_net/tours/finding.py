@@ -11,6 +11,7 @@ import numpy as np
 import torch
 
 from zoo.models.pointer_net import solvers
+from zoo.models.pointer_net.tasks.tsp import unit_square
 from zoo.models.pointer_net.tours import search
 from zoo.models.pointer_net.tours.problem import Problem
 
@@ -96,7 +97,7 @@ def find(
 
 def network_tour(model: "PointerNet", problem: Problem, symmetries: int, starts: int | None) -> np.ndarray:
     """The network's best tour of symmetric copies and from different starts, by the length that the file defines."""
-    x = model.task.normal(torch.from_numpy(np.ascontiguousarray(problem.plane())).unsqueeze(0))
+    x = unit_square(torch.from_numpy(np.ascontiguousarray(problem.plane())).unsqueeze(0))
     number = starts or max(1, MANY**3 // max(MANY, len(problem)) ** 2)
     copies = model.task.symmetries(x)[: symmetries if len(problem) <= LARGE else 1]
     found = np.concatenate([model.greedy(copy, number)[0][0].numpy() for copy in copies])
