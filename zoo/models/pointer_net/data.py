@@ -121,9 +121,11 @@ class Instances(DataModule):
             raise ValueError(f"size must be a number, or the least and the largest, got {size}")
         if ends[-1] * max(batch_size, eval_batch_size, val_instances, test_instances) > MOST:
             raise ValueError(f"{MOST:,} elements of instances are the most in a batch, a validation or a test")
-        for end in ends:
-            task.check_size(end)
+        if ends[0] < 1:
+            raise ValueError(f"size must be at least 1, got {size}")
         self.task, self.sizes = task, allowed(task, ends[0], ends[-1])
+        if not self.sizes:
+            task.check_size(ends[0])  # says why
         self.batch_size, self.epoch_batches, self.eval_batch_size, self.seed = (
             batch_size,
             epoch_batches,

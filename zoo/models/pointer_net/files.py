@@ -71,7 +71,7 @@ def read_file(path: Path, task: Task) -> list[tuple[Tensor, Tensor]]:
 
 def from_npz(path: Path) -> tuple[list[np.ndarray], np.ndarray | None]:
     try:
-        with np.load(path, allow_pickle=False) as stored:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as stored:
             if sum(info.file_size for info in stored.zip.infolist()) > LARGEST:
                 raise ZooError(f"{path} is too large: {LARGEST:,} bytes are the most")
             if "x" not in stored:
