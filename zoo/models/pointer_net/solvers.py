@@ -14,7 +14,7 @@ import numpy as np
 from zoo.errors import ZooError
 
 if TYPE_CHECKING:
-    from zoo.models.pointer_net.tasks.routing import Routes
+    from zoo.models.pointer_net.tasks import Task
 
 GRID = 65_000  # fast-tsp takes whole distances up to 65535
 EXACT, QUICK = 20, 12  # fast-tsp solves up to 20 points by dynamic programming, up to 12 within a millisecond
@@ -112,7 +112,7 @@ WHOLE = 1_000_000  # PyVRP's distances are whole numbers of this part of a unit
 PRIZE = 1_000_000_000  # of a prize of 1: above what any detour costs
 
 
-def routes(task: "Routes", x: np.ndarray, *, iterations: int = 500, seed: int = 0) -> np.ndarray:
+def routes(task: "Task", x: np.ndarray, *, iterations: int = 500, seed: int = 0) -> np.ndarray:
     """The best solution that PyVRP finds of one instance, as an order of elements with returns between routes.
 
     Args:

@@ -26,7 +26,7 @@ class Orienteering(Routes):
 
     features = 5
     contexts = 1
-    stored = "orienteering"
+    stored: str | None = "orienteering"
     lengths = (2,)
 
     def __init__(self, *, prizes: Literal["distance", "uniform", "constant"] = "distance") -> None:

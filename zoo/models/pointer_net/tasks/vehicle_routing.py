@@ -28,7 +28,7 @@ class VehicleRouting(Routes):
 
     features = 4
     contexts = 1
-    stored = "cvrp"
+    stored: str | None = "cvrp"
 
     def __init__(self, *, capacity: int | None = None) -> None:
         if capacity is not None:
