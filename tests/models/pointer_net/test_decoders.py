@@ -252,3 +252,17 @@ def test_the_task_of_the_documentation():
     first, second = x[rows, order[:, 0]], x[rows, order[:, 1]]
     expected = 2 - (first - second)[:, :2].norm(dim=-1) + 2 * (first[:, 2] + second[:, 2])
     assert torch.allclose(charge, expected)
+
+
+@pytest.mark.parametrize("name", ["cvrp", "time_windows", "orienteering", "pickup_delivery"])
+def test_the_routes_of_pyvrp_keep_to_the_rules_and_cost_no_more(name):
+    pytest.importorskip("pyvrp")
+    from zoo.models.pointer_net.solvers import routes
+
+    task = TASKS[name]()
+    x = task.generate(2, 8, generator("cpu", 0))
+    least = make(task).eval().best_sample(x, 50)[1]
+    for i in range(2):
+        order = torch.from_numpy(routes(task, x[i].numpy(), iterations=100)).view(1, 1, -1)
+        assert task.valid(x[i : i + 1], order).all()
+        assert task.cost(x[i : i + 1], order).item() <= least[i] + 1e-4

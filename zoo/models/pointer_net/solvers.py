@@ -108,8 +108,8 @@ def exact_tour(matrix: np.ndarray, *, seconds: float = 60.0) -> np.ndarray:
             solver.addRow(-np.inf, len(cycle) - 1.0, int(inside.sum()), edges[inside], np.ones(inside.sum()))
 
 
-WHOLE = 1_000_000  # PyVRP's distances are whole numbers of this part of a unit
-PRIZE = 1_000_000_000  # of a prize of 1: above what any detour costs
+WHOLE = 100_000  # PyVRP's distances are whole numbers of this part of a unit
+PRIZE = 100_000_000  # of a prize of 1: above what any detour costs
 
 
 def routes(task: "Task", x: np.ndarray, *, iterations: int = 500, seed: int = 0) -> np.ndarray:
@@ -118,7 +118,7 @@ def routes(task: "Task", x: np.ndarray, *, iterations: int = 500, seed: int = 0)
     Args:
         task: vehicle routing, with or without time windows, orienteering, or pickup and delivery.
         x: ``(elements, features)``.
-        iterations: of its iterated local search.
+        iterations: of its iterated local search; up to 100 times as many where it has no solution by then.
         seed: of it.
 
     Raises:
@@ -156,9 +156,15 @@ def routes(task: "Task", x: np.ndarray, *, iterations: int = 500, seed: int = 0)
         for j in range(n + 1):
             if i != j:
                 model.add_edge(places[i], places[j], int(way[i, j]), int(way[i, j]))
-    best = model.solve(MaxIterations(iterations), seed=seed, collect_stats=False, display=False).best
-    if not best.is_feasible():
-        raise ZooError(f"PyVRP found no solution of an instance of {type(task).__name__} in {iterations} iterations")
+    for longer in (1, 10, 100):  # at first it may have none that keeps to the rules
+        stop = MaxIterations(longer * iterations)
+        best = model.solve(stop, seed=seed, collect_stats=False, display=False).best
+        if best.is_feasible():
+            break
+    else:
+        raise ZooError(
+            f"PyVRP found no solution of an instance of {type(task).__name__} in {100 * iterations} iterations"
+        )
     order: list[int] = []
     for route in best.routes():
         order += [0] if order else []
