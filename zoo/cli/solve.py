@@ -18,7 +18,7 @@ from pydantic import Field, NonNegativeFloat, PositiveInt
 
 from zoo import hub
 from zoo.cli.arguments import command
-from zoo.cli.options import pretrained
+from zoo.cli.options import pretrained, written
 from zoo.errors import ZooError, printable
 
 log = logging.getLogger(__name__)
@@ -81,7 +81,8 @@ def solve(
         over = "" if (excess := gap(row.length, optimum)) is None else f"{excess:9.3f}% above optimal"
         print(f"{'*' if row is best else ' '} {row.method:<34}{row.length:14.10g}{row.seconds:9.2f} CPU-s{over}")
     for path in output:
-        write(path, problem, rows)
+        with written(path) as place:
+            write(place, problem, rows)
         print(path)
     return tour
 

@@ -9,6 +9,7 @@ import logging
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -170,7 +171,7 @@ class PointerNet(ZooModule):
             return False
         return bool(self.task.over(x, progress).all())
 
-    def solve(self, x: Tensor, memory: Memory, choose: Choose, starts: int) -> tuple[Tensor, Tensor]:
+    def build(self, x: Tensor, memory: Memory, choose: Choose, starts: int) -> tuple[Tensor, Tensor]:
         """Orders ``(batch, starts, steps)`` built by a ``choose`` that gives indices, and their costs."""
         order = torch.stack(self.construct(x, memory, choose, starts), -1)
         return order, self.task.cost(x, order)
@@ -209,7 +210,7 @@ class PointerNet(ZooModule):
 
         def sampled() -> tuple[Tensor, Tensor]:
             with torch.no_grad():
-                order, cost = self.solve(x, memory, self.sample_choice, starts)
+                order, cost = self.build(x, memory, self.sample_choice, starts)
             log_prob = self.log_prob(x, memory, order)
             return (cost, log_prob) if starts > 1 else (cost.squeeze(1), log_prob.squeeze(1))
 
@@ -220,7 +221,7 @@ class PointerNet(ZooModule):
         """Cross-entropy on the best of the sampled solutions: sampled without gradient, then scored as a whole."""
         memory = self.encode(x)
         with torch.no_grad():
-            order, cost = self.solve(x, memory, self.sample_choice, self.train_starts(x))
+            order, cost = self.build(x, memory, self.sample_choice, self.train_starts(x))
             label, _ = best_of(order, cost)
             if self.polish:
                 label = self.task.improve(x, label, self.polish)
@@ -359,7 +360,7 @@ class PointerNet(ZooModule):
         check_positive(starts=starts)
         first = self.task.first_elements(x.shape[1])
         starts = 1 if first is None else min(starts, len(first))
-        return self.solve(x, self.encode(x), most_probable, starts)
+        return self.build(x, self.encode(x), most_probable, starts)
 
     @torch.no_grad()
     def augmented(self, x: Tensor, symmetries: int = 8) -> tuple[Tensor, Tensor]:
@@ -394,7 +395,7 @@ class PointerNet(ZooModule):
         check_positive(samples=samples, at_once=at_once)
         memory = self.encode(x)
         parts = [
-            best_of(*self.solve(x, memory, self.sample_choice, min(at_once, samples - begin)))
+            best_of(*self.build(x, memory, self.sample_choice, min(at_once, samples - begin)))
             for begin in range(0, samples, at_once)
         ]
         orders, costs = zip(*parts)
@@ -448,6 +449,33 @@ class PointerNet(ZooModule):
         refuse_dead_ends(~alive.any(1))
         order = torch.where(alive.unsqueeze(-1), order, order[rows, alive.int().argmax(1, keepdim=True)])
         return best_of(order, self.task.cost(x, order))
+
+    @torch.no_grad()
+    def solve(self, instances: Any, *, symmetries: int = 1) -> tuple[np.ndarray, np.ndarray]:
+        """Solve instances: the best of the greedy solutions from all starts.
+
+        ::
+
+            order, length = model.solve(np.random.rand(20, 2))       # a tour through 20 points
+
+        Args:
+            instances: ``(elements, features)`` or ``(batch, elements, features)``, an array, a tensor or lists. The
+                columns have the names ``model.task.columns``. Points of a tour may lie anywhere.
+            symmetries: copies of each instance that are solved beside it, where the task has them; 8 are the most.
+
+        Returns:
+            orders, int64 ``(batch, steps)``, and costs ``(batch,)``; of one instance ``(steps,)`` and a scalar.
+
+        Raises:
+            ZooError: if the instances are not finite, too small, or of another task.
+        """
+        given = self.given(instances).float()
+        x = given.unsqueeze(0) if given.dim() == 2 else given
+        order, _ = self.augmented(self.task.as_trained(x), symmetries)
+        cost = self.task.cost(x, order.unsqueeze(1)).squeeze(1)
+        if given.dim() == 2:
+            order, cost = order[0], cost[0]
+        return order.cpu().numpy(), cost.cpu().numpy()
 
     @property
     def example_input_array(self) -> Tensor:

@@ -35,6 +35,8 @@ class Task(Configurable):
 
     features: int
     """Numbers that describe an element."""
+    columns: tuple[str, ...] = ()
+    """What these numbers are called."""
     contexts = 0
     """Numbers that describe a solution under way; see :meth:`context`."""
     relational = False
@@ -186,6 +188,15 @@ class Task(Configurable):
         """Instances that have the same solutions as ``x``, ``(symmetries, batch, elements, features)``."""
         return x.unsqueeze(0)
 
+    def as_trained(self, x: Tensor) -> Tensor:
+        """Instances that have the same solutions as ``x``, in the range of those that networks are trained on.
+
+        Raises:
+            ZooError: of :meth:`check`, but for what lies outside of that range.
+        """
+        self.check(x)
+        return x
+
     def valid(self, x: Tensor, order: Tensor) -> Tensor:
         """Whether solutions keep to the rules, boolean ``(batch, starts)``; by another way than :meth:`mask`."""
         return (order.sort(-1).values == torch.arange(x.shape[1], device=x.device)).all(-1)
@@ -216,7 +227,7 @@ class Task(Configurable):
         if x.dim() != 3 or x.shape[-1] != self.features:
             raise ZooError(f"{name} instances must be (batch, elements, {self.features}), got {tuple(x.shape)}")
         if x.shape[1] < self.smallest:
-            raise ZooError(f"{name} needs at least {self.smallest} elements, got {x.shape[1]}")
+            raise ZooError(f"{name} needs at least {self.smallest} element{"s" * (self.smallest != 1)}, got {x.shape[1]}")
         if not x.isfinite().all():
             bad = (~x.isfinite().all(-1)).nonzero()[0].tolist()
             raise ZooError(f"{name}: element {bad[1]} of instance {bad[0]} is not finite: {x[tuple(bad)].tolist()}")

@@ -22,6 +22,7 @@ class ConvexHull(Task):
 
     features = 3
     extra = 1
+    columns = ("a", "b", "is_stop")
     smallest = 4  # three points and the stop
 
     def generate(self, count: int, size: int, g: torch.Generator) -> Tensor:

@@ -29,6 +29,7 @@ class Knapsack(Task):
 
     features = 3
     extra = 1
+    columns = ("weight", "value", "is_stop")
     contexts = 2
     smallest = 2  # an item and the stop
 

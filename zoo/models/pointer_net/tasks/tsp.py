@@ -51,6 +51,7 @@ class TSP(Task):
     """
 
     features = 2
+    columns = ("x", "y")
     relational = True
     cyclic = True
 
@@ -92,9 +93,13 @@ class TSP(Task):
         return unit_square(x) if self.scaled else single(x)
 
     def check(self, x: Tensor) -> None:
-        super().check(x)
+        self.check_points(x)
         if not self.scaled and (x.amin() < -SLACK or x.amax() > 1 + SLACK):
             raise ZooError(f"{type(self).__name__}: this network knows points of the unit square: scale them into it")
+
+    def check_points(self, x: Tensor) -> None:
+        """:meth:`check`, wherever the points lie."""
+        super().check(x)
         extent = (single(x).amax(1) - single(x).amin(1)).amax(1)
         wrong = (extent > 0) & ~(extent.square() * x.shape[1]).isfinite() | (extent > 0) & (extent.square() < TINY)
         if wrong.any():
@@ -102,6 +107,10 @@ class TSP(Task):
                 f"{type(self).__name__}: instance {int(wrong.nonzero()[0])} is {float(extent[wrong][0]):g} wide, whose "
                 f"square {x.dtype} cannot hold: give it in another unit, or as float64"
             )
+
+    def as_trained(self, x: Tensor) -> Tensor:
+        self.check_points(x)
+        return unit_square(x)
 
     def relation(self, x: Tensor) -> Tensor:
         """Euclidean distances ``(batch, n, n)``, exactly zero between a point and itself."""

@@ -9,8 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from zoo import signals
-from zoo.errors import ZooError, cause
+from zoo.errors import ZooError
 from zoo.models.pointer_net.tours.finding import Row
 from zoo.models.pointer_net.tours.problem import Problem
 
@@ -44,23 +43,14 @@ def check_outputs(paths: Sequence[Path]) -> None:
 
 
 def write(path: Path, problem: Problem, rows: Sequence[Row]) -> None:
-    """Write the shortest tour, or draw all.
-
-    Raises:
-        ZooError: if the file cannot be written.
-    """
+    """Write the shortest tour, or draw all."""
     best = min(rows, key=lambda row: row.length)
     suffix = path.suffix.lower()
-    try:
-        with signals.deferred():
-            path.parent.mkdir(parents=True, exist_ok=True)
-            if suffix in PICTURES:
-                draw(problem, rows).savefig(path, dpi=150)
-            else:
-                text = {".tour": tour, ".csv": table, ".json": record, ".txt": names}[suffix](problem, best, rows)
-                path.write_text(text, encoding="utf-8")
-    except (OSError, ValueError) as error:
-        raise ZooError(f"cannot write output={path}: {cause(error)}") from error
+    if suffix in PICTURES:
+        draw(problem, rows).savefig(path, dpi=150)
+    else:
+        text = {".tour": tour, ".csv": table, ".json": record, ".txt": names}[suffix](problem, best, rows)
+        path.write_text(text, encoding="utf-8")
 
 
 def tour(problem: Problem, best: Row, rows: Sequence[Row]) -> str:
