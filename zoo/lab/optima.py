@@ -19,7 +19,9 @@ from pydantic import PositiveFloat, PositiveInt
 
 from zoo.data.seeding import TEST
 from zoo.errors import ZooError
-from zoo.models.pointer_net.solvers import distances, exact_tour, fast_tour, length, routes
+from zoo.files import atomic
+from zoo.models.pointer_net.routes import routes
+from zoo.models.pointer_net.solvers import distances, exact_tour, fast_tour, length
 from zoo.models.pointer_net.tasks import TASKS
 from zoo.models.pointer_net.tasks.tsp import OPTIMA
 
@@ -94,7 +96,8 @@ def routed(name: str, size: int, instances: int, iterations: int, path: Path) ->
 
 
 def save(path: Path, found: np.ndarray) -> None:
-    np.savez_compressed(path, length=found.astype(np.float32))
+    with atomic(path) as temporary, temporary.open("wb") as file:
+        np.savez_compressed(file, length=found.astype(np.float32))
 
 
 def cpu(began: float) -> str:

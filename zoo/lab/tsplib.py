@@ -14,7 +14,7 @@ from pathlib import Path
 
 from pydantic import PositiveFloat, PositiveInt
 
-import zoo
+from zoo import hub
 from zoo.errors import ZooError
 from zoo.lab.common import one_thread
 from zoo.models.pointer_net import TSP, PointerNet
@@ -46,7 +46,7 @@ def experiment(
     Returns:
         the table.
     """
-    model = zoo.from_pretrained(checkpoint)
+    model = hub.from_pretrained(checkpoint)
     if not isinstance(model, PointerNet) or not isinstance(model.task, TSP):
         raise ZooError(f"{checkpoint} is not a pointer network for tours")
     folder.mkdir(parents=True, exist_ok=True)

@@ -86,7 +86,7 @@ def test_files_that_hold_no_instances(tmp_path):
         with pytest.raises(ZooError, match=message):
             load(tmp_path / name, TSP())
     for text, message in (
-        ("", "needs a heading with the column instance and 2 features"),
+        ("", "needs a heading with the column instance and those of TSP, x, y; it has none"),
         ("instance,x\n1,2\n", "needs a heading"),
         ("instance,x,y\n1,2\n", "row 2: expected 3 fields"),
         ("instance,x,y\n1,2,_\n", "'_' is no number"),
@@ -95,7 +95,7 @@ def test_files_that_hold_no_instances(tmp_path):
         (tmp_path / "a.csv").write_text(text)
         with pytest.raises(ZooError, match=message):
             load(tmp_path / "a.csv", TSP())
-    (tmp_path / "heavy.csv").write_text("instance,weight,value,stop\n1,0,0,1\n1,0.005,1,0\n")
+    (tmp_path / "heavy.csv").write_text("value,weight,is_stop,instance\n0,0,1,1\n1,0.005,0,1\n")
     with pytest.raises(ZooError, match="whole numbers of units"):
         load(tmp_path / "heavy.csv", Knapsack())
     assert TASKS["knapsack"] is Knapsack

@@ -257,7 +257,7 @@ def test_the_task_of_the_documentation():
 @pytest.mark.parametrize("name", ["cvrp", "time_windows", "orienteering", "pickup_delivery"])
 def test_the_routes_of_pyvrp_keep_to_the_rules_and_cost_no_more(name):
     pytest.importorskip("pyvrp")
-    from zoo.models.pointer_net.solvers import routes
+    from zoo.models.pointer_net.routes import routes
 
     task = TASKS[name]()
     x = task.generate(2, 8, generator("cpu", 0))

@@ -2,12 +2,13 @@
 
 - ``.npz``: an array ``x`` ``(count, elements, features)`` and, where they are known, their least costs ``optimum``.
 - ``.csv``: a heading, then an element a line: a column ``instance``, the same for the elements of one, and a column for
-  each feature of the task, in its order.
+  each feature, by the names that are the task's ``columns``; of a task without names in its order.
 - ``.tsp``: the points of a TSPLIB file, for tasks whose elements are points.
 - a folder: all such files in it.
 """
 
 import csv
+from array import array
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -18,10 +19,10 @@ from torch import Tensor
 from zoo.errors import ZooError
 from zoo.models.pointer_net.tasks import Task
 from zoo.models.pointer_net.tasks.tsp import unit_square
-from zoo.models.pointer_net.tours.reading import number, read, unpacked
+from zoo.models.pointer_net.tours.reading import lines_of, number, read, unpacked
 
 SUFFIXES = (".npz", ".csv", ".tsp")
-LARGEST = 2_000_000_000  # bytes of numbers in an .npz
+LARGEST = 1_000_000_000  # bytes of numbers in an .npz
 Groups = Sequence[tuple[Tensor, Tensor]]
 """Instances ``(count, elements, features)`` and least costs ``(count,)``, NaN where unknown: one pair a size."""
 
@@ -55,8 +56,8 @@ def read_file(path: Path, task: Task) -> list[tuple[Tensor, Tensor]]:
         problem = read(path)
         arrays = [problem.plane()[None]]
     pairs = []
-    for array in arrays:
-        x = torch.from_numpy(np.ascontiguousarray(array))
+    for numbers in arrays:
+        x = torch.from_numpy(np.ascontiguousarray(numbers))
         if suffix == ".tsp":
             x = unit_square(x)
         x = x.float()
@@ -85,28 +86,41 @@ def from_npz(path: Path) -> tuple[list[np.ndarray], np.ndarray | None]:
         raise ZooError(f"{path}: x must be numbers (count, elements, features), got {x.dtype} {x.shape}")
     if optimum is not None and (optimum.dtype.kind not in "fiu" or optimum.shape != (len(x),)):
         raise ZooError(f"{path}: optimum must be {len(x)} numbers, got {optimum.dtype} {optimum.shape}")
+    if 8 * x.size > LARGEST:
+        raise ZooError(f"{path} is too large: {LARGEST // 8:,} numbers are the most")
     return [x.astype(np.float64)], None if optimum is None else optimum.astype(np.float64)
 
 
 def from_csv(path: Path, task: Task) -> list[np.ndarray]:
-    rows = [row for row in csv.reader(unpacked(path).splitlines()) if any(field.strip() for field in row)]
-    heading = [field.strip().lower() for field in rows[0]] if rows else []
-    if "instance" not in heading or len(heading) != task.features + 1:
-        raise ZooError(
-            f"{path} needs a heading with the column instance and {task.features} features of "
-            f"{type(task).__name__}, got {', '.join(heading)[:200] or 'none'}"
-        )
-    key = heading.index("instance")
-    found: dict[str, list[list[float]]] = {}
-    for line, row in enumerate(rows[1:], 2):
-        if len(row) != len(heading):
-            raise ZooError(f"{path}, row {line}: expected {len(heading)} fields, found {len(row)}")
-        features = [number(f"{path}, row {line}", field) for i, field in enumerate(row) if i != key]
-        found.setdefault(row[key].strip(), []).append(features)
+    lines = (line for _, line in lines_of(path, unpacked(path)))
+    rows = ((i, row) for i, row in enumerate(csv.reader(lines), 1) if any(field.strip() for field in row))
+    try:
+        heading = [field.strip().lower() for field in next(rows, (1, []))[1][: task.features + 2]]
+        named = ("instance", *task.columns) if task.columns else heading
+        if "instance" not in heading or len(heading) != task.features + 1 or set(named) != set(heading):
+            features = ", ".join(task.columns) or f"{task.features} features"
+            raise ZooError(
+                f"{path} needs a heading with the column instance and those of {type(task).__name__}, {features}; "
+                f"it has {', '.join(heading)[:200] or 'none'}"
+            )
+        key, *places = (heading.index(name) for name in ("instance", *(name for name in named if name != "instance")))
+        found: dict[str, array[float]] = {}
+        for i, row in rows:
+            if len(row) != len(heading):
+                raise ZooError(f"{path}, row {i}: expected {len(heading)} fields, found {len(row)}")
+            values = [number(f"{path}, row {i}", row[place]) for place in places]
+            found.setdefault(row[key].strip(), array("d")).extend(values)
+    except csv.Error as error:
+        raise ZooError(f"cannot read {path}: {error}") from error
     if not found:
         raise ZooError(f"{path} has no instances")
     sizes = sorted({len(instance) for instance in found.values()})
-    return [np.array([instance for instance in found.values() if len(instance) == size]) for size in sizes]
+    return [
+        np.array([instance for instance in found.values() if len(instance) == size]).reshape(
+            -1, size // task.features, task.features
+        )
+        for size in sizes
+    ]
 
 
 def count(groups: Groups) -> int:

@@ -18,6 +18,7 @@ class Assignment(Task):
     """
 
     features = 4
+    columns = ("job_x", "job_y", "worker_x", "worker_y")
     contexts = 2
     train_starts = 8
 

@@ -227,7 +227,8 @@ class Task(Configurable):
         if x.dim() != 3 or x.shape[-1] != self.features:
             raise ZooError(f"{name} instances must be (batch, elements, {self.features}), got {tuple(x.shape)}")
         if x.shape[1] < self.smallest:
-            raise ZooError(f"{name} needs at least {self.smallest} element{"s" * (self.smallest != 1)}, got {x.shape[1]}")
+            least = f"{self.smallest} element{'s' * (self.smallest != 1)}"
+            raise ZooError(f"{name} needs at least {least}, got {x.shape[1]}")
         if not x.isfinite().all():
             bad = (~x.isfinite().all(-1)).nonzero()[0].tolist()
             raise ZooError(f"{name}: element {bad[1]} of instance {bad[0]} is not finite: {x[tuple(bad)].tolist()}")

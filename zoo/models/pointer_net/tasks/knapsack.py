@@ -1,5 +1,8 @@
 """The knapsack problem: a subset of items, of the greatest value that a capacity can hold."""
 
+import logging
+
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torchmetrics import Metric
@@ -9,7 +12,9 @@ from zoo.errors import ZooError
 from zoo.models.pointer_net.metrics import OptimalityGap
 from zoo.models.pointer_net.tasks.base import Progress, Task, each, gather, pick, with_stop
 
-LARGEST = 10_000_000  # capacity in units: the dynamic programme has a number for each
+LARGEST = 10_000_000  # capacity in units up to which there is a dynamic programme, which has a number for each
+MOST = 2**53  # units that can be counted exactly
+log = logging.getLogger(__name__)
 
 
 class Knapsack(Task):
@@ -35,9 +40,9 @@ class Knapsack(Task):
 
     def __init__(self, *, capacity: float | None = None, units: int = 100) -> None:
         check_positive(units=units)
-        if capacity is not None and not (0 < capacity * units <= LARGEST and whole(capacity * units)):
+        if capacity is not None and not (0 < capacity * units <= MOST and whole(capacity * units)):
             raise ValueError(
-                f"capacity must be positive, a whole number of units of 1/{units} and at most {LARGEST} of them, "
+                f"capacity must be positive, a whole number of units of 1/{units} and at most {MOST} of them, "
                 f"got {capacity}"
             )
         self.capacity, self.units = capacity, units
@@ -90,16 +95,20 @@ class Knapsack(Task):
     def cost_of_choices(self, x: Tensor, choices: Tensor) -> Tensor:
         return -(choices @ x[..., 1:2].unsqueeze(1)).sum((-2, -1))
 
-    @torch.no_grad()
-    def optimum(self, x: Tensor) -> Tensor:
-        """By dynamic programming over capacities, all instances at once (Bellman 1957)."""
-        best = x.new_zeros(len(x), self.limit(x) + 1)
-        at = torch.arange(best.shape[1], device=x.device)
-        for weight, value in zip(self.weights(x).T[1:], x[..., 1].T[1:]):
-            source = at - weight.unsqueeze(1)
-            added = best.gather(1, source.clamp_min(0)) + value.unsqueeze(1)
-            best = torch.where((source >= 0) & (added > best), added, best)
-        return -best[:, -1]
+    def optimum(self, x: Tensor) -> Tensor | None:
+        """By dynamic programming over capacities (Bellman 1957), of one instance at a time, which bounds the memory."""
+        limit = self.limit(x)
+        if limit > LARGEST:
+            log.warning("a capacity of %d units is more than the %d whose optimum is looked for", limit, LARGEST)
+            return None
+        optimum = np.zeros(len(x))
+        for i, (weights, values) in enumerate(zip(self.weights(x).cpu().numpy(), x[..., 1].double().cpu().numpy())):
+            best = np.zeros(limit + 1)
+            for weight, value in zip(weights[1:].tolist(), values[1:].tolist()):
+                if weight <= limit:
+                    np.maximum(best[weight:], best[: limit + 1 - weight] + value, out=best[weight:])
+            optimum[i] = -best[-1]
+        return torch.from_numpy(optimum).to(x)
 
     def valid(self, x: Tensor, order: Tensor) -> Tensor:
         """Within the capacity, no item twice, none after the stop, and no further item would fit."""

@@ -25,6 +25,7 @@ class Orienteering(Routes):
     """
 
     features = 5
+    columns = ("x", "y", "limit", "prize", "is_depot")
     contexts = 1
     stored: str | None = "orienteering"
     lengths = (2,)

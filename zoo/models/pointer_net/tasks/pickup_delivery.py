@@ -19,6 +19,7 @@ class PickupDelivery(Routes):
     """
 
     features = 6
+    columns = ("x", "y", "partner_x", "partner_y", "is_pickup", "is_depot")
     stored = "pickup_delivery"
     smallest = 3
 

@@ -21,6 +21,7 @@ class PrizeCollecting(Routes):
     """
 
     features = 5
+    columns = ("x", "y", "prize", "penalty", "is_depot")
     contexts = 1
     lengths = (3,)
 

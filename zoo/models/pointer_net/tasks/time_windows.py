@@ -23,6 +23,7 @@ class TimeWindows(VehicleRouting):
     """
 
     features = 6
+    columns = ("x", "y", "demand", "opens", "closes", "is_depot")
     contexts = 2
     stored = "time_windows"
     lengths = (3, 4)

@@ -7,9 +7,13 @@ out. Numbers are those of ASCII digits: no ``1_000``, no other alphabets, no ``n
 
 import csv
 import gzip
+import io
+import itertools
 import math
 import re
-from collections.abc import Sequence
+import zlib
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +23,9 @@ from zoo.models.pointer_net.tours.problem import EXPLICIT, METRICS, Problem
 
 LARGEST = 100_000_000  # bytes of a file, unpacked
 MOST = 100_000  # points
-MATRIX = 10_000  # points of a matrix
+MATRIX = 5_000  # points of a matrix: 200 MB
+LINES = 1_000_000
+LINE = 10_000  # characters of a line of a table
 Lines = list[tuple[int, str]]
 """Lines of a section by their numbers in the file."""
 COLUMNS_AT_MOST = 50  # of a table with a heading
@@ -29,6 +35,17 @@ HEADERS = (
     "NAME", "TYPE", "COMMENT", "DIMENSION", "EDGE_WEIGHT_TYPE", "EDGE_WEIGHT_FORMAT", "EDGE_DATA_FORMAT",
     "NODE_COORD_TYPE", "DISPLAY_DATA_TYPE", "CAPACITY",
 )  # fmt: skip
+HALVES = {
+    "UPPER_ROW": (np.triu, 1),
+    "LOWER_ROW": (np.tril, -1),
+    "UPPER_DIAG_ROW": (np.triu, 0),
+    "LOWER_DIAG_ROW": (np.tril, 0),
+    "UPPER_COL": (np.tril, -1),
+    "LOWER_COL": (np.triu, 1),
+    "UPPER_DIAG_COL": (np.tril, 0),
+    "LOWER_DIAG_COL": (np.triu, 0),
+}
+"""Half of a matrix, row by row: a half by columns is the other half by rows."""
 COLUMNS = {
     "x": "x",
     "y": "y",
@@ -70,9 +87,9 @@ def read(path: Path, *, columns: Sequence[str] = (), distance: str | None = None
     return problem
 
 
-def check_count(path: Path, n: int, most: int) -> None:
+def check_count(path: Path, n: int, most: int, fewest: int = 2) -> None:
     """Refuse too few and too many points."""
-    if n < 2:
+    if n < fewest:
         raise ZooError(f"{path} has {n} point{'s' * (n != 1)}; a tour needs at least 2")
     if n > most:
         raise ZooError(f"{path} has {n:,} points; {most:,} are the most{' of a matrix' * (most == MATRIX)}")
@@ -83,7 +100,7 @@ def unpacked(path: Path) -> str:
     try:
         with gzip.open(path, "rb") if path.name.lower().endswith(".gz") else path.open("rb") as file:
             raw = file.read(LARGEST + 1)
-    except (OSError, EOFError, ValueError) as error:
+    except (OSError, EOFError, ValueError, zlib.error) as error:
         raise ZooError(f"cannot read points={path}: {error}") from error
     if len(raw) > LARGEST:
         raise ZooError(f"points={path} is too large: {LARGEST:,} bytes are the most")
@@ -91,6 +108,18 @@ def unpacked(path: Path) -> str:
         return raw.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise ZooError(f"cannot read points={path}: it is no text in UTF-8 ({error})") from error
+
+
+def lines_of(path: Path, text: str) -> Iterator[tuple[int, str]]:
+    """Lines with their numbers, one after another: a list of many short ones takes far more than the file.
+
+    Raises:
+        ZooError: if there are more than :data:`LINES`.
+    """
+    for i, line in enumerate(io.StringIO(text, newline=None), 1):
+        if i > LINES:
+            raise ZooError(f"{path} has more than {LINES:,} lines")
+        yield i, line.rstrip("\n")
 
 
 def number(where: str, field: str, *, comma: bool = False) -> float:
@@ -121,7 +150,7 @@ def tsplib(path: Path, text: str) -> Problem:
     header: dict[str, str] = {}
     sections: dict[str, Lines] = {}
     inside: Lines | None = None
-    for line_number, line in enumerate(text.splitlines(), 1):
+    for line_number, line in lines_of(path, text):
         line = line.strip()
         if not line or line.startswith("#"):
             continue
@@ -197,7 +226,7 @@ def coordinates(path: Path, section: str, rows: Lines, n: int, dimensions: int) 
     names: list[str] = []
     points: list[list[float]] = []
     for line, row in rows:
-        where, words = f"{path}, line {line}", row.split()
+        where, words = f"{path}, line {line}", row.split(maxsplit=dimensions + 1)
         if len(words) != dimensions + 1:
             count = ("two", "three")[dimensions - 2]
             raise ZooError(f"{where}: expected a number and {count} coordinates: {short(row)!r}")
@@ -206,42 +235,38 @@ def coordinates(path: Path, section: str, rows: Lines, n: int, dimensions: int) 
     if len(names) != n:
         raise ZooError(f"{path} says DIMENSION {n} but its {section} has {len(names)} points: is it truncated?")
     if len(set(names)) != n:
-        twice = next(name for i, name in enumerate(names) if name in names[:i])
+        twice = next(name for name, times in Counter(names).items() if times > 1)
         raise ZooError(f"{path}: node {twice} is in its {section} twice")
     return names, np.array(points, dtype=np.float64).reshape(n, dimensions)
 
 
 def weights(path: Path, rows: Lines, n: int, form: str) -> np.ndarray:
     """A matrix ``(n, n)`` from the numbers of an EDGE_WEIGHT_SECTION, wherever its lines end."""
-    triangle = {
-        "UPPER_ROW": np.triu_indices(n, 1),
-        "LOWER_ROW": np.tril_indices(n, -1),
-        "UPPER_DIAG_ROW": np.triu_indices(n),
-        "LOWER_DIAG_ROW": np.tril_indices(n),
-        "UPPER_COL": np.tril_indices(n, -1)[::-1],
-        "LOWER_COL": np.triu_indices(n, 1)[::-1],
-        "UPPER_DIAG_COL": np.tril_indices(n)[::-1],
-        "LOWER_DIAG_COL": np.triu_indices(n)[::-1],
-        "FULL_MATRIX": tuple(np.indices((n, n)).reshape(2, -1)),
-    }.get(form)
-    if triangle is None:
+    if form != "FULL_MATRIX" and form not in HALVES:
         raise ZooError(f"{path} has EDGE_WEIGHT_FORMAT {form or 'none'}, of an EXPLICIT matrix a format is needed")
-    values = np.fromiter((number(f"{path}, line {line}", word) for line, row in rows for word in row.split()), float)
-    if len(values) == len(triangle[0]) + 1 and values[-1] == -1:
+    where = np.ones((n, n), dtype=bool)
+    if form in HALVES:
+        half, diagonal = HALVES[form]
+        where = half(where, diagonal)
+    count = int(where.sum())
+    words = ((line, word.group()) for line, row in rows for word in re.finditer(r"\S+", row))
+    some = itertools.islice(words, count + 2)  # enough to see that there are too many
+    values = np.fromiter((number(f"{path}, line {line}", word) for line, word in some), float)
+    if len(values) == count + 1 and values[-1] == -1:
         values = values[:-1]
-    if len(values) != len(triangle[0]):
-        raise ZooError(f"{path} needs {len(triangle[0])} weights for DIMENSION {n} as {form} and has {len(values)}")
+    if len(values) != count:
+        has = f"has {len(values)}" if len(values) < count else "has more"
+        raise ZooError(f"{path} needs {count} weights for DIMENSION {n} as {form} and {has}")
     matrix = np.zeros((n, n))
-    matrix[triangle] = values
-    if form == "FULL_MATRIX":
-        if not np.array_equal(matrix, matrix.T):
-            a, b = np.argwhere(matrix != matrix.T)[0]
-            raise ZooError(
-                f"{path}: from {a + 1} to {b + 1} it is {matrix[a, b]:g} and back {matrix[b, a]:g}; "
-                "only TSP, the symmetric problem, can be solved"
-            )
-    else:
-        matrix = np.maximum(matrix, matrix.T) + np.minimum(matrix, matrix.T) * (1 - np.eye(n))
+    matrix[where] = values  # row by row
+    if form in HALVES:
+        matrix += matrix.T.copy()
+    elif not np.array_equal(matrix, matrix.T):
+        a, b = np.argwhere(matrix != matrix.T)[0]
+        raise ZooError(
+            f"{path}: from {a + 1} to {b + 1} it is {matrix[a, b]:g} and back {matrix[b, a]:g}; "
+            "only TSP, the symmetric problem, can be solved"
+        )
     np.fill_diagonal(matrix, 0.0)
     if (matrix < 0).any():
         raise ZooError(f"{path} has negative weights: add the same number to all, and the order of its tours stays")
@@ -257,9 +282,10 @@ def table(path: Path, text: str, columns: Sequence[str], distance: str | None) -
     A first line is a heading where each of its fields begins with a letter. Where the separator is no comma, numbers
     may have a decimal comma. Lines that begin with ``#`` and empty columns at the end are left out.
     """
-    lines = [
-        (i, line) for i, line in enumerate(text.splitlines(), 1) if line.strip() and not line.lstrip().startswith("#")
-    ]
+    lines = [(i, line) for i, line in lines_of(path, text) if line.strip() and not line.lstrip().startswith("#")]
+    check_count(path, len(lines), MOST + 1, fewest=0)  # with a heading
+    if too_long := next((i for i, line in lines if len(line) > LINE), None):
+        raise ZooError(f"{path}, line {too_long}: {LINE:,} characters are the most in a line of a table")
     separator = next((s for s in ";\t," if lines and all(s in line for _, line in lines)), None)
     if separator is None and any("," in line for _, line in lines):
         separator = "," if all("," in line for _, line in lines) else None
