@@ -27,7 +27,7 @@ class VehicleRouting(Routes):
     """
 
     features = 4
-    columns = ("x", "y", "demand", "is_depot")
+    columns: tuple[str, ...] = ("x", "y", "demand", "is_depot")
     contexts = 1
     stored: str | None = "cvrp"
 
