@@ -182,6 +182,7 @@ def test_what_cannot_be_solved(checkpoint, tmp_path, monkeypatch):
         (["starts=0"], "starts=0 is not valid"),
         (["symmetries=9"], "symmetries=9 is not valid"),
         (["seconds=-1"], "seconds=-1 is not valid"),
+        (["seconds=inf"], "seconds=inf is not valid"),
         ([f"checkpoint={checkpoint[0]}", f"points={file}", "output="], "output= needs a value"),
         ([f"checkpoint={checkpoint[0]}", f"points={file}", "output=a.gif"], "its ending says what it is to be"),
         ([f"checkpoint={checkpoint[0]}", f"points={file}", f"output={tmp_path}/"], "its ending says what"),

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import Field, NonNegativeFloat, PositiveInt
+from pydantic import Field, PositiveInt
 
 from zoo import hub
 from zoo.cli.arguments import command
@@ -33,7 +33,7 @@ def solve(
     distance: str | None = None,
     symmetries: Annotated[int, Field(ge=1, le=8)] = 8,
     starts: PositiveInt | None = None,
-    seconds: NonNegativeFloat = 2.0,
+    seconds: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 2.0,
     seed: Annotated[int, Field(ge=0)] = 0,
     output: Sequence[Path] = (),
     trust: Sequence[str] = (),
