@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+import zoo
 from tests.conftest import ROOT
 from tests.models.pointer_net.test_model import make
 from zoo.data.seeding import generator
@@ -98,6 +99,21 @@ def test_a_validity_below_one_ends_an_evaluation(monkeypatch):
     model.test_step((x, torch.full((4,), torch.nan)), 0)
     with pytest.raises(ZooError, match=r"only 0\.0000% of those by beam"):
         model.on_test_epoch_end()
+
+
+def test_solutions_that_end_early_are_filled_with_stops():
+    model = make("cvrp").eval()
+    x = model.task.generate(3, 8, generator("cpu", 0))
+    assert model.greedy(x)[0].shape[2] < model(x).shape[1] == model.task.steps(9)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["cvrp", "time_windows", "knapsack"])
+def test_tasks_with_state_are_exported(name, tmp_path):
+    model = make(name).eval()
+    program = torch.export.load(zoo.export(model, tmp_path / "model.pt2")).module()
+    x = model.task.generate(5, 10, generator("cpu", 1))[:, : model.example_input_array.shape[1]]
+    assert torch.equal(program(x), model(x))
 
 
 @pytest.mark.parametrize("call", ["greedy", "augmented", "best_sample", "beam"])

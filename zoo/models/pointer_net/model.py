@@ -491,7 +491,8 @@ class PointerNet(ZooModule):
         """
         if not torch.compiler.is_exporting():
             self.task.check(x)
-        return best_of(*self.greedy(x))[0]
+        order, _ = best_of(*self.greedy(x))
+        return F.pad(order, (0, self.task.steps(x.shape[1]) - order.shape[1]))  # with stops, where all ended early
 
     def pictures(self, batch: tuple[Tensor, Tensor]) -> "dict[str, Figure]":
         """The task's own drawings of solutions, the pointers as a heat map, and the gaps of the last test."""

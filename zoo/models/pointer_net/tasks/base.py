@@ -109,7 +109,7 @@ class Task(Configurable):
 
     def begin(self, x: Tensor, starts: int) -> Progress:
         """Of ``starts`` solutions of each instance, before the first choice."""
-        taken = torch.zeros(len(x), starts, x.shape[1], dtype=torch.bool, device=x.device)
+        taken = torch.zeros(x.shape[0], starts, x.shape[1], dtype=torch.bool, device=x.device)
         return {"taken": taken, "last": torch.full(taken.shape[:2], -1, device=x.device)}
 
     def advance(self, x: Tensor, progress: Progress, chosen: Tensor) -> Progress:
@@ -236,12 +236,12 @@ class Task(Configurable):
 
 def each(values: Tensor, like: Tensor) -> Tensor:
     """``values`` ``(batch, elements)`` as ``(batch, 1, ..., elements)`` with as many dimensions as ``like``."""
-    return values.view(len(values), *[1] * (like.dim() - 2), -1)
+    return values.view(values.shape[0], *[1] * (like.dim() - 2), -1)
 
 
 def gather(values: Tensor, index: Tensor) -> Tensor:
     """Of ``values`` ``(batch, elements)`` those at ``index`` ``(batch, ...)``."""
-    return values.gather(1, index.reshape(len(index), -1)).view(index.shape)
+    return values.gather(1, index.reshape(index.shape[0], -1)).view(index.shape)
 
 
 def pick(values: Tensor, order: Tensor) -> Tensor:

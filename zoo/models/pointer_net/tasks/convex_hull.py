@@ -48,7 +48,7 @@ class ConvexHull(Task):
         """Coordinates of the elements, ``(batch, elements, 2)``; the stop goes back to the lowest point."""
         points = x[..., 1:, :2]
         lowest = points[..., 1].argmin(1)
-        return torch.cat([points[torch.arange(len(x), device=x.device), lowest].unsqueeze(1), points], 1)
+        return torch.cat([points[torch.arange(x.shape[0], device=x.device), lowest].unsqueeze(1), points], 1)
 
     def cost(self, x: Tensor, order: Tensor) -> Tensor:
         return 1 - area(pick(self.corners(x), order)) / self.hull_area(x).unsqueeze(1)
@@ -61,17 +61,17 @@ class ConvexHull(Task):
         return area(pick(self.corners(x), self.optimal_order(x))).clamp_min(1e-12)
 
     def optimum(self, x: Tensor) -> Tensor:
-        return x.new_zeros(len(x))
+        return x.new_zeros(x.shape[0])
 
     @torch.no_grad()
     def optimal_order(self, x: Tensor) -> Tensor:
         """By wrapping: from each corner on to the point with the least turn to the left (Jarvis 1973)."""
         points = x[:, 1:, :2].double()
-        rows = torch.arange(len(x), device=x.device)
+        rows = torch.arange(x.shape[0], device=x.device)
         start = current = points[..., 1].argmin(1)
-        heading = points.new_zeros(len(x))
-        order = torch.zeros(len(x), x.shape[1], dtype=torch.int64, device=x.device)
-        done = torch.zeros(len(x), dtype=torch.bool, device=x.device)
+        heading = points.new_zeros(x.shape[0])
+        order = torch.zeros(x.shape[0], x.shape[1], dtype=torch.int64, device=x.device)
+        done = torch.zeros(x.shape[0], dtype=torch.bool, device=x.device)
         for step in range(x.shape[1] - 1):
             order[:, step] = (current + 1).masked_fill(done, 0)
             a, b = (points - points[rows, current].unsqueeze(1)).unbind(-1)

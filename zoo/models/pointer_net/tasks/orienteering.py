@@ -60,7 +60,7 @@ class Orienteering(Routes):
 
     def mask(self, x: Tensor, progress: Progress) -> Tensor:
         taken = progress["taken"]
-        back = each(self.trip(x, torch.zeros(len(x), 1, dtype=torch.int64, device=x.device))[:, 0], taken)
+        back = each(self.trip(x, torch.zeros(x.shape[0], 1, dtype=torch.int64, device=x.device))[:, 0], taken)
         length = progress["length"].unsqueeze(-1) + self.trip(x, progress["last"]) + back
         allowed = ~taken & (length <= each(x[..., 2], taken)[..., :1]) & ~taken[..., :1]
         return torch.cat([torch.ones_like(allowed[..., :1]), allowed[..., 1:]], -1)

@@ -95,7 +95,7 @@ class Routes(Task):
         here = pick(x[..., :2], last.clamp_min(0))
         if to is not None:
             return (here - pick(x[..., :2], to)).square().sum(-1).sqrt()
-        places = x[..., :2].view(len(x), *[1] * (last.dim() - 1), -1, 2)
+        places = x[..., :2].view(x.shape[0], *[1] * (last.dim() - 1), -1, 2)
         return (here.unsqueeze(-2) - places).square().sum(-1).sqrt()
 
     def metrics(self) -> nn.ModuleDict:

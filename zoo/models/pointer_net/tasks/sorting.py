@@ -32,7 +32,7 @@ class Sorting(Task):
         return (choices * self.errors(x).unsqueeze(1)).sum((-2, -1))
 
     def optimum(self, x: Tensor) -> Tensor:
-        return x.new_zeros(len(x))
+        return x.new_zeros(x.shape[0])
 
     def optimal_order(self, x: Tensor) -> Tensor:
         return x.squeeze(-1).argsort(-1)

@@ -58,7 +58,7 @@ class TimeWindows(VehicleRouting):
     def mask(self, x: Tensor, progress: Progress) -> Tensor:
         taken, last = progress["taken"], progress["last"]
         arrival = progress["time"].unsqueeze(-1) + self.trip(x, last)
-        back = each(self.trip(x, torch.zeros(len(x), 1, dtype=torch.int64, device=x.device))[:, 0], taken)
+        back = each(self.trip(x, torch.zeros(x.shape[0], 1, dtype=torch.int64, device=x.device))[:, 0], taken)
         horizon = each(x[..., 4], taken)[..., :1] * (1 + SLACK)
         leaves = torch.maximum(arrival, each(x[..., 3], taken))
         # From the depot each customer is reached as `check` has found, whatever the rounding.
