@@ -12,7 +12,7 @@ from typing import Any
 from zoo import hub, signals
 from zoo.errors import FULL, ZooError, cause, printable
 
-COMMANDS = ("train", "eval", "sample", "play", "solve", "speak", "list", "publish", "lab")
+COMMANDS = ("train", "eval", "sample", "play", "solve", "speak", "list", "publish", "lab", "study", "answers")
 """Each is a module here, with a ``main`` that takes what follows the name of the command."""
 HELP = ("-h", "--help")
 OF_A_FILE = (

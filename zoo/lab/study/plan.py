@@ -151,7 +151,7 @@ def regimes() -> dict[str, str]:
 @cache
 def common() -> dict[str, Any]:
     """What ``configs/plan.yaml`` says."""
-    return OmegaConf.to_container(OmegaConf.load(resource("configs") / "plan.yaml"))  # type: ignore[return-value]
+    return OmegaConf.to_container(OmegaConf.load(resource("configs") / "plan.yaml"))
 
 
 def load(name: str, more: Sequence[str] = ()) -> Plan:
@@ -184,7 +184,9 @@ def load(name: str, more: Sequence[str] = ()) -> Plan:
     margin = own["margin"] if isinstance(own["margin"], dict) else dict.fromkeys(tasks, float(own["margin"]))
     asked = own.get("contrasts") or list(general["contrasts"])
     questions = [
-        Question(q, general["contrasts"][q]["question"], *(tuple(general["contrasts"][q][s]) for s in ("better", "than")))
+        Question(
+            q, general["contrasts"][q]["question"], *(tuple(general["contrasts"][q][s]) for s in ("better", "than"))
+        )
         for q in asked
     ]
     return Plan(

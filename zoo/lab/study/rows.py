@@ -115,4 +115,5 @@ def dumped(values: dict[str, Any]) -> str:
 def versions() -> str:
     import torch
 
-    return f"zoo {sys.modules['zoo'].__version__}, torch {torch.__version__.split('+')[0]}, python {platform.python_version()}"
+    zoo = sys.modules["zoo"].__version__
+    return f"zoo {zoo}, torch {torch.__version__.split('+')[0]}, python {platform.python_version()}"

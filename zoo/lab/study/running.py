@@ -4,8 +4,8 @@ import logging
 import multiprocessing
 import sys
 import time
-from collections.abc import Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from functools import cache
 from pathlib import Path
 
@@ -113,7 +113,9 @@ def run_regime(
     return progress
 
 
-def performed(name: str, more: tuple[str, ...], units, jobs: int, show: "Show") -> Iterator[list[Row]]:  # type: ignore[no-untyped-def]
+def performed(
+    name: str, more: tuple[str, ...], units: Callable[[], tuple[list[Unit], float, float]], jobs: int, show: "Show"
+) -> Iterator[list[Row]]:
     """The rows of each unit as it is done; what can be done is asked for anew after each."""
     if jobs == 1:
         while True:
@@ -124,7 +126,7 @@ def performed(name: str, more: tuple[str, ...], units, jobs: int, show: "Show") 
             yield perform(name, more, ready[0])
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(jobs, mp_context=context) as pool:
-        at_work = {}
+        at_work: dict[Future[list[Row]], Unit] = {}
         while True:
             ready, done, left = units()
             show(done, left)

@@ -109,7 +109,7 @@ def holm(p: Sequence[float]) -> list[float]:
 
 
 def expected_best(chosen_by: Sequence[float], score: Sequence[float], trials: int) -> float:
-    """The expected ``score`` of the setting that is best by ``chosen_by`` among ``trials`` random ones; lower is better.
+    """The expected ``score`` of the best setting by ``chosen_by`` among ``trials`` random ones; lower is better.
 
     Exact, over all subsets of that size of what was tried (Dodge et al. 2019, arXiv 1909.03004, without replacement).
 
@@ -121,7 +121,9 @@ def expected_best(chosen_by: Sequence[float], score: Sequence[float], trials: in
         raise ValueError(f"need 1 <= trials <= {n} settings, got {trials}")
     order = sorted(range(n), key=lambda i: math.inf if math.isnan(chosen_by[i]) else chosen_by[i])
     ways = math.comb(n, trials)
-    return sum(score[i] * math.comb(n - 1 - rank, trials - 1) / ways for rank, i in enumerate(order) if n - rank >= trials)
+    return sum(
+        score[i] * math.comb(n - 1 - rank, trials - 1) / ways for rank, i in enumerate(order) if n - rank >= trials
+    )
 
 
 def interval(values: Sequence[float]) -> tuple[float, float]:

@@ -1,8 +1,8 @@
 """Small tasks as one tensor program: seeds, learning rates and temperatures train side by side.
 
 Everything has a leading dimension of *cells*, a cell being one run: parameters ``(cells, ...)``, batches ``(cells,
-batch, ...)``. The loss of each cell depends on its own parameters alone, so the gradient of the sum is that of each. The
-draws see ``(cells * batch, ...)`` rows, as any program's, with a temperature for each row.
+batch, ...)``. The loss of each cell depends on its own parameters alone, so the gradient of the sum is that of each.
+The draws see ``(cells * batch, ...)`` rows, as any program's, with a temperature for each row.
 """
 
 import hashlib
@@ -197,7 +197,7 @@ class Adam:
 
     @torch.no_grad()
     def step(self, gradients: Sequence[Tensor | None], factor: float) -> Tensor:
-        """A step of ``factor`` times the learning rates; which cells had no finite gradient, ``(cells,)`` of 0 and 1."""
+        """A step of ``factor`` times the learning rates. Returns which cells had no finite gradient, ``(cells,)``."""
         self.count += 1
         given = [g for g in gradients if g is not None]
         fine = torch.stack([g.flatten(1).isfinite().all(1) for g in given]).all(0) if given else torch.ones(0).bool()
@@ -268,7 +268,11 @@ class Examples:
 
     @classmethod
     def of(
-        cls, seeds: Seeds, make: Callable[[int], dict[str, Tensor]], batch: int, sizes: tuple[int, int, int] = (512, 256, 512)
+        cls,
+        seeds: Seeds,
+        make: Callable[[int], dict[str, Tensor]],
+        batch: int,
+        sizes: tuple[int, int, int] = (512, 256, 512),
     ) -> "Examples":
         """``make`` gives examples ``(seeds, count, ...)``."""
         order = seeds.each(lambda g: torch.randint(sizes[0], (256, batch), generator=g))
@@ -285,4 +289,3 @@ class Examples:
         """The sets to score on, ``(cells, examples, ...)`` of each."""
         sets = {"valid": self.valid, "test": self.test}
         return {name: {key: value[self.seeds.index] for key, value in one.items()} for name, one in sets.items()}
-

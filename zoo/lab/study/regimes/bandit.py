@@ -1,6 +1,7 @@
 """An actor with a learned critic, on a contextual bandit."""
 
-from typing import Any, Literal
+from collections.abc import Mapping
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor
@@ -24,7 +25,7 @@ class Bandit(TensorRegime):
         steps, batch: as every :class:`TensorRegime`.
     """
 
-    slow = {name: 0.01 for name in ("critic.0.w", "critic.0.b", "critic.1.w", "critic.1.b")}
+    slow: ClassVar[Mapping[str, float]] = dict.fromkeys(("critic.0.w", "critic.0.b", "critic.1.w", "critic.1.b"), 0.01)
 
     def __init__(
         self,

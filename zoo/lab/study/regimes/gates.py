@@ -1,6 +1,7 @@
 """Gates that open features at a price, as in L0 regularisation."""
 
-from typing import Any, Literal
+from collections.abc import Mapping
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor
@@ -26,7 +27,7 @@ class Gates(TensorRegime):
     Source: Louizos et al. 2018, arXiv 1712.01312, for the objective.
     """
 
-    slow = {"w": 0.02}
+    slow: ClassVar[Mapping[str, float]] = {"w": 0.02}
 
     def __init__(
         self,
@@ -44,7 +45,9 @@ class Gates(TensorRegime):
     def begin(self, seeds: Seeds) -> tuple[Params, Any]:
         n, used = self.n, self.used
         chosen = seeds.each(lambda g: torch.randperm(n // 2, generator=g)[:used] * 2)
-        weight = seeds.each(lambda g: (torch.rand(used, generator=g) + 0.5) * (torch.randint(2, (used,), generator=g) * 2 - 1))
+        weight = seeds.each(
+            lambda g: (torch.rand(used, generator=g) + 0.5) * (torch.randint(2, (used,), generator=g) * 2 - 1)
+        )
         weight = weight / weight.norm(dim=1, keepdim=True)  # so that the variance is one
 
         def make(count: int) -> dict[str, Tensor]:
@@ -54,7 +57,9 @@ class Gates(TensorRegime):
             y = torch.einsum("sck,sk->sc", x.gather(2, chosen.unsqueeze(1).expand(-1, count, -1)), weight)
             return {"x": x, "y": y + 0.1 * seeds.each(lambda g: torch.randn(count, generator=g))}
 
-        return {"logits": seeds.normal(n, scale=0.1), "w": seeds.normal(n, scale=0.1)}, Examples.of(seeds, make, self.batch)
+        return {"logits": seeds.normal(n, scale=0.1), "w": seeds.normal(n, scale=0.1)}, Examples.of(
+            seeds, make, self.batch
+        )
 
     def loss(self, params: Params, data: Examples, step: int, run: Run) -> Tensor:
         batch = data.batch(step)

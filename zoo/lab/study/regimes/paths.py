@@ -137,7 +137,13 @@ class Paths(TensorRegime):
             best = self.paths[table.argmin(-1)]
             if self.target == "load":
                 u = torch.cat([u, load.unsqueeze(-1), wanted.unsqueeze(-1).expand(-1, -1, n * n, 1) / n], -1)
-            return {"u": u, "cost": cost, "load": load.unflatten(-1, (n, n)), "wanted": wanted.squeeze(-1), "best": best}
+            return {
+                "u": u,
+                "cost": cost,
+                "load": load.unflatten(-1, (n, n)),
+                "wanted": wanted.squeeze(-1),
+                "best": best,
+            }
 
         inputs = f + 2 * (self.target == "load")
         return mlp_params(seeds, "net", inputs, 16, 1), Examples.of(seeds, make, self.batch, (512, 128, 256))

@@ -1,6 +1,7 @@
 """Routing of rows of a small table to experts."""
 
-from typing import Any, Literal
+from collections.abc import Mapping
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor
@@ -22,7 +23,7 @@ class Routing(TensorRegime):
         steps, batch: as every :class:`TensorRegime`.
     """
 
-    slow = {"experts": 0.03}
+    slow: ClassVar[Mapping[str, float]] = {"experts": 0.03}
 
     def __init__(
         self,

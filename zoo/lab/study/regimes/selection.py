@@ -1,6 +1,7 @@
 """Selection of k of n: one set for all or a set for each example, with one right answer or with several."""
 
-from typing import Any, Literal
+from collections.abc import Mapping
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor
@@ -23,7 +24,7 @@ class SelectOne(TensorRegime):
         steps, batch: as every :class:`TensorRegime`.
     """
 
-    slow = {"w": 0.02}
+    slow: ClassVar[Mapping[str, float]] = {"w": 0.02}
 
     def __init__(
         self,
@@ -41,7 +42,9 @@ class SelectOne(TensorRegime):
         n, k = self.n, self.k
         distinct = n if self.answers == "one" else n // 2
         chosen = seeds.each(lambda g: torch.randperm(distinct, generator=g)[:k])
-        weight = seeds.each(lambda g: (torch.rand(k, generator=g) + 0.5) * (torch.randint(2, (k,), generator=g) * 2 - 1))
+        weight = seeds.each(
+            lambda g: (torch.rand(k, generator=g) + 0.5) * (torch.randint(2, (k,), generator=g) * 2 - 1)
+        )
         mixing = seeds.each(lambda g: torch.eye(distinct) + 0.3 * torch.randn(distinct, distinct, generator=g))
 
         def make(count: int) -> dict[str, Tensor]:
@@ -76,9 +79,9 @@ class SelectOne(TensorRegime):
 class SelectEach(TensorRegime):
     """Choose k of n items of each example by their features, so that the sum of their values is right.
 
-    The right items are those of the largest hidden utility of their features; only the sum of their values is told. With
-    ``answers="several"`` every item comes twice, with a little noise on its features: either copy will do. The score is
-    the squared error of the sum of the k items of the largest scores, as a share of its variance.
+    The right items are those of the largest hidden utility of their features; only the sum of their values is told.
+    With ``answers="several"`` every item comes twice, with a little noise on its features: either copy will do. The
+    score is the squared error of the sum of the k items of the largest scores, as a share of its variance.
 
     Args:
         answers: ``one`` or ``several``.
