@@ -29,6 +29,7 @@ from zoo.lab.study.tensors import Adam, Examples, Params, Run, Seeds, TensorRegi
 from zoo.relaxations import Bernoulli, Noise, Program, functional
 
 RIGHT, WRONG, HALF = "right", "wrong", "half right"
+VERDICTS = (RIGHT, HALF, WRONG, "not decided")
 MARGIN = 0.02
 TRIALS, SEARCH_SEEDS = 8, 4
 
@@ -168,7 +169,7 @@ BANDIT = "a contextual bandit of 8 actions, 300 steps of 24"
 def selecting(seeds: int) -> tuple[str, str, str]:
     found, words = {}, []
     for answers in ("one", "several"):
-        regime = SelectEach(answers=answers, steps=250, batch=16)  # type: ignore[arg-type]
+        regime = SelectEach(answers=answers, steps=250, batch=16)
         names = ("softmax", "gumbel_softmax", "st_gumbel_softmax")
         soft, *noisy = (trained(regime, name, seeds, (0.01, 0.1)) for name in names)
         found[answers], difference = compared(best(noisy).test, soft.test)
@@ -228,10 +229,11 @@ def high_tau(seeds: int) -> tuple[str, str, str]:
 
 @claim(4, "The noise is exploration.")
 def exploration(seeds: int) -> tuple[str, str, str]:
-    (own, first), (alike, second) = (
-        compared(*(bandits("linear", how, name, seeds).test for name in ("st_gumbel_softmax", "st_argmax")))
-        for how in ("own", "alike")
+    drawn, mode = (
+        [bandits("linear", how, name, seeds).test for how in ("own", "alike")]
+        for name in ("st_gumbel_softmax", "st_argmax")
     )
+    (own, first), (alike, second) = (compared(one, other) for one, other in zip(drawn, mode))
     verdict = {("yes", "no"): RIGHT, ("yes", "yes"): HALF, ("no", "no"): WRONG, ("no", "yes"): HALF}
     return (
         verdict.get((own, alike), "not decided"),
@@ -741,8 +743,8 @@ def read(folder: Path) -> dict[int, Answer]:
         return {}
     with path.open(encoding="utf-8", newline="") as file:
         lines = list(csv.DictReader(file))
-    texts = ("claim", "verdict", "evidence", "scale")
-    return {int(line["number"]): Answer(int(line["number"]), *[line[c] for c in texts]) for line in lines}
+    found = [Answer(int(e["number"]), e["claim"], e["verdict"], e["evidence"], e["scale"]) for e in lines]
+    return {one.number: one for one in found}
 
 
 def write(folder: Path, answers: Sequence[Answer]) -> Path:

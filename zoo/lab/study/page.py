@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from zoo.hub.files import atomic
+from zoo.lab.study import answers
 from zoo.lab.study import rows as files
 from zoo.lab.study.plan import Question, common, load, regimes
 from zoo.lab.study.protocol import Progress
@@ -224,8 +225,23 @@ def cell(one: Finding) -> str:
 
 
 def claims(folder: Path) -> list[str]:
-    path = folder / "answers.md"
-    return [path.read_text(encoding="utf-8").rstrip(), ""] if path.exists() else []
+    """The 24 claims of the thread, as far as small experiments decide them."""
+    found = answers.read(folder)
+    if not found:
+        return []
+    counts = {v: sum(one.verdict == v for one in found.values()) for v in answers.VERDICTS}
+    return [
+        "## The thread, claim by claim",
+        "",
+        f"Each claim of the question and its answers has a small experiment, `python scripts/answers.py`; rows: "
+        f"[{answers.FILE}]({answers.FILE}). {', '.join(f'{count} {verdict}' for verdict, count in counts.items())}. A "
+        "verdict is computed from what the experiment measured, at its scale.",
+        "",
+        "| | claim | verdict | evidence | scale |",
+        "| ---: | --- | --- | --- | --- |",
+        *(f"| {n} | {one.claim} | {one.verdict} | {one.evidence} | {one.scale} |" for n, one in sorted(found.items())),
+        "",
+    ]
 
 
 def regime(progress: Progress, findings: list[Finding], picture: str | None) -> list[str]:
