@@ -47,9 +47,7 @@ def answers(claims: Sequence[PositiveInt] = (), *, seeds: PositiveInt = 30, fold
             tell(f"{number:>2}  {found.claim}\n    {found.verdict.upper()}{other}: {found.evidence}.")
             tell(f"    [{found.scale}; {found.seconds:.1f} s]")
     total = sum(one.seconds for one in made)
-    counts = {
-        v: sum(one.verdict == v for one in made) for v in (thread.RIGHT, thread.HALF, thread.WRONG, "not decided")
-    }
+    counts = {v: sum(one.verdict == v for one in made) for v in thread.VERDICTS}
     tell(", ".join(f"{count} {verdict}" for verdict, count in counts.items()) + f"; {total:.0f} CPU-seconds.")
     if folder:
         thread.write(folder, made)

@@ -116,9 +116,9 @@ def test_runs_of_other_code_are_made_again(outside):
 
 
 def test_what_is_wrong_is_refused_before_anything_is_run(outside):
-    with pytest.raises(ZooError, match="no 'cion' for regimes=. Did you mean 'coin'"):
+    with pytest.raises(ZooError, match=r"no 'cion' for regimes=. Did you mean 'coin'"):
         study(["cion"])
-    with pytest.raises(ZooError, match="there is no relaxation 'mien'. Did you mean 'mine'"):
+    with pytest.raises(ZooError, match=r"there is no relaxation 'mien'. Did you mean 'mine'"):
         study(["coin"], add=["mien"])
     (outside / "configs/study/bad.yaml").write_text("_target_: tests.lab.study.test_protocol.Coin\nmargn: 1\n")
     with pytest.raises(ZooError, match="study=bad: margn is unknown"):

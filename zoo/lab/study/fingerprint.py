@@ -12,7 +12,9 @@ from pathlib import Path
 
 COUNTS = ("zoo.relaxations", "zoo.models", "zoo.data", "zoo.training.optim", "zoo.training.module", "zoo.lab.study")
 """What makes results, by the beginning of the name; the rest of the project carries them."""
-MACHINERY = tuple(f"zoo.lab.study.{name}" for name in ("page", "plan", "protocol", "rows", "running", "statistics"))
+MACHINERY = tuple(
+    f"zoo.lab.study.{name}" for name in ("answers", "page", "plan", "protocol", "rows", "running", "statistics")
+)
 """Of the study what comes after the runs."""
 
 

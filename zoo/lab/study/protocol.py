@@ -155,6 +155,8 @@ class Progress:
     def best(self, task: str, families: Sequence[str]) -> str | None:
         """The estimator of some families that is best in the search; None unless all of them have been searched."""
         scores: dict[str, float] = {}
+        if not any(of == task for of, _ in self.rows):
+            return None
         for name in self.plan.family(*families):
             one = next(e for e in self.plan.estimators if e.name == name)
             if not self.rows.get((task, name)) and self.plan.tasks[task].serves(one):
