@@ -81,7 +81,11 @@ def test_the_study_of_a_regime_from_outside(outside):
     study(["coin"], folder=outside / "out", add=["mine"])
     more = rows.read(path)
     assert {row.estimator for row in set(more) - set(made)} == {"mine"} and set(made) < set(more)
-    assert "| `mine` | deterministic | -" in (outside / "out/README.md").read_text()
+    joined = (outside / "out/README.md").read_text()
+    assert "| `mine` | deterministic | -" in joined and "| mine | `mine` | `" in joined
+    assert [line for line in text.splitlines() if line.startswith("- **")] == [
+        line for line in joined.splitlines() if line.startswith("- **")
+    ]  # who joins changes no planned contrast
 
 
 def test_a_study_goes_on_where_it_was_stopped(outside, monkeypatch):

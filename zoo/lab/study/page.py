@@ -10,7 +10,7 @@ from typing import Any
 from zoo.hub.files import atomic
 from zoo.lab.study import answers
 from zoo.lab.study import rows as files
-from zoo.lab.study.plan import Question, common, load, regimes
+from zoo.lab.study.plan import FAMILIES, Question, common, load, regimes
 from zoo.lab.study.protocol import Progress
 from zoo.lab.study.statistics import Contrast, contrast, expected_best, holm, interval
 
@@ -33,6 +33,15 @@ paired by seed: **yes** where it is larger than the margin, **no** where it is s
 shown, each by a t test against the margin, by Holm's method over all {count} planned contrasts together. The plan,
 [configs/plan.yaml](../../configs/plan.yaml) and [configs/study](../../configs/study), is older than the runs; what was
 done otherwise is [listed](deviations.md)."""
+
+LIMITS = """\
+- Families differ in size, and the best of more estimators is better: "the best without Gumbel noise" is chosen among
+  more than "the best with it". Scores of single estimators are in the tables.
+- All estimators try the same settings. Where the best of them lies at an edge of the search, a wider one might find a
+  better: the settings of every winner are in the tables.
+- An estimator without a temperature tries as many learning rates as others try pairs.
+- Score functions that run the program several times in a step make as many fewer steps. Memory is not counted.
+- The tasks are small. That something holds on all of them is no proof that it holds on a large one."""
 
 
 @dataclass(frozen=True)
@@ -58,6 +67,7 @@ class Finding:
     margin: float
     p: float = 1.0
     alpha: float = 0.05
+    planned: bool = True
 
     @property
     def verdict(self) -> str:
@@ -103,26 +113,36 @@ def contrasts(progress: Progress) -> list[Finding]:
             if not plan.family(*question.better) or not plan.family(*question.than):
                 continue
             better, than = (progress.best(task, families) or "" for families in (question.better, question.than))
-            known, margin = bool(better and than), plan.margin[task]
-            results = [
-                paired(progress, task, better, than, phase, margin) if known else None
-                for phase in ("final", "cpu", "again")
-            ]
-            found.append(
-                Finding(
-                    regime=plan.name,
-                    task=task,
-                    question=question,
-                    better=better if known else "",
-                    than=than if known else "",
-                    result=results[0],
-                    cpu=results[1],
-                    again=results[2],
-                    margin=margin,
-                    alpha=plan.alpha,
-                )
-            )
+            found.append(finding(progress, task, question, better, than))
+        for name in plan.more:
+            if progress.final(task, name):
+                every = tuple(family for family in FAMILIES if family not in ("control", "exact"))
+                asked = Question(name, f"Is {name} better than the best of the plan?", (name,), every)
+                found.append(finding(progress, task, asked, name, progress.best(task, every) or ""))
     return found
+
+
+def finding(progress: Progress, task: str, question: Question, better: str, than: str) -> Finding:
+    """A contrast of two estimators, empty names where the search is not done."""
+    plan, known = progress.plan, bool(better and than)
+    margin = plan.margin[task]
+    result, cpu, again = (
+        paired(progress, task, better, than, phase, margin) if known else None for phase in ("final", "cpu", "again")
+    )
+    return Finding(
+        regime=plan.name,
+        task=task,
+        question=question,
+        better=better if known else "",
+        than=than if known else "",
+        result=result,
+        cpu=cpu,
+        again=again,
+        margin=margin,
+        p=result.p if result else 1.0,
+        alpha=plan.alpha,
+        planned=question.name not in plan.more,
+    )
 
 
 def paired(progress: Progress, task: str, better: str, than: str, phase: str, margin: float) -> Contrast | None:
@@ -134,9 +154,13 @@ def paired(progress: Progress, task: str, better: str, than: str, phase: str, ma
 
 
 def adjusted(findings: list[Finding]) -> list[Finding]:
-    """With p-values by Holm over all planned contrasts; those that are not run yet count as planned."""
-    p = holm([finding.result.p if finding.result else 1.0 for finding in findings])
-    return [replace(finding, p=value) for finding, value in zip(findings, p)]
+    """With p-values by Holm over all planned contrasts; those that are not run yet count as planned.
+
+    What is not of the plan, estimators from outside, keeps its own p-value and changes nobody's.
+    """
+    planned = [one for one in findings if one.planned]
+    p = dict(zip(map(id, planned), holm([one.result.p if one.result else 1.0 for one in planned])))
+    return [replace(one, p=p.get(id(one), one.p)) for one in findings]
 
 
 # What is told --------------------------------------------------------------------------------------------------------
@@ -144,6 +168,7 @@ def adjusted(findings: list[Finding]) -> list[Finding]:
 
 def head(found: dict[str, Progress], findings: list[Finding]) -> list[str]:
     plan = common()
+    findings = [one for one in findings if one.planned]
     done = sum(finding.result is not None for finding in findings)
     count = sum(len(each) for one in found.values() for of in one.rows.values() for each in of.values())
     seconds = sum(
@@ -363,6 +388,7 @@ def tail(folder: Path, found: dict[str, Progress], findings: list[Finding]) -> l
         )
     else:
         lines.append("No regime has been run again with other seeds yet: `phases=search,final,cpu,again`.")
+    lines += ["", "## What this cannot show", "", LIMITS]
     lines += [
         "",
         "## Your own row",

@@ -19,7 +19,7 @@ from zoo.relaxations import RELAXATIONS, Relaxation
 from zoo.relaxations.distributions import Perturbed
 
 FAMILIES = ("deterministic", "gumbel", "sampled", "score", "control", "exact")
-OWN = ("plan", "rungs", "trials", "seeds", "search", "margin", "estimators", "contrasts", "title", "text", "axis")
+OWN = ("plan", "rungs", "trials", "seeds", "search", "margin", "estimators", "contrasts", "title", "text")
 
 
 @dataclass(frozen=True)
@@ -89,7 +89,7 @@ class Plan:
         tasks: name -> the regime, built for this task.
         margin: a difference of scores worth a word; one for all tasks, or one each.
         search: name -> ("log", low, high) or ("of", values).
-        axis: the names of scores that the page shows beside that of the test.
+        more: names of the estimators that are not of the plan.
     """
 
     name: str
@@ -105,11 +105,11 @@ class Plan:
     seeds: int
     first_seed: Mapping[str, int]
     alpha: float
-    axis: Mapping[str, str] = field(default_factory=dict)
+    more: tuple[str, ...] = ()
 
     def family(self, *names: str) -> list[str]:
-        """The estimators of these families."""
-        return [one.name for one in self.estimators if one.family in names]
+        """The planned estimators of these families. Those from outside change no planned contrast."""
+        return [one.name for one in self.estimators if one.family in names and one.name not in self.more]
 
     def settings(self, number: int) -> dict[str, float]:
         """The values of a setting of the search: the same for every estimator."""
@@ -203,7 +203,7 @@ def load(name: str, more: Sequence[str] = ()) -> Plan:
         seeds=own.get("seeds", general["seeds"]),
         first_seed=general["first_seed"],
         alpha=general["alpha"],
-        axis=own.get("axis", {}),
+        more=tuple(more),
     )
 
 
