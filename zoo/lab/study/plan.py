@@ -222,7 +222,8 @@ def family_of(cls: type[Relaxation]) -> str:
         return "exact" if cls is RELAXATIONS["exact"] else "score"
     if not cls.stochastic:
         return "deterministic"
-    law = getattr(cls, "noise_law", "gumbel" if Perturbed in cls.needs else None)
+    perturbed = any(issubclass(need, Perturbed) for need in cls.needs)
+    law = getattr(cls, "noise_law", "gumbel" if perturbed else None)
     return {"gumbel": "gumbel", None: "sampled"}.get(law, "control")
 
 
