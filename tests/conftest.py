@@ -28,6 +28,16 @@ def fixed_seed():
     torch.manual_seed(0)
 
 
+@pytest.fixture(autouse=True)
+def own_environment():
+    """What a command tells the processes that it starts, such as folders of configuration files, ends with its test."""
+    before = dict(os.environ)
+    yield
+    for name in {name for name in (*before, *os.environ) if name.startswith("ZOO_")}:
+        os.environ.pop(name, None)
+    os.environ.update({name: value for name, value in before.items() if name.startswith("ZOO_")})
+
+
 @pytest.fixture(scope="session")
 def mnist_root() -> str:
     """A data directory that holds MNIST, fetched once where it is missing."""

@@ -11,6 +11,7 @@ from zoo import hub
 
 LEVELS = (
     ("errors", "signals"),
+    ("files",),
     ("config",),
     ("relaxations",),
     ("data", "hub"),
@@ -67,9 +68,9 @@ def room(module: str) -> str | None:
 
 def test_what_stands_at_the_top():
     files = {path.name for path in (ROOT / "zoo").glob("*.py")}
-    assert files <= {"__init__.py", "__main__.py", "errors.py", "signals.py"}
+    assert files <= {"__init__.py", "__main__.py", "errors.py", "files.py", "signals.py"}
     packages = {path.parent.name for path in (ROOT / "zoo").glob("*/__init__.py")}
-    assert packages == {part for parts in LEVELS for part in parts} - {"errors", "signals", "__main__"}
+    assert packages == {part for parts in LEVELS for part in parts} - {"errors", "signals", "files", "__main__"}
     assert {path.stem for path in (ROOT / "zoo/models").glob("*.py")} == set(BESIDE_ROOMS)
 
 

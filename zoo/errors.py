@@ -15,11 +15,13 @@ class ZooError(ValueError):
 
 
 def did_you_mean(name: str, valid: list[str]) -> str:
-    """``" Did you mean 'tau'?"`` for a near miss of one of ``valid``, else an empty string."""
+    """``" Did you mean 'tau'?"`` for a near miss of one of ``valid``, or of two or three that it is the beginning of,
+    else an empty string."""
     from difflib import get_close_matches
 
-    near = get_close_matches(name, valid, n=1, cutoff=0.5)
-    return f" Did you mean {near[0]!r}?" if near else ""
+    begin = [one for one in valid if name and one.startswith(name)]  # what is cut short, before what is similar
+    near = begin if 0 < len(begin) < 4 else get_close_matches(name, begin or valid, n=1, cutoff=0.5)
+    return f" Did you mean {' or '.join(map(repr, near))}?" if near else ""
 
 
 def cause(error: BaseException) -> str:

@@ -1,16 +1,18 @@
 """SIGTERM and Ctrl-C, in every phase: the program ends within seconds, saves what can be saved, and says so.
 
 A signal raises :class:`Stopped` wherever the program is, unless that has asked for it to wait, as a step of training
-does, which is to be finished and saved. What does not come to an end, such as a long call of a library, is ended after
-:data:`GRACE` seconds by a thread that watches.
+does, which is to be finished and saved. Of the command line, what does not come to an end, such as a long call of a
+library, is ended after :data:`GRACE` seconds by a thread that watches. A program that calls this project, such as a
+notebook, is never ended: there a second signal raises at once.
 """
 
 import os
 import signal
 import socket
 import threading
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 NAMES = {signal.SIGTERM: "SIGTERM", signal.SIGINT: "Ctrl-C"}
@@ -38,6 +40,7 @@ class Stopped(BaseException):
 class _State:
     number = 0  # of the first signal
     handled = False
+    watched = False
     deferred = False
     raised = False
     saving = 0
@@ -47,33 +50,48 @@ _state = _State()
 
 
 @contextmanager
-def handled() -> Iterator[None]:
-    """Inside, SIGTERM and Ctrl-C raise :class:`Stopped`; one that the caller of the program ignores stays ignored."""
+def handled(*, watched: bool = False) -> Iterator[None]:
+    """Inside, SIGTERM and Ctrl-C raise :class:`Stopped`; one that the caller of the program ignores stays ignored.
+
+    Args:
+        watched: end the process if it does not end by itself.
+    """
     global _state
     if _state.handled or threading.current_thread() is not threading.main_thread():
         yield
         return
     _state = _State()
-    _state.handled = True
+    _state.handled, _state.watched = True, watched
     process, over = os.getpid(), threading.Event()
     before = {number: signal.getsignal(number) for number in NAMES}
     before = {number: handler for number, handler in before.items() if handler != signal.SIG_IGN}
+    for number in before:
+        signal.signal(number, _tell)
+    with _watching(_state, over) if watched else nullcontext():
+        try:
+            yield
+        finally:
+            over.set()
+            if os.getpid() == process:
+                for number, handler in before.items():
+                    signal.signal(number, signal.SIG_DFL if handler is None else handler)
+            _state = _State()
+
+
+@contextmanager
+def _watching(state: _State, over: threading.Event) -> Iterator[None]:
+    """Let a thread watch until ``over`` is set."""
+    process = os.getpid()
     ours, theirs = socket.socketpair()
     theirs.setblocking(False)
     wakeup = signal.set_wakeup_fd(theirs.fileno(), warn_on_full_buffer=False)
-    for number in before:
-        signal.signal(number, _tell)
-    threading.Thread(target=_watch, args=(_state, ours, over), name="signals", daemon=True).start()
+    threading.Thread(target=_watch, args=(state, ours, over), name="signals", daemon=True).start()
     try:
         yield
     finally:
-        over.set()
         if os.getpid() == process:
-            for number, handler in before.items():
-                signal.signal(number, signal.SIG_DFL if handler is None else handler)
             signal.set_wakeup_fd(wakeup)
         theirs.close()
-        _state = _State()
 
 
 def told() -> int:
@@ -126,8 +144,9 @@ def saving() -> Iterator[None]:
 
 
 def _tell(number: int, *_: Any) -> None:
+    again = bool(_state.number) and not _state.watched  # by whoever does not want to wait
     _state.number = _state.number or number
-    if not _state.deferred and not _state.raised:  # once: what cleans up is not to be cut short too
+    if (not _state.deferred or again) and not _state.raised:  # once: what cleans up is not to be cut short too
         _state.raised = True
         raise Stopped(_state.number)
 
@@ -138,9 +157,10 @@ def _watch(state: _State, signals: socket.socket, over: threading.Event) -> None
         while told := signals.recv(1):
             if told[0] in NAMES:
                 break
-    left = GRACE if told else 0
-    while left > 0 and not over.wait(0.1):
-        left -= 0 if state.saving else 0.1
+    left, since = GRACE, time.monotonic()  # by the clock: on a busy machine a wait takes longer than it should
+    while told and left > 0 and not over.wait(0.1):
+        now = time.monotonic()
+        left, since = left - (0 if state.saving else now - since), now
     if told and not over.is_set():
         name = NAMES[signal.Signals(told[0])]
         os.write(2, f"stopped by {name} within a step; what was saved before is untouched\n".encode())
@@ -151,7 +171,8 @@ def _forget() -> None:
     """A fork has neither the thread nor anything to save."""
     global _state
     if _state.handled:
-        signal.set_wakeup_fd(-1)
+        if _state.watched:
+            signal.set_wakeup_fd(-1)
         for number in NAMES:
             if signal.getsignal(number) is _tell:
                 signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)

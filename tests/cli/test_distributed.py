@@ -16,6 +16,7 @@ import torch
 
 from tests.cli.test_train import same_weights, train_here
 from tests.conftest import ROOT, SMALL, run_script
+from tests.processes import free_port, of_torchrun
 from zoo import hub
 from zoo.config.composition import check, compose
 from zoo.errors import ZooError
@@ -196,8 +197,10 @@ def test_whatever_ends_processes_the_run_ends_in_the_same_bits(two, tmp_path, mn
         printed = process.communicate(timeout=100)[0]
         assert process.returncode == 1 and "process 0 of 2 lost the others" in printed, printed
     with started(folder, mnist_root) as (process, second):
+        began = time.monotonic()
         os.kill(second, signal.SIGTERM)  # whichever gets it
         printed = process.communicate(timeout=100)[0]
+        assert time.monotonic() - began < 5
         step = newest_step(folder)
         assert (
             process.returncode == 143 and f"stopped by SIGTERM; saved {folder}/checkpoints/step-{step:08d}" in printed
@@ -213,6 +216,92 @@ def test_whatever_ends_processes_the_run_ends_in_the_same_bits(two, tmp_path, mn
     assert same_weights(resumed.best, two.best)
     assert resumed.read_results()["metrics"] == two.read_results()["metrics"]
     assert read_metrics(resumed.metrics) == read_metrics(two.metrics)
+
+
+class Machines:
+    """Two network namespaces of this machine, joined by a link: all that a process sees of the network is the other."""
+
+    link = "zoo"
+
+    def __init__(self) -> None:
+        self.names = [f"zoo-{os.getpid()}-{number}" for number in range(2)]
+        self.addresses = [f"10.213.7.{number + 1}" for number in range(2)]
+
+    def __enter__(self) -> "Machines":
+        try:
+            for name in self.names:
+                ip("netns", "add", name)
+            ip("-n", self.names[0], "link", "add", self.link, "type", "veth", "peer", self.link, "netns", self.names[1])
+            for name, address in zip(self.names, self.addresses):
+                ip("-n", name, "addr", "add", f"{address}/24", "dev", self.link)
+                ip("-n", name, "link", "set", "lo", "up")
+            self.up()
+        except (OSError, subprocess.CalledProcessError) as error:
+            self.__exit__()
+            pytest.skip(f"no network namespaces here: {error}")
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for name in self.names:
+            subprocess.run(["ip", "netns", "del", name], capture_output=True)
+
+    def up(self) -> None:
+        for name in self.names:
+            ip("-n", name, "link", "set", self.link, "up")
+
+    def cut(self) -> None:
+        ip("-n", self.names[1], "link", "set", self.link, "down")
+
+    def train(self, folder: Path, data: str, port: int) -> list[subprocess.Popen]:
+        """A run of a process on each, as torchrun starts it."""
+        together = ("trainer=multi_node", "trainer.num_nodes=2", "trainer.devices=1", "trainer.strategy.timeout=10")
+        processes = []
+        for rank, name in enumerate(self.names):
+            variables = of_torchrun(0, 1, port) | {"RANK": rank, "GROUP_RANK": rank, "WORLD_SIZE": 2}
+            variables |= {"MASTER_ADDR": self.addresses[0], "GLOO_SOCKET_IFNAME": self.link}
+            command = ["ip", "netns", "exec", name, sys.executable, str(ROOT / "scripts/train.py")]
+            processes.append(
+                subprocess.Popen(
+                    [*command, *FAST, *together, f"run={folder}"],
+                    cwd=ROOT,
+                    env=environment(data) | {key: str(value) for key, value in variables.items()},
+                    stdout=subprocess.PIPE,
+                    stderr=subprocess.STDOUT,
+                    text=True,
+                )
+            )
+        return processes
+
+
+def ip(*words: str) -> None:
+    subprocess.run(["ip", *words], check=True, capture_output=True, text=True)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="needs network namespaces")
+def test_a_link_that_is_cut_ends_both_machines_and_the_run_ends_in_the_same_bits(two, tmp_path, mnist_root):
+    folder, port = tmp_path / "run", free_port()
+    with Machines() as machines:
+        processes = machines.train(folder, mnist_root, port)
+        try:
+            deadline = time.time() + 200
+            while newest_step(folder) < 4:
+                assert not any(process.poll() for process in processes) and time.time() < deadline
+                time.sleep(0.01)
+            machines.cut()
+            for rank, process in enumerate(processes):
+                printed = process.communicate(timeout=60)[0]
+                assert process.returncode == 1 and f"process {rank} of 2 lost the others" in printed, printed
+                assert "Traceback" not in printed
+            assert newest_step(folder) < 60
+            machines.up()
+            processes = machines.train(folder, mnist_root, port + 1)
+            printed = [process.communicate(timeout=200)[0] for process in processes]
+        finally:
+            for process in processes:
+                process.kill()
+    assert [process.returncode for process in processes] == [0, 0] and "resuming from" in printed[0], printed
+    assert same_weights(RunFolder(folder).best, two.best)
+    assert RunFolder(folder).read_results()["metrics"] == two.read_results()["metrics"]
 
 
 @pytest.mark.parametrize(

@@ -20,6 +20,12 @@ BASE = ["model=cat_vae"]
     [
         (["modle=cat_vae"], "no option 'modle'. Did you mean 'model'"),
         (["model=cat_vea"], r"no model=cat_vea. Did you mean 'cat_vae'\? Choose from: actor_critic, cat_vae"),
+        (["model=cat_vae.mnist"], "pretrained weights: zoo eval cat_vae.mnist. To train .* model=cat_vae"),
+        (["model=null"], "model=null is not valid: choose one of actor_critic"),
+        ([*BASE, "nets=null"], "nets=null is not valid: choose one of"),
+        ([*BASE, "model.relaxation=rloo"], "write relaxation=rloo"),
+        ([*BASE, "relaxation=gumbel"], "Did you mean 'gumbel_rao' or 'gumbel_softmax'"),
+        ([*BASE, "annealing=exp"], "Did you mean 'exponential'"),
         ([*BASE, "relaxation=rienmax"], "Did you mean 'reinmax'.*straight_through"),
         ([*BASE, "experiment=none"], "no experiment=none"),
         ([], "choose a model"),
@@ -38,7 +44,6 @@ BASE = ["model=cat_vae"]
         ([*BASE, "seed=-1"], "seed=-1 is not valid"),
         ([*BASE, "epochs=0"], "epochs=0 is not valid"),
         ([*BASE, "logger.wandb.project=3"], "project=3 is not valid"),
-        ([*BASE, "data.root=[1]"], "data.root"),
         (
             ["model=speaker_generator", "data.speakers=null"],
             r"^the networks .* data.speakers=\[NAME,NAME\]$",
@@ -161,14 +166,16 @@ def test_flags_are_left_to_hydra():
 def test_the_first_bare_word_is_the_model():
     for words in (["cat_vae", "seed=1"], ["-m", "cat_vae", "seed=1"], ["--cfg", "job", "cat_vae", "seed=1"]):
         assert train.read(get_args_parser(), words).overrides == ["model=cat_vae", "seed=1"]
-    assert train.read(get_args_parser(), ["seed=1", "cat_vae"]).overrides == ["seed=1", "cat_vae"]  # refused later
+    with pytest.raises(ZooError, match="only the model, the first word, stands alone"):
+        train.read(get_args_parser(), ["seed=1", "cat_vae"])
 
 
 @pytest.mark.parametrize(
     "words, message",
     [
         (["cat_vae", "--multirn"], "no flag '--multirn'. Did you mean '--multirun'"),
-        (["cat_vae", "--seed=3"], "no flag '--seed=3'.*written name=value"),
+        (["cat_vae", "--seed=3"], "written name=value: seed=3, not --seed=3"),
+        (["cat_vae", "--lr", "1e-3"], "no flag '--lr'.*model.optimizer.lr=1e-3"),
         (["cat_vae", "--cfg", "jb"], "invalid choice: 'jb'"),
         (["cat_vae", "--config-dir"], "expected one argument"),
     ],

@@ -17,9 +17,14 @@ import torch
 
 from tests.cli.test_train import same_weights
 from tests.conftest import ROOT
+from zoo import files, signals
 from zoo.cli import main
+from zoo.cli.options import written
 from zoo.config import composition
+from zoo.data import sources
+from zoo.errors import ZooError
 from zoo.hub.files import read_checkpoint
+from zoo.training import api
 from zoo.training.checkpointing import newest_checkpoint
 from zoo.training.loggers import read_metrics
 from zoo.training.runs import RunFolder
@@ -154,7 +159,7 @@ def test_two_damaged_checkpoints_stop_the_run_and_leave_the_best(zoo, run):
 def test_what_killed_writers_leave_is_swept_up(zoo, tmp_path):
     run = RunFolder(tmp_path / "first/place")
     run.checkpoints.mkdir(parents=True)
-    litter = [run.checkpoints / ".step-00000007.ckpt.12345", run.path / ".results.json.999"]
+    litter = [run.checkpoints / ".step-00000007.ckpt.12345.zoo-part", run.path / ".results.json.999.zoo-part"]
     kept = [run.path / ".mine.txt", run.path / "notes.1"]
     for path in (*litter, *kept):
         path.write_text("half")
@@ -400,10 +405,25 @@ def test_a_signal_ends_every_command(zoo, run, tmp_path, monkeypatch, number, st
     assert set(tmp_path.rglob("*")) - before <= {tmp_path / "checkpoints"}
 
 
+def test_what_a_command_writes_is_whole_or_as_before(tmp_path):
+    output = tmp_path / "new/scores.json"
+    with written(output) as path:
+        path.write_text("first")
+    with pytest.raises(KeyError), written(output) as path:
+        path.write_text("half")
+        raise KeyError
+    assert output.read_text() == "first" and list(tmp_path.rglob("*.json")) == [output]
+    with pytest.raises(ZooError, match=r"cannot write output=.*: no such format"), written(output) as path:
+        raise ValueError("no such format")
+    with written(Path(os.devnull)) as path:
+        path.write_text("a device stays one")
+    assert not Path(os.devnull).is_file()
+
+
 @pytest.mark.parametrize("number, status, said", SIGNALS)
 def test_what_does_not_come_to_an_end_is_ended(tmp_path, number, status, said):
     """A call of a library that takes long, in which Python handles no signal."""
-    code = "import sys; from zoo.cli import options; import numpy; a = numpy.ones((30_000, 30_000), numpy.float32)\n"
+    code = "import sys; from zoo.cli import options; import numpy; a = numpy.ones((9_000, 9_000), numpy.float32)\n"
     code += "@options.fail_politely\ndef main():\n    print('in', flush=True)\n    numpy.linalg.eigvals(a)\nmain()"
     process = subprocess.Popen(
         [sys.executable, "-c", code],
@@ -452,3 +472,190 @@ def test_a_signal_ends_training_and_test_within_seconds(tmp_path, mnist_root, nu
         printed = process.communicate(timeout=60)[1]
         assert process.returncode == status and time.monotonic() - began < 5, printed
         assert said in printed and "step-" in printed and "Traceback" not in printed
+
+
+@pytest.mark.parametrize("number, error", [(signal.SIGINT, KeyboardInterrupt), (signal.SIGTERM, SystemExit)])
+def test_a_signal_in_a_notebook_is_raised_to_it(tmp_path, monkeypatch, number, error):
+    """And no thread ends the process, however long it goes on."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("zoo.signals.GRACE", 0.2)
+    owner, name = located("zoo.models.polynomial.PolynomialProgram.training_step")
+    with monkeypatch.context() as patch:
+        patch.setattr(owner, name, signalled(getattr(owner, name), number, at=30))
+        with pytest.raises(error) as raised:
+            api.train("polynomial", *QUICK[1:], run="first/place")
+        time.sleep(0.6)
+    assert number == signal.SIGTERM or "saved first/place/checkpoints/step-00000031" in str(raised.value)
+    assert number == signal.SIGINT or raised.value.code == 143
+    assert signal.getsignal(number) == (signal.SIG_DFL if number == signal.SIGTERM else signal.default_int_handler)
+    model, _ = api.train("polynomial", *QUICK[1:], run="first/place")
+    assert not model.training
+
+
+def test_a_second_ctrl_c_in_a_notebook_does_not_wait(monkeypatch):
+    with pytest.raises(signals.Stopped), signals.handled():
+        signals.defer()
+        os.kill(os.getpid(), signal.SIGINT)
+        assert signals.told() == signal.SIGINT  # and is waiting
+        os.kill(os.getpid(), signal.SIGINT)
+        time.sleep(1)
+        pytest.fail("it waited")
+
+
+@pytest.mark.parametrize("options", [["+trainer.max_steps=1"], ["trainer.limit_val_batches=0"]])
+def test_a_run_without_a_validation_says_so(zoo, options):
+    for _ in range(2):  # the second time resumed
+        status, printed = zoo("train", *FIRST, *(option.lstrip("+") for option in options))
+        (message,) = [line for line in printed.splitlines() if line.startswith("error: ")]
+        assert status == 1 and "there was no validation that gave val/cost" in message, printed
+        assert "Traceback" not in printed
+
+
+# Paths and clocks -----------------------------------------------------------------------------------------------------
+
+MARKS = ["ä ö", "a=b", "a,b", "a(b", "a)b", "a[b", "a]b", "a{b", "a:b", "it's", 'a"b', "a\\b", "a#b", "~a", "*", "a b "]
+ODD = "".join(MARKS).replace("~", "")
+
+
+@pytest.mark.parametrize("place", [*MARKS, ODD, "'quoted'"])
+def test_places_are_taken_as_they_are(place):
+    for given in (f"runs/{place}", f"/data/{place}/x"):
+        config = composition.compose(["model=cat_vae", f"run={given}", f"data.root={given}"])
+        assert (config.run, config.data.root) == (given, given)
+        (parsed,) = composition.parse([composition.for_hydra([f"data.root={given}"])[0]])
+        assert parsed.value() == given and not parsed.is_sweep_override()
+
+
+def test_a_run_in_an_odd_place(zoo, trained, tmp_path):
+    """Trained, resumed, complete, scored, published: with the words that the shell passes."""
+    run = RunFolder(tmp_path / ODD)
+    words = ("train", *QUICK, f"run={ODD}")
+    with pytest.MonkeyPatch.context() as patch:
+        owner, name = located("zoo.models.polynomial.PolynomialProgram.training_step")
+        patch.setattr(owner, name, signalled(getattr(owner, name), signal.SIGTERM, at=30))
+        assert zoo(*words)[0] == 143
+    status, printed = zoo(*words)
+    assert status == 0 and "resuming from" in printed and ends_alike(run, trained), printed
+    status, printed = zoo("eval", f"checkpoint={ODD}", f"output={ODD}/{ODD}.json")
+    assert status == 0 and (run.path / f"{ODD}.json").is_file(), printed
+    status, printed = zoo("publish", f"run={ODD}", "name=polynomial.mine", f"folder={ODD}/new")
+    assert status == 0 and (run.path / "new/polynomial.mine/config.json").is_file(), printed
+
+
+@pytest.mark.parametrize("place", ["/proc/new", "x" * 300, "first/place/results.json/below"])
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["train", *QUICK, "run={}"],
+        ["eval", "checkpoint=first/place", "output={}/a.json"],
+        ["sample", "checkpoint=cat_vae.mnist", "n=1", "output={}/a.png"],
+        ["publish", "run=first/place", "name=polynomial.mine", "folder={}"],
+    ],
+)
+def test_a_place_that_cannot_be_written_is_one_error(zoo, run, place, words):
+    status, printed = zoo(*(word.format(place) for word in words))
+    (message,) = [line for line in printed.splitlines() if line.startswith("error: ")]
+    assert status == 1 and "Traceback" not in printed and len(message) < 800, printed
+    assert re.search("[Nn]o such file|too long|[Nn]ot a directory|ermission|not permitted", message), message
+
+
+@pytest.mark.parametrize("clock", [0.0, 4e9])
+def test_a_clock_that_is_wrong_changes_nothing(zoo, run, trained, monkeypatch, clock):
+    """It is 1970 or 2096 while a run is resumed; its files are of another time, too."""
+    unfinished(run)
+    for number, path in enumerate(run.path.rglob("*")):
+        os.utime(path, (clock + number, 4e9 - clock + number))
+    monkeypatch.setattr("time.time", lambda: clock)
+    status, printed = zoo("train", *FIRST)
+    assert status == 0 and ends_alike(run, trained), printed
+
+
+# What killed processes leave ------------------------------------------------------------------------------------------
+
+
+def dead() -> int:
+    """The number of a process that has ended."""
+    process = subprocess.Popen(["true"])
+    process.wait()
+    return process.pid
+
+
+def killed_in(block, *arguments) -> None:
+    """Kill a process within ``with block(*arguments) as place``, in which it has written something."""
+    if not (pid := os.fork()):
+        with block(*arguments) as place:
+            (place / "half" if place.is_dir() else place).write_text("half")
+            os.kill(os.getpid(), signal.SIGKILL)
+    os.waitpid(pid, 0)
+
+
+@pytest.mark.parametrize("block", [files.atomic, files.scratch])
+def test_what_was_begun_by_a_killed_process_is_removed_by_the_next(tmp_path, block):
+    """Beside a place of any name, and not what another process is writing."""
+    place = tmp_path / "model.[pt2]"
+    kept = [tmp_path / ".model.[pt2].mine", tmp_path / ".other.1", tmp_path / f".model.[pt2].{dead()}0x"]
+    for path in kept:
+        path.write_text("mine")
+    killed_in(block, place)
+    assert len(list(tmp_path.iterdir())) == 4
+    with block(place) as own:
+        assert not (own.is_dir() and any(own.iterdir()))
+        if not (pid := os.fork()):
+            with block(place) as other:
+                (other / "a" if other.is_dir() else other).write_text("other")
+            os._exit(0 if own.exists() else 1)
+        assert os.waitpid(pid, 0)[1] == 0
+        (own / "a" if own.is_dir() else own).write_text("own")
+    assert sorted(tmp_path.iterdir()) == sorted([*kept, *([place] if block == files.atomic else [])])
+
+
+def test_a_published_model_outlives_a_kill_between_old_and_new(tmp_path):
+    place = tmp_path / "polynomial.mine"
+    place.mkdir()
+    (place / "config.json").write_text("old")
+    if not (pid := os.fork()):
+        with files.scratch(place) as own:
+            place.rename(own / "old")
+            os.kill(os.getpid(), signal.SIGKILL)
+    os.waitpid(pid, 0)
+    assert not place.exists()
+    with files.scratch(place):
+        assert (place / "config.json").read_text() == "old"
+    assert list(tmp_path.iterdir()) == [place]
+
+
+def test_recordings_are_kept_whole_or_not_at_all(tmp_path, monkeypatch):
+    """Some of them would be taken for all."""
+    place = tmp_path / "fsdd/recordings"
+    recordings = {f"{digit}_theo_0.wav": b"RIFF" for digit in range(10)}
+    if not (pid := os.fork()):
+        written = itertools.count()
+        write = Path.write_bytes
+        monkeypatch.setattr(Path, "write_bytes", lambda path, content: write(path, content) if next(written) < 5 else
+                            os.kill(os.getpid(), signal.SIGKILL))  # fmt: skip
+        sources.keep(recordings, place)
+        os._exit(0)
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == -signal.SIGKILL
+    assert not place.exists() and len(list(place.parent.iterdir())) == 1
+    sources.keep(recordings, place)
+    assert {path.name for path in place.iterdir()} == set(recordings) and list(place.parent.iterdir()) == [place]
+
+
+@pytest.mark.slow
+def test_what_wandb_leaves_in_a_killed_process_is_removed_by_the_next(tmp_path):
+    code = "import os; from zoo.training.loggers import import_wandb; import_wandb(); {}"
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "TMPDIR": str(tmp_path)}
+    for last, left in (("os.kill(os.getpid(), 9)", 1), ("os.kill(os.getpid(), 9)", 1), ("pass", 0)):
+        subprocess.run([sys.executable, "-c", code.format(last)], env=environment)
+        assert len(list(tmp_path.iterdir())) == left
+
+
+@pytest.mark.slow
+def test_twenty_kills_at_random_moments(tmp_path, mnist_root):
+    """Of every model, in every phase; ``python -m tests.soak`` does 200."""
+    words = ["kills=20", "seed=1", f"folder={tmp_path}"]
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "ZOO_DATA_DIR": mnist_root}
+    result = subprocess.run(
+        [sys.executable, "-m", "tests.soak", *words], env=environment, cwd=ROOT, capture_output=True, text=True
+    )
+    assert result.returncode == 0 and "20 kills of" in result.stdout, result.stdout + result.stderr

@@ -4,12 +4,14 @@ import json
 import os
 import pickle
 import resource
+import shlex
 import struct
 import sys
 import time
 import zipfile
 from collections import OrderedDict
 from pathlib import Path
+from typing import Any
 
 import pytest
 import safetensors.torch
@@ -19,11 +21,14 @@ import yaml
 import zoo
 from tests.models.cat_vae.test_model import make
 from zoo.cli import main
+from zoo.cli.publish import publish
 from zoo.config import to_config
 from zoo.data.audio import read_wav, write_wav
 from zoo.errors import ZooError
 from zoo.hub.files import read_checkpoint
+from zoo.hub.private import command_without_places, is_place, without_places
 from zoo.hub.pushing import stage
+from zoo.training.runs import RunFolder
 
 SECONDS, BYTES = 2, 500_000_000
 
@@ -214,6 +219,42 @@ def test_pickles(tmp_path, content, message):
         read_checkpoint(zipped(tmp_path / "a.ckpt", {"data.pkl": content}))
 
 
+P: Any = pickle
+
+
+@pytest.mark.parametrize("key", [P.EMPTY_TUPLE + P.TUPLE1 * 1_000_000, P.NONE, P.EMPTY_DICT])
+def test_keys_of_dicts_are_names(tmp_path, key):
+    """What hashes a tuple in a tuple in a tuple ... ends the process without an exception."""
+    content = P.PROTO + b"\2" + P.EMPTY_DICT + key + P.NONE + P.SETITEM + P.STOP
+    with pytest.raises(ZooError, match="neither a text nor a number"):
+        read_checkpoint(zipped(tmp_path / "a.ckpt", {"data.pkl": content}))
+
+
+def test_a_dict_does_not_hide_what_it_holds(tmp_path):
+    state = OrderedDict(torch.nn.Linear(1, 1).state_dict())
+    path = checkpoint(tmp_path / "plain.ckpt", state_dict=state)
+    read_checkpoint(path)
+    state.items = set
+    with pytest.raises(ZooError, match="changes what is not to be changed"):
+        read_checkpoint(checkpoint(tmp_path / "hiding.ckpt", state_dict=state))
+
+
+def test_a_run_of_a_stranger_names_no_code_when_it_is_resumed(tmp_path, monkeypatch):
+    """Not even one that pretends to be of an earlier version, whose settings are its folder's."""
+    touched, place = tmp_path / "touched", tmp_path / "run"
+    place.mkdir()
+    call = {"_target_": "subprocess.getoutput", "cmd": f"touch {touched}"}
+    log = {"_target_": "zoo.training.runs.set_up_logging", "file": str(touched)}
+    for part in (call, log, {"env": "evilmod:CartPole-v1"}):
+        config = {"model": {"_target_": "zoo.models.CatVAE", "encoder": part}, "data": {"_target_": "zoo.data.MNIST"}}
+        (place / "config.yaml").write_text(yaml.safe_dump(config))
+        (place / "command.txt").write_text("zoo train model=cat_vae\n")
+        monkeypatch.setattr(sys, "argv", ["train.py", "cat_vae", "logger=csv", f"run={place}"])
+        with pytest.raises(SystemExit, match="refus"):
+            main("train")
+        assert not touched.exists() and not (place / "checkpoints").exists()
+
+
 def test_archives(tmp_path):
     bomb = zipped(tmp_path / "a.ckpt", {"data.pkl": bytes(200_000_000)}, zipfile.ZIP_DEFLATED)
     assert bomb.stat().st_size < 10**6
@@ -335,7 +376,48 @@ def test_places_on_this_machine_are_not_published(tmp_path):
     assert "/home/me" not in text and "mine.csv" not in text and "C:" not in text
     assert "train.py model=cat_vae data.root=... run=runs/mine" in text
     saved = json.loads((folder / "config.json").read_text())["data"]
-    assert saved["parts"] == [{"root": None}, {"file": None}, None, "/", "kept/as it is"]
+    assert saved["parts"] == [{"root": None}, {"file": "..."}, "...", "/", "kept/as it is"]
+
+
+def test_more_places_of_this_machine():
+    for value in (
+        *("~/x", "~alice/runs", "~", "../../home/alice", "file:///home/alice/x", "/home/alice:/home/bob", "D:/mine"),
+        *("[/home/alice/a,b]", "{path:/home/alice}", "{root: ../x}", "'/home/alice/d'", "$HOME/x", r"\\host\share"),
+    ):
+        assert is_place(value) and without_places([value, {value: 1}], "...") == ["...", {"...": 1}], value
+        assert command_without_places(f"zoo train a.b={shlex.quote(value)}") == "zoo train a.b=..."
+    for words in ("--config-dir /home/alice/conf", "--config-dir=conf", "'hydra.searchpath=[/home/alice]'"):
+        assert command_without_places(f"zoo train {words} a=1") == "zoo train a=1"
+    for value in ("hf://OWNER/NAME", "a/b", "runs/mine", "1:2", "/", "a ~ b", "0.5", "x=1", "[1,2]", "mypkg:Name-v0"):
+        assert not is_place(value), value
+
+
+def test_a_linked_folder_of_pictures_is_not_published(tmp_path):
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere/passport.png").write_bytes(b"mine")
+    path = run_folder(tmp_path / "run", yaml.safe_dump({"model": to_config(make()), "data": {}}))
+    (path / "pictures").symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(ZooError, match=r"is a link to .*outside of the run"):
+        publish(RunFolder(path), "cat_vae.x", [], folder=tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_what_is_beside_a_model_is_kept_and_other_folders_are_not_taken(tmp_path):
+    folder = zoo.save_pretrained(make(), tmp_path / "cat_vae.mine")
+    (folder / ".git").mkdir()
+    (folder / ".git/HEAD").write_text("ref")
+    (folder / "notes.txt").write_text("notes")
+    (folder / "old.png").write_bytes(b"of the model before")
+    zoo.save_pretrained(make(), folder)
+    names = {path.name for path in folder.iterdir()}
+    assert names == {".git", "notes.txt", "README.md", "config.json", "model.safetensors"}
+    assert (folder / ".git/HEAD").read_text() == "ref"
+    (tmp_path / "thesis").mkdir()
+    (tmp_path / "thesis/chapter.tex").write_text("text")
+    (tmp_path / ".thesis.2023001").mkdir()
+    with pytest.raises(ZooError, match="other things in it"):
+        zoo.save_pretrained(make(), tmp_path / "thesis")
+    assert (tmp_path / "thesis/chapter.tex").is_file() and (tmp_path / ".thesis.2023001").is_dir()
 
 
 # Places ---------------------------------------------------------------------------------------------------------------

@@ -24,7 +24,9 @@ def started(monkeypatch):
         folder.mkdir(parents=True)
         lines = ["0,val/cost,0.25", "1,val/cost,0.24", "300,train/neg_elbo,300", "600,train/neg_elbo,100.5"]
         (folder / "metrics.csv").write_text("\n".join(lines))
-        (folder / "results.json").write_text(json.dumps({"steps": 600, "metrics": {"test/neg_elbo": 101.5}}))
+        (folder / "results.json").write_text(
+            json.dumps({"steps": 600, "best": 0.24, "metrics": {"test/neg_elbo": 101.5}})
+        )
         return RunFolder(folder)
 
     monkeypatch.setattr(reproduce, "trained", trained)

@@ -14,8 +14,14 @@ from zoo.training.checkpointing import AtomicCheckpointIO, ResumeCheckpoints, ne
 GOOD = {"state_dict": {"a": torch.arange(1000.0)}, "config": {}}
 
 
+TO_GO_ON = {
+    **{"loops": {}, "callbacks": {}, "optimizer_states": [], "lr_schedulers": [], "epoch": 0, "global_step": 1},
+    "pytorch-lightning_version": "2.6",
+}
+
+
 def save(path):
-    AtomicCheckpointIO().save_checkpoint(GOOD, path)
+    AtomicCheckpointIO().save_checkpoint(GOOD | TO_GO_ON, path)
     return path
 
 
@@ -92,6 +98,11 @@ def test_the_newest_that_can_be_read(tmp_path, caplog):
     assert newest_checkpoint(tmp_path).name == "step-00020000.ckpt"
     (tmp_path / "step-00020000.ckpt").write_bytes(b"")
     assert newest_checkpoint(tmp_path).name == "step-00001000.ckpt"
+    for part in TO_GO_ON:  # what was altered is no better than what is damaged
+        torch.save((GOOD | TO_GO_ON) | {part: None}, tmp_path / "step-00001000.ckpt")
+        assert newest_checkpoint(tmp_path).name == "step-00000900.ckpt" and f"lacks {part}" in caplog.text
+    (tmp_path / "step-00030000.ckpt").mkdir()
+    assert newest_checkpoint(tmp_path).name == "step-00000900.ckpt"
 
 
 def test_steps_are_in_order_beyond_eight_digits(tmp_path):

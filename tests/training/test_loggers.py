@@ -1,12 +1,14 @@
 """metrics.csv, which survives everything, and other loggers beside it."""
 
+import json
+
 import pytest
 
 from zoo.config import from_config
 from zoo.config.composition import compose, plain
 from zoo.errors import ZooError
 from zoo.training import loggers
-from zoo.training.loggers import CSVLogger, read_metrics, run_id
+from zoo.training.loggers import CSVLogger, WandbSettings, read_metrics, run_id
 
 
 def test_rows_are_appended_and_the_later_one_counts(tmp_path):
@@ -60,3 +62,13 @@ def test_numbers_go_to_the_run_folder_and_a_resumed_run_goes_on(name, tmp_path, 
     assert kept[0] == kept[1]
     assert list(tmp_path.glob("tensorboard/events*" if name == "tensorboard" else "mlflow.db"))
     assert not (tmp_path / "mlruns").exists()
+
+
+@pytest.mark.slow
+def test_the_table_of_a_sweep_is_shown_offline_too(tmp_path, monkeypatch):
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    rows = [["rloo", ""], ["reinmax", 0.5]]
+    WandbSettings(project="sweeps").show_table(tmp_path / "sweep", ["relaxation", "best"], rows)
+    (table,) = tmp_path.glob("sweep/wandb/offline-run-*/files/media/table/comparison*.json")
+    content = json.loads(table.read_text())
+    assert content["columns"] == ["relaxation", "best"] and content["data"] == [["rloo", None], ["reinmax", 0.5]]

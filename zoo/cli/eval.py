@@ -16,10 +16,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from zoo import hub, signals
+from zoo import hub
 from zoo.cli.arguments import command
-from zoo.cli.options import pretrained
-from zoo.errors import ZooError
+from zoo.cli.options import pretrained, written
 
 log = logging.getLogger(__name__)
 TAKES = ("model", "data", "trainer", "relaxation", "seed")
@@ -43,11 +42,8 @@ def score(checkpoint: str, *overrides: str, output: Path | None = None, trust: S
     for name, value in scores.items():
         log.info("%-24s %10.3f", name, value)
     if output:
-        try:
-            with signals.deferred():
-                output.write_text(json.dumps(scores, indent=2) + "\n", encoding="utf-8")
-        except OSError as error:
-            raise ZooError(f"cannot write output={output}: {error}") from error
+        with written(output) as path:
+            path.write_text(json.dumps(scores, indent=2) + "\n", encoding="utf-8")
 
 
 main = command(score, text=str(__doc__), takes=lambda: TAKES, notes=pretrained)
@@ -64,11 +60,13 @@ def evaluate(saved: hub.Saved, overrides: dict[str, Any]) -> dict[str, float]:
         ZooError: for an option that does not exist or a value that is not valid.
     """
     from zoo.config import Trust, from_config
+    from zoo.hub.private import check_given
     from zoo.training import callbacks
     from zoo.training.distributed import joint_work
     from zoo.training.trainer import build_trainer
 
     config, saved = configure(saved, overrides)
+    check_given(config["data"], saved.origin.parent)
     model = saved.build(config["model"])
     data = from_config(config["data"], where="data", trust=Trust.of(saved.trust))
     trainer = build_trainer(

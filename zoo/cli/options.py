@@ -1,16 +1,21 @@
 """What the commands share: help, errors for people, several processes."""
 
+import atexit
 import errno
+import logging
 import os
 import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from functools import wraps
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 from zoo import hub, signals
 from zoo.errors import FULL, ZooError, cause, printable
+from zoo.files import scratch
 
 COMMANDS = ("train", "eval", "sample", "play", "solve", "speak", "list", "publish", "lab", "study", "answers")
 """Each is a module here, with a ``main`` that takes what follows the name of the command."""
@@ -70,9 +75,9 @@ def fail_politely(main: Callable[..., Any]) -> Callable[..., Any]:
     """
 
     @wraps(main)
-    def wrapped(*args: Any) -> Any:
+    def polite(*args: Any) -> Any:
         try:
-            with signals.handled():
+            with signals.handled(watched=True):
                 return main(*args)
         except signals.Stopped as stopped:
             if stopped.status:
@@ -85,7 +90,54 @@ def fail_politely(main: Callable[..., Any]) -> Callable[..., Any]:
                 raise
             sys.exit(shown(f"error: {cause(error)}" + (f": {error.filename}" if error.filename else "")))
 
-    return wrapped
+    @wraps(main)
+    def prompt(*args: Any) -> Any:
+        try:
+            return polite(*args)
+        except SystemExit as ended:
+            if isinstance(ended.__context__, signals.Stopped) and is_program(sys._getframe(1)):
+                end(ended.__context__.status)
+            raise
+
+    return prompt
+
+
+def is_program(frame: FrameType) -> bool:
+    """Whether ``frame`` is of the file that Python was started with, and not of a program that only calls a command."""
+    return frame.f_globals.get("__name__") == "__main__"
+
+
+def end(status: int) -> None:
+    """End this program now. What Python does at its end takes more than a second with PyTorch in it, and on a busy
+    machine more than is left after a signal."""
+    with suppress(BaseException):
+        logging.shutdown()
+        atexit._run_exitfuncs()
+        sys.stdout.flush()
+        sys.stderr.flush()
+    os._exit(status)
+
+
+@contextmanager
+def written(output: Path) -> Iterator[Path]:
+    """Yield a path to write to, which becomes ``output`` if the block succeeds: half a picture is none.
+
+    A pipe or a device is written to as it is.
+
+    Raises:
+        ZooError: if it cannot be written.
+    """
+    try:
+        with signals.deferred():
+            if output.exists() and not output.is_file():
+                yield output
+                return
+            with scratch(output) as place:
+                yield place / output.name
+                os.replace(place / output.name, output)
+    except (OSError, ValueError) as error:  # of libraries, for a kind of file that they do not know
+        why = cause(error) if isinstance(error, OSError) else str(error)
+        raise ZooError(f"cannot write output={output}: {why}") from error
 
 
 def shown(message: str) -> str:

@@ -14,9 +14,9 @@ from typing import Literal
 
 from pydantic import NonNegativeInt, PositiveInt
 
-from zoo import hub, signals
+from zoo import hub
 from zoo.cli.arguments import command
-from zoo.cli.options import pretrained
+from zoo.cli.options import pretrained, written
 from zoo.errors import ZooError
 
 log = logging.getLogger(__name__)
@@ -75,11 +75,8 @@ def play(
     if not show:
         seed_default_generators(seed, PREDICT)
         frames = trial.film(act, every=2)
-        try:
-            with signals.deferred():
-                save_film(frames, output, frames_per_second=25)
-        except (OSError, ValueError) as error:
-            raise ZooError(f"cannot write output={output}: {error}") from error
+        with written(output) as path:
+            save_film(frames, path, frames_per_second=25)
         log.info("%s", output)
 
 

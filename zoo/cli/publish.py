@@ -59,10 +59,13 @@ def publish(
     arch, _, tag = name.partition(".")
     if arch != saved.arch or not tag.replace("_", "").replace("-", "").isalnum():
         raise ZooError(f"the name of this model must be {saved.arch}.TAG, with letters, digits, - and _; got {name!r}")
+    for place in (run.pictures, run.sounds):
+        if not place.resolve().is_relative_to(run.path.resolve()):
+            raise ZooError(f"{place} is a link to {place.resolve()}, outside of the run: put the files in its place")
     parsed = {override.key_or_group: override.value() for override in composition.parse(overrides)}
     config, trusting = configure(saved, parsed)
     try:
-        started = without_folders(run.commands(read_checkpoint(run.best)["global_step"]))
+        started = run.commands(read_checkpoint(run.best)["global_step"])
     except (OSError, ValueError) as error:
         raise ZooError(f"{run.command}, which says how the run was started, cannot be read: {error}") from error
     changed = [override for override in overrides if override.startswith("model.")]  # they are a part of the model now
@@ -78,13 +81,3 @@ def publish(
     if foreign([config["model"], config["data"]]) and own(run.path):
         sign(where, [config["model"], config["data"]])  # it is one's own as the run is
     return where
-
-
-def without_folders(command: str) -> str:
-    """Command lines without ``--config-dir`` and the folders of this machine that it names; comments as they are."""
-    lines = []
-    for line in command.splitlines():
-        words = [] if line.startswith("#") else shlex.split(line)
-        kept = [word for before, word in zip(["", *words], words) if "--config-dir" not in (before, word)]
-        lines.append(shlex.join(kept) if words else line)
-    return "\n".join(lines)

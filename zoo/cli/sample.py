@@ -11,9 +11,9 @@ from pathlib import Path
 
 from pydantic import NonNegativeInt, PositiveInt
 
-from zoo import hub, signals
+from zoo import hub
 from zoo.cli.arguments import command
-from zoo.cli.options import pretrained
+from zoo.cli.options import pretrained, written
 from zoo.errors import ZooError
 
 
@@ -37,6 +37,8 @@ def sample(
     Raises:
         ZooError: if the model generates nothing, or ``output`` cannot be written.
     """
+    from torch import Tensor
+
     from zoo.data.seeding import PREDICT, seed_default_generators
     from zoo.training.plots import image_grid
 
@@ -44,13 +46,13 @@ def sample(
     if not hasattr(model, "sample"):
         raise ZooError(f"{checkpoint} is a {type(model).__name__}, which generates nothing to sample")
     seed_default_generators(seed, PREDICT)
-    figure = image_grid(model.sample(n), f"Samples of {checkpoint}: pixel means")
-    try:
-        with signals.deferred():  # half a picture is none
-            output.parent.mkdir(parents=True, exist_ok=True)
-            figure.savefig(output, dpi=120)
-    except (OSError, ValueError) as error:
-        raise ZooError(f"cannot write output={output}: {error}") from error
+    images = model.sample(n)
+    if not (isinstance(images, Tensor) and images.dim() == 4 and images.shape[1] in (1, 3)):
+        shape = tuple(images.shape) if isinstance(images, Tensor) else type(images).__name__
+        raise ZooError(f"{checkpoint} draws no pictures (n, channels, height, width), but {shape}: call model.sample")
+    figure = image_grid(images, f"Samples of {checkpoint}: pixel means")
+    with written(output) as path:
+        figure.savefig(path, dpi=120)
     print(output)
 
 

@@ -16,9 +16,9 @@ from typing import Annotated
 import numpy as np
 from pydantic import Field, NonNegativeInt, PositiveInt
 
-from zoo import hub, signals
+from zoo import hub
 from zoo.cli.arguments import command
-from zoo.cli.options import pretrained
+from zoo.cli.options import pretrained, written
 from zoo.errors import ZooError
 
 LARGEST, LINES, LINE = 10_000_000, 100_000, 1000  # bytes of a file of points, lines, and characters of one
@@ -85,12 +85,8 @@ def solve(
         print(f"{name:<24}{value:12.6g}")
     titles = [f"{name}: {value:.6g}" for name, value in lengths.items()]
     figure = tours([x[0]] * 4, [t[0] for t in found.values()], titles, columns=2)
-    try:
-        with signals.deferred():
-            output.parent.mkdir(parents=True, exist_ok=True)
-            figure.savefig(output, dpi=120)
-    except (OSError, ValueError) as error:
-        raise ZooError(f"cannot write output={output}: {error}") from error
+    with written(output) as path:
+        figure.savefig(path, dpi=120)
     print(output)
     return tour
 

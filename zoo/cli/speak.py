@@ -15,13 +15,12 @@ from typing import Any
 
 from pydantic import NonNegativeInt
 
-from zoo import hub, signals
+from zoo import hub
 from zoo.cli.arguments import command
-from zoo.cli.options import pretrained
-from zoo.errors import ZooError, did_you_mean
+from zoo.cli.options import pretrained, written
+from zoo.errors import ZooError
 
 log = logging.getLogger(__name__)
-WORDS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 
 
 def speak(
@@ -46,6 +45,8 @@ def speak(
     Raises:
         ZooError: if the model does not speak, the text is no digits, or there is no such speaker.
     """
+    from zoo.models.speaker_generator.words import WORDS, find_voice, read_digits
+
     digits = read_digits(text)
 
     import torch
@@ -57,14 +58,13 @@ def speak(
     from zoo.training.runs import set_up_logging
 
     set_up_logging(None)
-    saved = hub.read(checkpoint, trust)
-    model = saved.build()
+    model = hub.from_pretrained(checkpoint, trust=trust)
     if not isinstance(model, SpeakerGenerator):
         raise ZooError(f"{checkpoint} is a {type(model).__name__}, which does not speak")
     content = torch.tensor(digits)
     model.speak(content[:1])  # what the first call alone costs is not the speed of the model
     seed_default_generators(seed, PREDICT)
-    names = voices(saved.data, model.matching.tolist())
+    names = model.speaker_names
     if speaker == "mean":
         chosen: Any = model.log_prior(content).exp()
         about = "the mean vector"
@@ -76,58 +76,12 @@ def speak(
     sounds = model.speak(content, chosen)
     took = time.perf_counter() - began
     sound = in_a_row(sounds)
-    try:
-        with signals.deferred():
-            output.parent.mkdir(parents=True, exist_ok=True)
-            write_wav(output, sound)
-    except OSError as error:
-        raise ZooError(f"cannot write output={output}: {error}") from error
+    with written(output) as path:
+        write_wav(path, sound)
     seconds = sum(len(one) for one in sounds) / SAMPLE_RATE
     log.info("%s: %s", about, " ".join(WORDS[digit] for digit in digits))
     log.info("%.2f s of speech in %.3f s: %.0f times real time", seconds, took, seconds / took)
     log.info("%s", output)
-
-
-def read_digits(text: str) -> list[int]:
-    """``4 0 7``, ``407`` or ``four zero seven``.
-
-    Raises:
-        ZooError: for anything else, or nothing.
-    """
-    digits: list[int] = []
-    for word in text.lower().replace(",", " ").split():
-        if word in WORDS:
-            digits.append(WORDS.index(word))
-        elif word.isascii() and word.isdecimal():
-            digits += [int(digit) for digit in word]
-        else:
-            raise ZooError(f"cannot say {word!r}: the text must be digits, such as text='4 0 7' or 'four zero seven'")
-    if not digits:
-        raise ZooError("say what to speak: text='4 0 7'")
-    return digits
-
-
-def voices(data: dict[str, Any], matching: list[int]) -> list[str]:
-    """The name of the speaker that each code is matched with, as far as it is known."""
-    speakers = data.get("speakers", [])
-    return [speakers[i] if 0 <= i < len(speakers) else "" for i in matching]
-
-
-def find_voice(speaker: str, names: list[str]) -> int:
-    """The code of ``speaker``, a name or a code.
-
-    Raises:
-        ZooError: if there is none.
-    """
-    if speaker in names:
-        return names.index(speaker)
-    if speaker.isdecimal() and int(speaker) < len(names):
-        return int(speaker)
-    known = [name for name in names if name]
-    raise ZooError(
-        f"there is no speaker {speaker!r}.{did_you_mean(speaker, known)} Say sample, mean, "
-        f"a code from 0 to {len(names) - 1}, or one of: {', '.join(known) or 'no names'}."
-    )
 
 
 main = command(speak, text=str(__doc__), notes=lambda: pretrained("speaker_generator.*"))

@@ -10,9 +10,10 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from zoo.config import from_config
 from zoo.config.jobs import swept_in
 from zoo.errors import ZooError
-from zoo.hub.files import atomic
+from zoo.files import atomic
 
 log = logging.getLogger(__name__)
 
@@ -78,12 +79,13 @@ def scores_of(run: Path) -> dict[str, float]:
     return numbers | {name: results[name] for name in ("steps", "seconds") if name in results}
 
 
-def finish(folder: Path, since: float) -> str:
+def finish(folder: Path, since: float, loggers: dict[str, Any] | None = None) -> str:
     """Write the table that compares the jobs of a sweep, and return it as text; the best first, failed ones last.
 
     Args:
         folder: of the sweep.
         since: time of its beginning, before which records are those of an earlier one.
+        loggers: configurations of the jobs' loggers; one that has a ``show_table``, such as W&B, shows it, too.
 
     Raises:
         ZooError: if a job failed, naming it; the table is written, and a part of the message.
@@ -105,6 +107,9 @@ def finish(folder: Path, since: float) -> str:
     ]
     with atomic(folder / TABLE) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
         csv.writer(file).writerows([header, *rows])
+    for name, config in (loggers or {}).items():
+        if config and hasattr(settings := from_config(config, where=f"logger.{name}"), "show_table"):
+            settings.show_table(folder, header, rows)
     text = table([header[:-1], *(row[:-1] for row in rows)]) + f"\nTable       {folder / TABLE}"
     if failed := [job for job in jobs if job.error]:
         lines = "".join(f"\n  - {job.name}: {job.error}" for job in failed)

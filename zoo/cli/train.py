@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from zoo.cli import sweeps
 from zoo.cli.options import HELP, as_started, external_launcher, fail_politely, rank, tell
 from zoo.config.jobs import set_swept
-from zoo.errors import ZooError, did_you_mean
+from zoo.errors import ZooError, cause, did_you_mean
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -62,6 +62,8 @@ def main(words: list[str]) -> None:
     elif not shows and not flags.multirun and "run" not in given:
         composition.claim(Path("runs") / composition.chosen(overrides, "model"))
     sweep = composition.sweep_folder(job) if flags.multirun and not shows else None  # which has the time stamp in it
+    if not shows and (folder := sweep or (Path(composed.run) if "run" in given else None)):
+        make(folder)
     flags.overrides = composition.for_hydra(overrides)
     set_swept(names)
     version.setbase("1.3")
@@ -73,7 +75,19 @@ def main(words: list[str]) -> None:
         config_name="train",
     )
     if sweep and not rank():
-        tell(sweeps.finish(sweep, began))
+        tell(sweeps.finish(sweep, began, composition.plain(composed.logger) if composed.logger else None))
+
+
+def make(folder: Path) -> None:
+    """Make the folder of a run or a sweep, before Hydra does, whose error would be a traceback.
+
+    Raises:
+        ZooError: if it cannot be made.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ZooError(f"cannot use {folder} as a run folder: {cause(error)}") from error
 
 
 def read(parser: Any, words: list[str]) -> Any:
@@ -89,12 +103,24 @@ def read(parser: Any, words: list[str]) -> Any:
     parser.error = refuse
     flags, unknown = parser.parse_known_intermixed_args(words)
     if unknown:
-        known = [flag for action in parser._actions for flag in action.option_strings]
+        known = [flag for action in parser._actions for flag in action.option_strings if flag.startswith("--")]
+        name, _, value = unknown[0].lstrip("-").partition("=")
+        from zoo.config.composition import GROUPS, KEYS
+
+        if name in (*GROUPS, *KEYS):
+            raise ZooError(f"options are written name=value: {name}={value or 'VALUE'}, not {unknown[0]}")
         raise ZooError(
-            f"there is no flag {unknown[0]!r}.{did_you_mean(unknown[0], known)} Options are written name=value."
+            f"there is no flag {unknown[0]!r}.{did_you_mean(unknown[0].partition('=')[0], known)} Options are written "
+            f"name=value, those of a part with its name before it, as in model.latents=20 or model.optimizer.lr=1e-3."
         )
     if flags.overrides and not any(mark in flags.overrides[0] for mark in "=~"):
         flags.overrides[0] = f"model={flags.overrides[0]}"
+    for word in flags.overrides[1:]:
+        if not any(mark in word for mark in "=~"):
+            raise ZooError(
+                f"cannot read {word!r}: only the model, the first word, stands alone. Options are name=value, as "
+                "in relaxation=rloo or epochs=3."
+            )
     return flags
 
 

@@ -5,6 +5,7 @@ you mean", and every value is checked against the signature of the class it goes
 """
 
 import os
+import re
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,7 +15,7 @@ import hydra
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.config_store import ConfigStore
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import Override
+from hydra.core.override_parser.types import Override, Quote, QuotedString
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
@@ -179,10 +180,20 @@ def _written(value: Any) -> str:
     if isinstance(value, str):
         if value.replace("_", "").replace(".", "").isalnum() and not value[0].isdigit() and value.lower() not in WORDS:
             return value
-        return "'" + value.replace("\\", "\\\\").replace("'", "\\'") + "'"
+        return QuotedString(value, Quote.single).with_quotes()
     raise ZooError(f"{value!r} is a {type(value).__name__}, which cannot be written to a configuration")
 
 
+def literal(override: str) -> str:
+    """``run=PLACE`` or ``data.root=PLACE`` so that Hydra takes the place as it is, be there ``=``, ``(`` or a blank."""
+    place = PLACE.fullmatch(override)
+    if not place or place[2].lower() in ("", "null") or QUOTED.fullmatch(place[2]):
+        return override
+    return f"{place[1]}={QuotedString(place[2], Quote.single).with_quotes()}"
+
+
+PLACE = re.compile(r"(\+{0,2}(?:run|[\w.]+\.root))=(.*)", re.DOTALL)
+QUOTED = re.compile(r"""'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*\"""", re.DOTALL)
 WORDS = ("null", "true", "false", "nan", "inf")
 """Texts that mean something else unless they are quoted."""
 
@@ -244,7 +255,7 @@ def sweep_folder(overrides: Sequence[str]) -> Path:
 
 def parse(overrides: list[str]) -> list[Override]:
     try:
-        return OverridesParser.create().parse_overrides(overrides)
+        return OverridesParser.create().parse_overrides([literal(override) for override in overrides])
     except HydraException as error:
         raise ZooError(f"cannot read the options {' '.join(overrides)}: {str(error).splitlines()[0]}") from error
 
@@ -275,6 +286,8 @@ def compose(overrides: list[str]) -> DictConfig:
         ZooError: for a group, file or option that does not exist, or one that must be chosen and is not.
     """
     store_registered()
+    for override in parse(overrides):
+        check_meaning(override)
     overrides = for_hydra(overrides)
     parsed = parse(overrides)
     more = search_path(parsed)
@@ -284,7 +297,10 @@ def compose(overrides: list[str]) -> DictConfig:
     for override in parsed:
         key, value = override.key_or_group, override.value()
         if (first := key.split("@")[0].split("/")[0].split(".")[0]) not in known:
-            raise ZooError(f"there is no option {key!r}.{did_you_mean(first, known)} Options: {', '.join(known)}.")
+            raise ZooError(
+                f"there is no option {key!r}.{did_you_mean(first, known)} Options: {', '.join(known)}. Those of a part "
+                "have its name before them, as in model.latents=20."
+            )
         if key in GROUPS and not override.is_delete():
             check_choice(key, value, more)
     with hydra.initialize_config_dir(str(CONFIGS), version_base="1.3"):
@@ -325,6 +341,22 @@ def chosen(overrides: list[str], group: str) -> str:
     return name
 
 
+def check_meaning(override: Override) -> None:
+    """Refuse what names a file where it cannot, as ``model.relaxation=rloo``, or leaves out what a run is made of.
+
+    Raises:
+        ZooError: with the option that does it.
+    """
+    if override.is_delete():
+        return
+    key, value = override.key_or_group, override.value()
+    group = key.rpartition(".")[2]
+    if key in (*OBJECTS, "nets") and value is None:
+        raise ZooError(f"{key}=null is not valid: choose one of {', '.join(choices(key))}.")
+    if key.startswith("model.") and group in GROUPS and isinstance(value, str) and value in choices(group):
+        raise ZooError(f"{key}={value} is not valid: write {group}={value}.")
+
+
 def check_choice(group: str, value: Any, more: Sequence[str] = ()) -> None:
     """Check that ``group=value`` names a file, of ``logger`` and ``callbacks`` several, or none.
 
@@ -335,7 +367,11 @@ def check_choice(group: str, value: Any, more: Sequence[str] = ()) -> None:
     for name in value if isinstance(value, list) else [value]:
         if name is None or (isinstance(name, str) and name in known):
             continue
-        if isinstance(name, (dict, str)) and ("_target_" in name or str(name).count(".") > 0):
+        if group == "model" and isinstance(name, str) and name in os.listdir(resource("checkpoints")):
+            about = (
+                f" It is pretrained weights: zoo eval {name}. To train such a model, write model={name.split('.')[0]}."
+            )
+        elif isinstance(name, (dict, str)) and ("_target_" in name or str(name).count(".") > 0):
             about = f" To give {group} a class of your own, write {group}._target_=PACKAGE.CLASS."
         else:
             about = did_you_mean(str(name), list(known))

@@ -18,7 +18,7 @@ from reprlib import Repr
 from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 
 from zoo.config.moved import present, up_to_date
-from zoo.config.trust import Trust
+from zoo.config.trust import WHOLE, Trust
 from zoo.errors import ZooError, did_you_mean
 
 Config = dict[str, Any]
@@ -106,6 +106,8 @@ def to_config(value: Any) -> Any:
         return str(value)
     if config := getattr(value, "__dict__", {}).get(BUILT_FROM):
         return {name: _argument(type(value), name, v) for name, v in config.items()}
+    if isinstance(value, type):
+        raise ZooError(f"{value.__name__} is a class, and an object is needed: {value.__name__}(...)")
     raise ZooError(
         f"a {type(value).__name__} cannot be written to a configuration: give plain data, such as a number, let a "
         f"configuration build it (_target_={public_path(type(value))}), or decorate its class with @zoo.remember"
@@ -224,6 +226,8 @@ def _check_arguments(config: Config, where: str, trust: Trust | None) -> None:
                 f"{where} has no option {key!r}.{did_you_mean(key, known)} "
                 f"Options of {title}: {', '.join(known) or 'none'}."
             )
+        if isinstance(value, int) and abs(value) >= WHOLE:
+            raise ZooError(f"{where}.{key}={short(value)} is not valid: no option is a number of that size.")
         if key in hints and not _is_object(value):
             _check_type(value, hints[key], f"{where}.{key}")
     missing = [name for name, p in names.items() if p.default is inspect.Parameter.empty and name not in config]

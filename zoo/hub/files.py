@@ -1,45 +1,17 @@
-"""Files that are written whole or not at all, and files that are read without trusting them."""
+"""Files that are read without trusting them."""
 
-import os
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from zoo.config.trust import nodes
-from zoo.errors import ZooError, cause
+from zoo.errors import ZooError
 
 CONTENTS = ("config", "state_dict")
 """What every checkpoint of this project has, beside what the Trainer needs to go on."""
 SMALL = 1_000_000  # bytes of a file with a configuration or scores
 RUN_CONFIG, BEST = "config.yaml", "checkpoints/best.ckpt"
 """In the folder of a run: what was asked for, and the best weights."""
-
-
-@contextmanager
-def atomic(path: Path) -> Iterator[Path]:
-    """Yield a temporary path beside ``path``; rename it to ``path`` if the block succeeds."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        yield temporary
-        with temporary.open("rb") as file:
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except (OSError, RuntimeError) as error:  # torch.save has errors of its own
-        why = "it is a folder" if path.is_dir() else cause(error)
-        raise ZooError(f"cannot write {path}: {why}. What was saved before is untouched.") from error
-    finally:
-        with suppress(OSError):
-            temporary.unlink()
-
-
-def sweep(folder: Path) -> None:
-    """Remove what :func:`atomic` leaves in ``folder`` when its process is killed. No other may be writing there."""
-    for path in folder.glob(".*.*"):
-        if path.suffix[1:].isdecimal() and path.is_file():
-            with suppress(OSError):
-                path.unlink()
 
 
 def read_checkpoint(path: str | Path) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from zoo.hub import huggingface
 from zoo.hub.files import BEST, RUN_CONFIG, parse_yaml, read_checkpoint, read_parts
 from zoo.hub.format import CONFIG, WEIGHTS, read_config
 from zoo.hub.own import foreign, own
-from zoo.hub.private import without_places
+from zoo.hub.private import LEFT_OUT, without_places
 from zoo.hub.registry import architecture, list_models, pretrained_folder
 
 if TYPE_CHECKING:
@@ -94,6 +94,8 @@ class Saved:
         except Exception as error:  # whatever a damaged configuration makes of a constructor
             reason = " ".join(str(error).split())[:1000]
             raise ZooError(f"{self.origin} does not fit its configuration: {reason}") from error
+        if hasattr(type(model), "trained_on"):
+            model.trained_on = self.data
         return model.to(map_location).eval()
 
     def _made(self, config: dict[str, Any], trust: "Trust") -> "ZooModule":
@@ -180,7 +182,7 @@ def read_pretrained(folder: Path, trust: Sequence[str] = ()) -> Saved:
         raise ZooError(f"{path} is no safetensors file: {error}") from error
     check_numbers(state, str(path))
     model = {**config["arguments"], "_target_": config["target"]}
-    return Saved(path, config["arch"], model, without_places(config["data"]), state, trust)
+    return Saved(path, config["arch"], model, without_places(config["data"], LEFT_OUT), state, trust)
 
 
 def read_run(folder: Path, trust: Sequence[str] = ()) -> Saved:

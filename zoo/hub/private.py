@@ -1,35 +1,73 @@
 """What does not leave a machine when a model is published: places on its disks, and files behind links."""
 
+import re
 import shlex
 import shutil
-from pathlib import Path, PurePosixPath, PureWindowsPath
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from zoo.config.trust import PLACE
 from zoo.errors import ZooError
 
+FOLDERS = "--config-dir"
+LEFT_OUT = "..."
+"""What a published configuration of data has in place of a place that whoever scores the model has to give."""
 
-def without_places(config: Any) -> Any:
-    """``config`` with null for every place on a disk, wherever it stands: they are of another machine."""
+
+def without_places(config: Any, instead: str | None = None) -> Any:
+    """``config`` with ``instead`` of every place on a disk, wherever it stands: they are of another machine. The
+    root of data sets, which need not be given, becomes null."""
     if isinstance(config, dict):
         return {
-            key: None if key == PLACE or is_place(value) else without_places(value) for key, value in config.items()
+            LEFT_OUT if is_place(key) else key: None
+            if key == PLACE
+            else instead
+            if is_place(value)
+            else without_places(value, instead)
+            for key, value in config.items()
         }
     if isinstance(config, (list, tuple)):
-        return [None if is_place(value) else without_places(value) for value in config]
+        return [instead if is_place(value) else without_places(value, instead) for value in config]
     return config
 
 
+def check_given(data: Any, origin: object) -> None:
+    """Check that every place that was left out of a published configuration of data has been given again.
+
+    Raises:
+        ZooError: naming those that have not.
+    """
+    waiting, missing = [("data", data)], []
+    while waiting:
+        name, value = waiting.pop()
+        if isinstance(value, dict):
+            waiting += [(f"{name}.{key}", item) for key, item in value.items()]
+        elif value == LEFT_OUT or (isinstance(value, (list, tuple)) and LEFT_OUT in value):
+            missing.append(name)
+    if missing:
+        words = " ".join(f"{name}=PATH" for name in sorted(missing))
+        raise ZooError(
+            f"{origin} does not say where its data are, which were left out when it was published, as a place on "
+            f"another machine: give {words}, or other data, data=NAME"
+        )
+
+
 def command_without_places(command: str) -> str:
-    """Command lines with ``...`` for the places in them, and of programs the name alone; comments as they are."""
+    """Command lines with ``...`` for the places in them, and of programs the name alone; comments as they are.
+
+    Folders of configuration files are left out: those who load the model need none.
+    """
     lines = command.splitlines()
     return "\n".join(line if line.startswith("#") else _without_places(line) for line in lines)
 
 
 def _without_places(line: str) -> str:
     words = []
-    for word in shlex.split(line):
+    given = shlex.split(line)
+    for before, word in zip(["", *given], given):
         name, equals, value = word.partition("=")
+        if FOLDERS in (before, name) or name == "hydra.searchpath":
+            continue
         if equals and is_place(value):
             words.append(f"{name}=...")
         else:
@@ -38,10 +76,15 @@ def _without_places(line: str) -> str:
 
 
 def is_place(value: object) -> bool:
-    """Whether ``value`` is a path that does not depend on where one stands."""
-    if not isinstance(value, str) or not value.strip("/\\"):
-        return False
-    return value.startswith("~/") or PurePosixPath(value).is_absolute() or PureWindowsPath(value).is_absolute()
+    """Whether ``value`` is, or has in it, a path that does not depend on where one stands, or leads out of there."""
+    return isinstance(value, str) and bool(A_PLACE.search(value))
+
+
+A_PLACE = re.compile(
+    r"""(?:^|[\s\[\](){},;='"]|:(?!//))  # at the beginning, or within a list, a dict, a PATH
+        (?:~(?:[/A-Za-z]|$)|\.\./|/[^/\s]|file:|\$\{?\w|[A-Za-z]:[\\/]|\\\\)""",
+    re.VERBOSE,
+)
 
 
 def copy(path: Path, target: Path, folder: Path) -> None:

@@ -1,13 +1,13 @@
 """Upload pretrained models to the Hugging Face hub. Needs the extra ``hub``."""
 
 import logging
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from zoo.config import to_config
 from zoo.errors import ZooError
+from zoo.files import temporary
 from zoo.hub.format import CARD, CONFIG, WEIGHTS, read_config
 from zoo.hub.huggingface import REPOSITORY, is_repository, one_line, package
 from zoo.hub.loading import find_pretrained, read_pretrained
@@ -55,19 +55,16 @@ def push_to_hub(
     if "@" in repository or not REPOSITORY.fullmatch(repository):
         raise ZooError(f"{repository!r} is no name of a Hugging Face repository: give OWNER/NAME")
     if not isinstance(name, (str, Path)):
-        with tempfile.TemporaryDirectory() as scratch:
-            folder, config = Path(scratch) / repository.split("/")[1], to_config(name)
-            save_pretrained(name, folder)
-            return push_to_hub(
-                folder, repository, private=private, dry_run=dry_run, token=token, trust=(*trust, *foreign(config))
-            )
-    with tempfile.TemporaryDirectory() as scratch:
-        stage(name, Path(scratch), trust)
+        with temporary("saved") as place:
+            folder = save_pretrained(name, place / repository.split("/")[1])
+            trust = (*trust, *foreign([to_config(name), dict(getattr(name, "trained_on", {}))]))
+            return push_to_hub(folder, repository, private=private, dry_run=dry_run, token=token, trust=trust)
+    with temporary("pushed") as place:
+        stage(name, place, trust)
         try:
             api.utils.validate_repo_id(repository)
             operations = [
-                api.CommitOperationAdd(path_in_repo=path.name, path_or_fileobj=path)
-                for path in sorted(Path(scratch).iterdir())
+                api.CommitOperationAdd(path_in_repo=path.name, path_or_fileobj=path) for path in sorted(place.iterdir())
             ]
             if not dry_run:
                 client = api.HfApi(token=token)

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import shutil
 from pathlib import Path
 from textwrap import indent
 from typing import TYPE_CHECKING, Any
@@ -10,12 +11,16 @@ from urllib.parse import quote
 
 from zoo import signals
 from zoo.errors import ZooError
+from zoo.files import scratch
 from zoo.hub.format import FORMAT
-from zoo.hub.private import command_without_places, copy, without_places
+from zoo.hub.private import LEFT_OUT, command_without_places, copy, without_places
 from zoo.hub.registry import architecture
 
 if TYPE_CHECKING:
     from zoo.training import ZooModule
+
+SHOWN = (".png", ".gif", ".wav")
+"""What a card shows, which is made anew with the model."""
 
 
 def save_pretrained(
@@ -35,8 +40,8 @@ def save_pretrained(
             parts that are not of this project.
         folder: made if it is missing; its name, ``arch.tag``, is the model's.
         metrics: name -> value, for the card.
-        data: configuration of the data that ``metrics`` were measured on. Of it and of the model, places on the disks
-            of this machine are left out.
+        data: configuration of the data that ``metrics`` were measured on; the default is what a model that was loaded
+            was trained on. Of it and of the model, places on the disks of this machine are left out.
         command: that made the weights; the same.
         pictures: caption -> picture or sound, a file that is copied into the folder.
         notice: what the card has to say of the licence of the data.
@@ -49,8 +54,6 @@ def save_pretrained(
             picture is a link to elsewhere, or the folder cannot be written. A model that was in the folder before is
             then still there.
     """
-    import tempfile
-
     import safetensors.torch
 
     from zoo.config import Trust, ours, to_config
@@ -60,8 +63,10 @@ def save_pretrained(
     folder = Path(folder)
     if os.path.isfile(folder):  # unlike Path.is_file, whatever the name
         raise ZooError(f"{folder} is a file: give the name of a folder")
+    if os.path.isdir(folder) and os.listdir(folder) and not os.path.isfile(folder / "config.json"):
+        raise ZooError(f"{folder} is a folder with other things in it: give a new name")
     arguments = without_places(to_config(model))
-    data = without_places(data or {})
+    data = without_places(dict(getattr(model, "trained_on", {})) if data is None else data, LEFT_OUT)
     check_weights(model)
     check_numbers(model.state_dict(), type(model).__name__)
     check_storable(arguments, "model")
@@ -87,9 +92,8 @@ def save_pretrained(
         "sha256": hashlib.sha256(weights).hexdigest(),
     }
     try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}.") as scratch:
-            new = Path(scratch) / "new"
+        with scratch(folder) as place:
+            new = place / "new"
             new.mkdir()
             (new / "config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
             (new / "model.safetensors").write_bytes(weights)
@@ -97,15 +101,28 @@ def save_pretrained(
                 copy(picture, new / picture.name, picture.parent)
             card = model_card(folder.name, config, model, pictures or {}, packages)
             (new / "README.md").write_text(card, encoding="utf-8")
+            for other in (
+                folder.iterdir() if os.path.isdir(folder) else ()
+            ):  # what somebody keeps beside a model, as .git
+                if other.suffix not in SHOWN and not (new / other.name).exists():
+                    keep(other, new / other.name)
             with signals.deferred():  # not between the two
                 if folder.exists():
-                    folder.rename(Path(scratch) / "old")
+                    folder.rename(place / "old")
                 new.rename(folder)
     except (OSError, ValueError) as error:
         if isinstance(error, ZooError):
             raise
         raise ZooError(f"cannot write {folder}: {error}") from error
     return folder
+
+
+def keep(path: Path, target: Path) -> None:
+    """Copy what is no part of a model, links as links."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.copytree(path, target, symlinks=True)
+    else:
+        shutil.copy2(path, target, follow_symlinks=False)
 
 
 def model_card(

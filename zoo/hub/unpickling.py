@@ -10,6 +10,7 @@ import math
 import pickle
 import zipfile
 from collections import OrderedDict
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -129,16 +130,31 @@ class Reader(P._Unpickler):
 
     def load_reduce(self) -> None:
         arguments = self.stack[-1]
-        self.spend(
-            sum(100 * len(value) for value in arguments if isinstance(value, (list, tuple, str)))
-        )  # it is copied
+        self.spend(sum(100 * len(value) for value in arguments if isinstance(value, (list, tuple, str))))  # copied
+        if self.stack[-2] is set:
+            check_keys(*arguments)
+        if self.stack[-2] is OrderedDict and arguments:
+            raise Refused("is damaged: a dict is made of something else")
         super().load_reduce()
 
     dispatch[pickle.REDUCE[0]] = load_reduce
 
+    def load_setitem(self) -> None:
+        check_keys(self.stack[-2:-1])
+        super().load_setitem()
+
+    dispatch[pickle.SETITEM[0]] = load_setitem
+
+    def load_setitems(self) -> None:
+        check_keys(self.stack[::2])
+        super().load_setitems()
+
+    dispatch[pickle.SETITEMS[0]] = load_setitems
+
     def load_build(self) -> None:
-        if type(self.stack[-2]) is not OrderedDict:  # a tensor would make anything of itself
-            raise Refused("is damaged: it changes what is no dict")
+        state = self.stack[-1]  # else a tensor would make anything of itself, and a dict hide what it holds
+        if type(self.stack[-2]) is not OrderedDict or type(state) is not dict or state.keys() - {"_metadata"}:
+            raise Refused("is damaged: it changes what is not to be changed")
         super().load_build()
 
     dispatch[pickle.BUILD[0]] = load_build
@@ -165,6 +181,7 @@ class Reader(P._Unpickler):
     def persistent_load(self, pid: Any) -> Tensor:
         """The numbers ``("storage", kind, file, device, count)``."""
         _, kind, file, _, count = pid
+        check_keys([file, kind])
         if (file, kind) not in self.stored:
             dtype = DTYPES[kind]
             entry = self.files[f"data/{file}"]
@@ -184,6 +201,16 @@ class Reader(P._Unpickler):
             raise Refused("is damaged: a tensor has an impossible shape")
         self.spend(math.prod(size) * stored.dtype.itemsize)
         return stored.as_strided(tuple(size), tuple(stride), offset)
+
+
+def check_keys(keys: Iterable[Any]) -> None:
+    """Check what is to be hashed: of a tuple within a tuple, a million times, that would end the process.
+
+    Raises:
+        Refused: if one is neither a text nor a number.
+    """
+    if not all(type(key) in (str, int) for key in keys):
+        raise Refused("is damaged: a name in it is neither a text nor a number")
 
 
 def latin1(text: str, _: str) -> bytes:

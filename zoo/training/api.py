@@ -2,12 +2,14 @@
 
 import logging
 import shlex
+import signal
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from lightning import LightningModule
 
+from zoo import signals
 from zoo.config import composition, to_config
 from zoo.errors import ZooError
 from zoo.hub import from_pretrained
@@ -23,7 +25,8 @@ SEVERAL = ("callbacks", "logger")
 
 
 class Trained(NamedTuple):
-    """What :func:`train` returns: the model with its best weights, in ``eval()``, and its scores on the test set."""
+    """What :func:`train` returns: the model with its best weights, in ``eval()``, and its scores on the test set; under
+    the name ``model.monitor`` also the best score of the validation, by which options are chosen."""
 
     model: LightningModule
     scores: dict[str, float]
@@ -52,6 +55,8 @@ def train(model: "str | LightningModule", *words: str, run: str | Path | None = 
     Raises:
         ZooError: as the command line: for a name that does not exist or a value that is not valid, before anything
             starts, and for what stops a run.
+        KeyboardInterrupt: after Ctrl-C, once the step under way is finished and saved; the second time at once.
+        SystemExit: the same after SIGTERM, with status 143.
     """
     if isinstance(model, str):
         chosen = [f"model={model}"]
@@ -66,10 +71,17 @@ def train(model: "str | LightningModule", *words: str, run: str | Path | None = 
     folder = Path(run) if run else composition.claim(Path("runs") / model)
     composed.run = str(folder)
     values = composition.plain(composed)
-    run_training(values, folder, command=shlex.join(["zoo", "train", *overrides]))
-    metrics = RunFolder(folder).read_results()["metrics"]
+    try:
+        run_training(values, folder, command=shlex.join(["zoo", "train", *overrides]))
+    except signals.Stopped as stopped:
+        if stopped.number == signal.SIGINT:
+            raise KeyboardInterrupt(str(stopped)) from None
+        log.warning("%s", stopped)
+        raise SystemExit(stopped.status) from None
+    results = RunFolder(folder).read_results()
     trained = from_pretrained(folder, trust=foreign([values["model"], values["data"]]))
-    return Trained(trained, {name.removeprefix("test/"): value for name, value in metrics.items()})
+    scores = {name.removeprefix("test/"): value for name, value in results["metrics"].items()}
+    return Trained(trained, scores | {str(trained.monitor): results["best"]})
 
 
 def as_words(name: str, value: Any) -> Iterator[str]:

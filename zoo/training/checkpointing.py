@@ -13,7 +13,8 @@ from lightning.pytorch.plugins.io import TorchCheckpointIO
 
 from zoo import signals
 from zoo.errors import ZooError
-from zoo.hub.files import atomic, read_checkpoint
+from zoo.files import atomic
+from zoo.hub.files import read_checkpoint
 
 log = logging.getLogger(__name__)
 
@@ -67,7 +68,7 @@ class BestCheckpoint(ModelCheckpoint):
 
     def __init__(self, path: Path, *, monitor: str) -> None:
         super().__init__(
-            path.parent,
+            path.parent.absolute(),  # else Lightning takes a folder called ~ for the home
             filename=path.stem,
             monitor=monitor,
             enable_version_counter=False,
@@ -96,6 +97,10 @@ class BestCheckpoint(ModelCheckpoint):
                 f"{self.path}, the weights with the best score, {score:.6g}, is gone. Put it back, or train anew in "
                 "another folder with run=."
             )
+        try:
+            read_checkpoint(self.path)
+        except ZooError as error:
+            raise ZooError(f"{error}. Put a copy back, or train anew in another folder with run=.") from error
         path = os.path.join(str(self.dirpath), self.path.name)  # as the Trainer spells it, which else removes the file
         self.best_model_score = self.kth_value = self.current_score = score
         self.best_model_path = self.kth_best_model_path = path
@@ -256,7 +261,27 @@ def step_of(path: Path) -> int:
 
 def resume_checkpoints(folder: Path) -> list[Path]:
     """The checkpoints of :class:`ResumeCheckpoints` in ``folder``, the newest first."""
-    return sorted((path for path in folder.glob("step-*.ckpt") if step_of(path) >= 0), key=step_of, reverse=True)
+    paths = (path for path in folder.glob("step-*.ckpt") if step_of(path) >= 0 and path.is_file())
+    return sorted(paths, key=step_of, reverse=True)
+
+
+PARTS = {
+    **{"state_dict": dict, "loops": dict, "callbacks": dict, "optimizer_states": list, "lr_schedulers": list},
+    **{"epoch": int, "global_step": int, "pytorch-lightning_version": str},
+}
+"""What a run needs of a checkpoint to go on from it."""
+
+
+def read_whole(path: Path) -> None:
+    """Check that a run can go on from the checkpoint ``path``.
+
+    Raises:
+        ZooError: if it is damaged, or was altered.
+    """
+    content = read_checkpoint(path)
+    for part, kind in PARTS.items():
+        if not isinstance(content.get(part), kind):
+            raise ZooError(f"checkpoint {path} was altered: it lacks {part}, which a run needs to go on")
 
 
 def newest_checkpoint(folder: Path) -> Path | None:
@@ -268,7 +293,7 @@ def newest_checkpoint(folder: Path) -> Path | None:
     paths = resume_checkpoints(folder)
     for path in paths:
         try:
-            read_checkpoint(path)
+            read_whole(path)
             return path
         except ZooError as error:
             log.warning("%s; trying the one before it", error)

@@ -1,13 +1,16 @@
 """Where the numbers go: a CSV file always; Weights & Biases, TensorBoard, MLflow, any logger of Lightning beside it."""
 
+import atexit
 import csv
 import logging
 import os
 import shlex
 import sys
+import tempfile
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
+from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -17,7 +20,7 @@ from lightning.pytorch.utilities import rank_zero_only
 
 from zoo.config import Configurable
 from zoo.errors import ZooError, cause, did_you_mean
-from zoo.hub.files import atomic
+from zoo.files import atomic, temporary
 
 log = logging.getLogger(__name__)
 
@@ -67,7 +70,7 @@ def read_metrics(path: str | Path) -> dict[str, list[tuple[int, float]]]:
     A line cut short by a crash is left out.
     """
     series: dict[str, dict[int, float]] = {}
-    with Path(path).open(newline="") as file:
+    with Path(path).open(newline="", encoding="utf-8", errors="replace") as file:
         for line in csv.reader(file):
             try:
                 step, name, value = int(line[0]), line[1], float(line[2])
@@ -103,8 +106,7 @@ class WandbSettings(Configurable):
         An explicit ``WANDB_MODE`` wins. Else the run is online if this machine is logged in and W&B
         answers in time, and offline if not. None where W&B cannot even write its folder: no reason not to train.
         """
-        import wandb
-
+        wandb = import_wandb()
         arguments: dict[str, Any] = {
             "project": self.project,
             "name": self.name or folder.name,
@@ -136,6 +138,20 @@ class WandbSettings(Configurable):
         run.define_metric("trainer/global_step")
         run.define_metric("*", step_metric="trainer/global_step", step_sync=True)
         return WandbLogger(experiment=run, log_model=False)
+
+    def show_table(self, folder: Path, header: list[str], rows: list[list[Any]]) -> None:
+        """Show the table that compares the jobs of the sweep in ``folder`` in a run of the same project.
+
+        Args:
+            folder: of the sweep, whose name is the run's.
+            header: names of the columns.
+            rows: of the table; an empty text is a missing value.
+        """
+        settings = WandbSettings(project=self.project, name=f"{self.name or 'sweep'} {folder.name}", tags=self.tags)
+        with wandb_run():
+            if logger := settings.logger(folder, {"jobs": len(rows)}):
+                cells = [[None if cell == "" else cell for cell in row] for row in rows]
+                logger.log_table("comparison", columns=header, data=cells)
 
 
 class TensorBoardSettings(Configurable):
@@ -239,12 +255,25 @@ def offline_parts(folder: Path, newest: Path) -> list[str]:
     return [*map(str, sorted(earlier)), str(newest)]  # their names begin with the time
 
 
+@cache
+def import_wandb() -> Any:
+    """W&B. When it is imported it makes a folder for what is on its way, which stays behind if the process is killed:
+    it gets a place where the next run finds that."""
+    before, stack = tempfile.tempdir, ExitStack()
+    with suppress(OSError):
+        tempfile.tempdir = str(stack.enter_context(temporary("wandb")))
+        atexit.register(stack.close)
+    try:
+        import wandb
+    finally:
+        tempfile.tempdir = before
+    return wandb
+
+
 def logged_in() -> bool:
     """Whether this machine has W&B credentials, without asking for them."""
-    import wandb
-
     try:
-        return bool(wandb.login(prompt=False))
+        return bool(import_wandb().login(prompt=False))
     except Exception:
         return False
 

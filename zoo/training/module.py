@@ -1,8 +1,12 @@
 """What all models of the zoo have in common."""
 
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Self
 
+import numpy as np
+import torch
 from lightning import LightningModule
 from torch import Tensor
 from torchmetrics import Metric
@@ -18,7 +22,6 @@ from zoo.training.optim import AdamW
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    import numpy as np
     from matplotlib.figure import Figure
 
 
@@ -38,6 +41,8 @@ class ZooModule(Configurable, LightningModule):
     """Values of training that the picture of the curves shows beside those that validation has too."""
     steps_per_batch: int = 1
     """Steps of the optimiser in one training batch; more than 1 where the module makes them itself."""
+    trained_on: Mapping[str, Any] = MappingProxyType({})
+    """Of a model that was loaded, the configuration of the data it was trained on: the names of what it knows."""
     noise_source: Noise = DEFAULT
     """The source of what the module draws itself; :class:`SeedEachBatch` sets it, and that of the relaxations."""
 
@@ -81,6 +86,12 @@ class ZooModule(Configurable, LightningModule):
         if self.training:
             return self.relaxation.expectation(program)
         return program(lambda x, mask=None: categorical(x, mask).sample(noise=self.noise_source))
+
+    def given(self, value: Any) -> Tensor:
+        """``value``, a tensor, a NumPy array or nested lists of numbers, as a tensor where the model is; float64, which
+        NumPy makes of everything, becomes float32."""
+        tensor = value if isinstance(value, Tensor) else torch.from_numpy(np.array(value, order="C"))
+        return tensor.to(self.device, torch.float32 if tensor.dtype == torch.float64 else tensor.dtype)
 
     @property
     def total_steps(self) -> float:

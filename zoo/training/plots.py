@@ -11,12 +11,12 @@ from torchvision.utils import make_grid
 
 
 def image_grid(images: Tensor, title: str, *, columns: int = 8) -> Figure:
-    """Grey images ``(n, 1, height, width)`` in [0, 1] in rows of ``columns``."""
-    grid = make_grid(images.detach().float().cpu(), nrow=columns, padding=2, pad_value=0.5)[0]
-    height, width = grid.shape
+    """Images ``(n, channels, height, width)`` in [0, 1], grey or of three colours, in rows of ``columns``."""
+    grid = make_grid(images.detach().float().cpu(), nrow=columns, padding=2, pad_value=0.5).permute(1, 2, 0)
+    height, width, _ = grid.shape
     figure = Figure(figsize=(6, 6 * height / width + 0.4), layout="constrained")
     axes = figure.add_subplot()
-    axes.imshow(grid.numpy(), cmap="gray", vmin=0, vmax=1, interpolation="nearest")
+    axes.imshow(grid.clamp(0, 1).numpy(), interpolation="nearest")
     axes.set_title(title, fontsize=10)
     axes.set_axis_off()
     return figure

@@ -24,10 +24,13 @@ from typing import IO, Any
 
 import yaml
 
-from zoo.config import locate, with_defaults
-from zoo.config.moved import is_earlier, up_to_date
+from zoo.config import Trust, locate, with_defaults
+from zoo.config.moved import is_earlier, present, up_to_date
+from zoo.config.trust import nodes
 from zoo.errors import ZooError, cause, printable
-from zoo.hub.files import BEST, RUN_CONFIG, atomic, parse_yaml, read_parts, sweep
+from zoo.files import atomic, locked, sweep
+from zoo.hub import own
+from zoo.hub.files import BEST, RUN_CONFIG, parse_yaml, read_parts
 
 FREE = (
     "run",
@@ -74,11 +77,12 @@ class RunFolder:
 
     def __enter__(self) -> "RunFolder":
         try:
+            str(self.path).encode()  # a name of other bytes cannot be written down
             self.path.mkdir(parents=True, exist_ok=True)
             self._lock = (self.path / ".lock").open("w")
-        except OSError as error:
+        except (OSError, UnicodeError) as error:
             raise ZooError(f"cannot use {self.path} as a run folder: {cause(error)}") from error
-        taken = _take(self._lock)
+        taken = locked(self._lock.fileno())
         if taken is False:
             raise ZooError(f"another run is using {self.path}: wait for it, or give another folder with run=")
         if taken:
@@ -100,7 +104,7 @@ class RunFolder:
         changed = self.changes(config, begun=step > 0)
         if self.config.exists() and not any(matches(part, RECORDED) for part in changed):
             return
-        before = self.command.read_text(encoding="utf-8") + from_step(step) if step and self.command.is_file() else ""
+        before = self._read_command() + from_step(step) if step and self.command.is_file() else ""
         with atomic(self.command) as temporary:
             temporary.write_text(f"{before}{command}\n", encoding="utf-8")
         with atomic(self.config) as temporary:
@@ -138,7 +142,7 @@ class RunFolder:
     def commands(self, step: float = float("inf")) -> str:
         """The command lines that made the weights of ``step``, a line each."""
         lines: list[str] = []
-        for line in self.command.read_text(encoding="utf-8").splitlines():
+        for line in self._read_command().splitlines():
             mark = STEP.fullmatch(line)
             if mark and int(mark[1]) >= step:
                 break
@@ -149,27 +153,63 @@ class RunFolder:
         """``config``; of a run that an earlier version began with the same options, what they meant then.
 
         Only what may change is as it is now: the defaults of the options have been others.
+
+        Raises:
+            ZooError: if the folder, which may be a stranger's, names code that is not trusted, or cannot be read.
         """
         if not self.config.exists() or not is_earlier((before := self.read_config())["model"]):
             return config
         if not self.command.is_file() or options(self.commands(0)) != options(command):
             return config
+        asked = {present(path) for name, path, _ in nodes(config, "config") if name == "_target_"}
+        trust = Trust((*own.own(self.path), *asked))
+        for part, value in before.items():
+            if not may_change(part):  # the rest is not taken over
+                trust.check_config(value, f"{self.config}: {part}")
+                for name, path, place in nodes(value, f"{self.config}: {part}"):
+                    if name == "_target_" and present(path) not in asked:
+                        locate(path, place, trust=trust)
         settled = before | {part: value for part, value in config.items() if may_change(part)}
         for part in ("data", "trainer"):
             now = {name: value for name, value in config.get(part, {}).items() if may_change(f"{part}.{name}")}
             settled |= {part: before.get(part, {}) | now} if now else {}
         return settled
 
+    def _read_command(self) -> str:
+        try:
+            return self.command.read_text(encoding="utf-8")
+        except (OSError, ValueError) as error:
+            raise ZooError(f"{self.command}, which says how the run was started, cannot be read: {error}") from error
+
     def read_config(self) -> dict[str, Any]:
-        """The configuration that the run was started with."""
-        return read_parts(self.config, parse_yaml, "model")
+        """The configuration that the run was started with.
+
+        Raises:
+            ZooError: if it cannot be read, or is none.
+        """
+        config = read_parts(self.config, parse_yaml, "model")
+        for part in ("model", "data", "trainer"):
+            if not isinstance(config.get(part, {}), dict):
+                raise ZooError(f"{self.config} is damaged: {part} holds no options")
+        return config
 
     def read_results(self) -> dict[str, Any]:
-        """The scores of a complete run."""
-        return read_parts(self.results, json.loads, "metrics")
+        """The scores of a complete run.
+
+        Raises:
+            ZooError: if they cannot be read, or are none.
+        """
+        results = read_parts(self.results, json.loads, "metrics")
+        metrics = results["metrics"]
+        numbers = [results.get("best"), *(metrics.values() if isinstance(metrics, dict) else [None])]
+        if not all(isinstance(number, (int, float)) for number in numbers):
+            raise ZooError(
+                f"{self.results} is damaged: it does not hold scores. Remove it, and the run is tested again"
+            )
+        return results
 
 
-STEP = re.compile(r"# from step (\d+) on:")
+STEP = re.compile(r"# from step (\d{1,18}) on:")
 
 
 def from_step(step: int) -> str:
@@ -189,11 +229,14 @@ def may_change(part: str) -> bool:
 def follows_length(config: dict[str, Any]) -> str:
     """What in a run depends on how long it is to be, so that a longer one would have had other weights; or nothing."""
     found = []
-    for part in ("model", "annealing"):
-        if arguments := config.get(part):
+    mine = {f"callbacks.{name}": arguments for name, arguments in (config.get("callbacks") or {}).items()}
+    for part, arguments in {"model": config.get("model"), "annealing": config.get("annealing"), **mine}.items():
+        if arguments:
             cls = locate(arguments["_target_"], part)
             knows = hasattr(cls, "paced")  # a class of another project may not
-            found.append(cls.paced(with_defaults(up_to_date(arguments))) if knows else f"{cls.__name__} may follow it")
+            if knows or part not in mine:  # few callbacks follow it: those say so
+                told = cls.paced(with_defaults(up_to_date(arguments))) if knows else f"{cls.__name__} may follow it"
+                found.append(told)
     return ", and ".join(filter(None, found))
 
 
@@ -209,7 +252,10 @@ def is_shorter(before: dict[str, Any], after: dict[str, Any]) -> bool:
 
 def options(command: str) -> list[str]:
     """The options of a command line that must be the same to go on."""
-    words = [word for word in shlex.split(command) if "=" in word or word.startswith("~")]
+    try:
+        words = [word for word in shlex.split(command) if "=" in word or word.startswith("~")]
+    except ValueError as error:
+        raise ZooError(f"{command[:200]!r} is no command line: {error}") from error
     return sorted(word for word in words if not may_change(word.split("=")[0].lstrip("+~")))
 
 
@@ -253,21 +299,6 @@ class Printable(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         return printable(super().format(record))
-
-
-def _take(file: IO[str]) -> bool | None:
-    """Lock ``file`` for this process: whether it is locked now, which it is not if another has it; or None, unknown."""
-    try:
-        import fcntl
-    except ImportError:  # Windows
-        return None
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    except OSError:  # some file systems of networks and clouds have no locks
-        return None
-    return True
 
 
 def pictures(folder: Path) -> dict[str, Path]:

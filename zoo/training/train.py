@@ -18,8 +18,9 @@ from zoo.config import from_config, to_config
 from zoo.data.batches import DataModule, follow_position
 from zoo.data.seeding import seed_default_generators
 from zoo.errors import ZooError
+from zoo.files import atomic
 from zoo.hub import own
-from zoo.hub.files import atomic, read_checkpoint
+from zoo.hub.files import read_checkpoint
 from zoo.training import callbacks
 from zoo.training.checkpointing import (
     AtomicCheckpointIO,
@@ -246,7 +247,7 @@ def report(run: RunFolder, results: dict[str, Any]) -> None:
     for name, value in results["metrics"].items():
         log.info("    %-24s %10.3f", name.removeprefix("test/"), value)
     log.info("Run folder  %s", run.path)
-    log.info("Pictures    %s", ", ".join(str(path) for path in sorted(run.pictures.glob("*.[pg][ni][gf]"))))
-    if run.sounds.is_dir():
-        log.info("Sounds      %s", ", ".join(str(path) for path in sorted(run.sounds.glob("*.wav"))))
+    for kind, paths in (("Pictures", run.pictures.glob("*.[pg][ni][gf]")), ("Sounds", run.sounds.glob("*.wav"))):
+        if found := sorted(map(str, paths)):
+            log.info("%-11s %s", kind, ", ".join(found))
     log.info("Checkpoint  %s", run.best)

@@ -80,7 +80,7 @@ def test_whole_solutions_are_scored_as_they_were_built(task, query):
         logits.append(step_logits.masked_fill(~mask, -torch.inf))
         return sample(step_logits, mask)
 
-    order, _ = model.solve(x, memory, choose, 3)
+    order, _ = model.build(x, memory, choose, 3)
     scored = model.score(x, memory, order)
     assert scored.shape == torch.stack(logits, 2).shape
     assert torch.allclose(scored, torch.stack(logits, 2), atol=1e-5)
@@ -94,7 +94,7 @@ def test_logits_are_those_of_the_formula(task, feedforward):
     model = make(task, feedforward=feedforward)
     decoder, x = model.decoder, instances(model, 3)
     memory = model.encode(x)
-    order, _ = model.solve(x, memory, sample, 2)
+    order, _ = model.build(x, memory, sample, 2)
     scored = model.score(x, memory, order)
     distances = model.task.relation(x)
     h = model.encoder(x, distances)
@@ -139,7 +139,7 @@ def test_encoders(encoder):
 def test_one_hot_choices_build_what_indices_build():
     model = make()
     x = instances(model)
-    by_index, _ = model.solve(x, model.encode(x), most_probable, 2)
+    by_index, _ = model.build(x, model.encode(x), most_probable, 2)
 
     def one_hot(logits, mask):
         return F.one_hot(most_probable(logits, mask), SIZE).float()
@@ -234,7 +234,7 @@ def test_exact_enumerates_a_small_tour():
     x = instances(model, 1, 4)
     exact = model.expectation(x)["loss"]
     many = x.expand(4000, -1, -1)
-    sampled = model.solve(many, model.encode(many), sample, 1)[1]
+    sampled = model.build(many, model.encode(many), sample, 1)[1]
     assert abs(exact.item() - sampled.mean().item()) < 4 * sampled.std().item() / 4000**0.5
 
 

@@ -5,6 +5,7 @@ import functools
 import os
 import traceback
 import warnings
+from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -120,11 +121,39 @@ def spaces(name: str) -> Spaces:
     Raises:
         ZooError: as :func:`make`.
     """
-    env = make(name)
-    try:
+    with closing(make(name)) as env:
         return Spaces(env.observation_space.shape, options_of_choices(env))
-    finally:
-        env.close()
+
+
+@functools.cache
+def action_space(name: str) -> Any:
+    """The action space of the environment ``name``, as Gymnasium has it.
+
+    Raises:
+        ZooError: as :func:`make`.
+    """
+    with closing(make(name)) as env:
+        return env.action_space
+
+
+def as_actions(space: Any, choices: np.ndarray) -> np.ndarray:
+    """``choices``, int64 ``(batch, choices)``, as actions of ``space``: ``(batch, *space.shape)``."""
+    return choices.reshape(len(choices), *space.shape) + getattr(space, "start", 0)
+
+
+@functools.cache
+def action_names(name: str) -> tuple[str, ...]:
+    """What the environment ``name`` calls its actions; empty if it does not say, or an action is several choices.
+
+    Raises:
+        ZooError: as :func:`make`.
+    """
+    with closing(make(name)) as env:
+        game: Any = env.unwrapped
+        if hasattr(game, "get_action_meanings"):
+            return tuple(map(str, game.get_action_meanings()))
+        letters = getattr(getattr(getattr(game, "game", None), "env", None), "action_map", None)  # of MinAtar
+        return tuple(letters[i] for i in game.action_set) if letters else ()
 
 
 def one_line(error: BaseException) -> str:

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 
 from zoo.data.seeding import PREDICT, generator
 from zoo.errors import ZooError
-from zoo.models.actor_critic.environments import Spaces
+from zoo.models.actor_critic.environments import Spaces, action_names, action_space, as_actions
 from zoo.models.actor_critic.experience import Experience
 from zoo.models.actor_critic.metrics import EpisodeReturns
 from zoo.models.actor_critic.nets import Critic, Policy, RunningNorm
@@ -30,6 +30,7 @@ from zoo.models.actor_critic.replay import Transitions
 from zoo.models.actor_critic.trial import Trial
 from zoo.relaxations import Categorical, Exact, Relaxation
 from zoo.training import AdamW, ZooModule
+from zoo.training.callbacks.log_metrics import mean_over_ranks
 
 log = logging.getLogger(__name__)
 
@@ -197,9 +198,9 @@ class ActorCritic(ZooModule):
         values = self.learn(experience.sample(self.updates * self.batch_size))
         if self.trainer.is_last_batch:
             diagnosis = self.diagnose(self.observe(experience.sample(self.batch_size).observation))
-            diagnosis = {f"train/{name}": value for name, value in diagnosis.items()}
-            diagnosis["step"] = torch.tensor(float(self.global_step))
-            self.log_dict(diagnosis, on_step=False, on_epoch=True, batch_size=self.batch_size, sync_dist=True)
+            means = mean_over_ranks({f"train/{name}": value for name, value in diagnosis.items()}, self.trainer)
+            for logger in self.trainer.loggers:  # now: what waits for the end of the epoch is lost if it is stopped
+                logger.log_metrics(means, step=self.global_step)
         began, from_step = self._clock
         return values | {
             "return": torch.tensor(experience.recent_return),
@@ -293,6 +294,42 @@ class ActorCritic(ZooModule):
         """Actions, int64 ``(batch, choices)``: drawn from the policy, or the most probable ones with ``mode``."""
         policy = Categorical(self(observation), self.mask)
         return (policy.mode() if mode else policy.sample(noise=self.noise_source)).argmax(-1)
+
+    def predict(
+        self, observation: Any, state: Any = None, episode_start: Any = None, deterministic: bool = True
+    ) -> tuple[np.ndarray, None]:
+        """Actions for ``env.step``, from observations as the environment gives them; the signature is that of
+        Stable-Baselines3, so that its ``evaluate_policy`` takes this model.
+
+        Args:
+            observation: ``(*observation)`` of one environment or ``(batch, *observation)``, a NumPy array or a tensor.
+            state: not used; this policy has no memory.
+            episode_start: not used.
+            deterministic: the most probable action; else one drawn from the policy.
+
+        Returns:
+            actions, int64, of one environment of the shape of its action space, else ``(batch, ...)``; and None.
+
+        Raises:
+            ValueError: if the observations have another shape.
+        """
+        given, expected = self.given(observation), self.spaces.observation
+        single = tuple(given.shape) == tuple(expected)
+        batch = given.unsqueeze(0) if single else given
+        if tuple(batch.shape[1:]) != tuple(expected):
+            raise ValueError(f"observations must be {expected} or (batch, ...), got {tuple(given.shape)}")
+        choices = self.act(batch, mode=deterministic).cpu().numpy()
+        if env := self.trained_on.get("env"):
+            actions = as_actions(action_space(env), choices)
+        else:
+            actions = choices[:, 0] if choices.shape[1] == 1 else choices
+        return (actions[0] if single else actions), None
+
+    @property
+    def action_names(self) -> tuple[str, ...]:
+        """What the environment calls its actions, where it says so and the model knows which environment it is."""
+        env = self.trained_on.get("env")
+        return action_names(env) if env else ()
 
     def films(self, batch: Trial) -> "dict[str, Sequence[np.ndarray]]":
         """One episode of the mode policy."""

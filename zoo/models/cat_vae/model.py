@@ -139,7 +139,7 @@ class CatVAE(ZooModule):
     # Lightning's steps --------------------------------------------------------------------------------------------
 
     def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> dict[str, Tensor]:
-        x, _ = batch
+        x = batch[0]
         logits = self.posterior_logits(x)
         if self.rws_from < 1 and self.global_step >= self.rws_from * self.trainer.estimated_stepping_batches:
             return {name: value.mean() for name, value in self.rws_terms(x, logits).items()}
@@ -186,17 +186,21 @@ class CatVAE(ZooModule):
         return self.decoder(Categorical(self.posterior_logits(x)).mode()).sigmoid()
 
     @torch.no_grad()
-    def encode(self, x: Tensor) -> Tensor:
-        """The most probable code of images, int64 ``(batch, latents)``."""
-        return self.posterior_logits(x).argmax(-1)
+    def encode(self, x: Any) -> Tensor:
+        """The most probable code, int64 ``(batch, latents)``, of images ``(batch, channels, height, width)``.
+
+        Images are in [0, 1]; here as in the other methods below a tensor or a NumPy array.
+        """
+        return self.posterior_logits(self.given(x)).argmax(-1)
 
     @torch.no_grad()
-    def decode(self, codes: Tensor) -> Tensor:
+    def decode(self, codes: Any) -> Tensor:
         """Pixel means, in [0, 1], of codes, int64 ``(batch, latents)``.
 
         Raises:
             ValueError: if ``codes`` has another shape or dtype, or an entry outside [0, categories).
         """
+        codes = self.given(codes)
         if codes.dim() != 2 or codes.shape[1] != self.latents or codes.dtype != torch.int64:
             raise ValueError(f"codes must be int64 (batch, {self.latents}), got {codes.dtype} {tuple(codes.shape)}")
         if codes.numel() and not (codes.min() >= 0 and codes.max() < self.categories):
@@ -204,9 +208,9 @@ class CatVAE(ZooModule):
         return self.decoder(F.one_hot(codes, self.categories).to(self.prior_logits)).sigmoid()
 
     @torch.no_grad()
-    def reconstruct(self, x: Tensor) -> Tensor:
-        """Pixel means of images after a pass through their most probable code."""
-        return self(x)
+    def reconstruct(self, x: Any) -> Tensor:
+        """Pixel means of images after a pass through their most probable code, of the shape of ``x``."""
+        return self(self.given(x))
 
     @torch.no_grad()
     def sample(self, n: int) -> Tensor:
@@ -215,7 +219,7 @@ class CatVAE(ZooModule):
         return self.decoder(code).sigmoid()
 
     @torch.no_grad()
-    def log_likelihood(self, x: Tensor, k: int, *, tau: float = 1.0, rows: int = 2000) -> Tensor:
+    def log_likelihood(self, x: Any, k: int, *, tau: float = 1.0, rows: int = 2000) -> Tensor:
         """The importance-weighted lower bound of ``log p(x)`` with ``k`` exact samples, in nats, ``(batch,)``.
 
         Args:
@@ -225,6 +229,7 @@ class CatVAE(ZooModule):
                 trained on the ELBO is too narrow for a tight one: higher temperatures gain a nat and more.
             rows: codes decoded at a time, which bounds the memory.
         """
+        x = self.given(x)
         logits = self.posterior_logits(x) / tau
         chunk = max(1, rows // (len(x) * self.noise_source.parts))  # the same draws, however the batch is split
         parts = []

@@ -9,6 +9,7 @@ import logging
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -152,7 +153,7 @@ class PointerNet(ZooModule):
         refuse_dead_ends(stuck.any(1))  # once, as each look at the device's data waits for it
         return choices
 
-    def solve(self, x: Tensor, memory: Memory, choose: Choose, starts: int) -> tuple[Tensor, Tensor]:
+    def build(self, x: Tensor, memory: Memory, choose: Choose, starts: int) -> tuple[Tensor, Tensor]:
         """Orders ``(batch, starts, steps)`` built by a ``choose`` that gives indices, and their costs."""
         order = torch.stack(self.construct(x, memory, choose, starts), -1)
         return order, self.task.cost(x, order)
@@ -198,7 +199,7 @@ class PointerNet(ZooModule):
 
         def sampled() -> tuple[Tensor, Tensor]:
             with torch.no_grad():
-                order, cost = self.solve(x, memory, self.sample_choice, starts)
+                order, cost = self.build(x, memory, self.sample_choice, starts)
             log_prob = self.log_prob(x, memory, order)
             return (cost, log_prob) if starts > 1 else (cost.squeeze(1), log_prob.squeeze(1))
 
@@ -209,7 +210,7 @@ class PointerNet(ZooModule):
         """Cross-entropy on the best of the sampled solutions: sampled without gradient, then scored as a whole."""
         memory = self.encode(x)
         with torch.no_grad():
-            order, cost = self.solve(x, memory, self.sample_choice, self.train_starts(x))
+            order, cost = self.build(x, memory, self.sample_choice, self.train_starts(x))
             label, _ = best_of(order, cost)
             if self.polish:
                 label = self.task.improve(x, label, self.polish)
@@ -311,7 +312,7 @@ class PointerNet(ZooModule):
             starts: of a cycle; by default ``eval_starts``, at most one for each element. Other tasks have one.
         """
         starts = min(starts or self.eval_starts, x.shape[1]) if self.task.cyclic else 1
-        return self.solve(x, self.encode(x), most_probable, starts)
+        return self.build(x, self.encode(x), most_probable, starts)
 
     @torch.no_grad()
     def augmented(self, x: Tensor, symmetries: int = 8) -> tuple[Tensor, Tensor]:
@@ -338,7 +339,7 @@ class PointerNet(ZooModule):
         """
         memory = self.encode(x)
         parts = [
-            best_of(*self.solve(x, memory, self.sample_choice, min(at_once, samples - begin)))
+            best_of(*self.build(x, memory, self.sample_choice, min(at_once, samples - begin)))
             for begin in range(0, samples, at_once)
         ]
         return best_of(*(torch.stack(part, 1) for part in zip(*parts)))
@@ -380,6 +381,34 @@ class PointerNet(ZooModule):
             taken = taken.scatter(-1, chosen.unsqueeze(-1), True)
         refuse_dead_ends(log_p[:, 0] == -torch.inf)
         return best_of(order, self.task.cost(x, order).masked_fill(log_p == -torch.inf, torch.inf))
+
+    @torch.no_grad()
+    def solve(self, instances: Any, *, symmetries: int = 1) -> tuple[np.ndarray, np.ndarray]:
+        """Solve instances: the best of the greedy solutions from all starts.
+
+        ::
+
+            order, length = model.solve(np.random.rand(20, 2))       # a tour through 20 points
+
+        Args:
+            instances: ``(elements, features)`` or ``(batch, elements, features)``, an array, a tensor or lists. The
+                columns have the names ``model.task.columns``. Points of a tour may lie anywhere.
+            symmetries: copies of each instance that are solved beside it, where the task has them; 8 are the most.
+
+        Returns:
+            orders, int64 ``(batch, steps)``, and costs ``(batch,)``; of one instance ``(steps,)`` and a scalar.
+
+        Raises:
+            ZooError: if the instances are not finite, too small, or of another task.
+        """
+        given = self.given(instances).float()
+        x = given.unsqueeze(0) if given.dim() == 2 else given
+        self.task.check(x)
+        order, _ = self.augmented(self.task.as_trained(x), symmetries)
+        cost = self.task.cost(x, order.unsqueeze(1)).squeeze(1)
+        if given.dim() == 2:
+            order, cost = order[0], cost[0]
+        return order.cpu().numpy(), cost.cpu().numpy()
 
     @property
     def example_input_array(self) -> Tensor:

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from zoo.relaxations import Relaxation
+from zoo.relaxations import Categorical, Relaxation
 from zoo.training import AdamW, ZooModule
 
 
@@ -61,6 +61,16 @@ class PolynomialProgram(ZooModule):
         """The expectation of :meth:`cost` at the present logits, a scalar."""
         one, other = self.cost(torch.eye(2, device=self.device))
         return (other + self.logits.softmax(-1)[:, 0] * (one - other)).mean()
+
+    @property
+    def probabilities(self) -> Tensor:
+        """Of every choice, ``(latents, categories)``."""
+        return self.logits.detach().softmax(-1)
+
+    @torch.no_grad()
+    def sample(self, n: int) -> Tensor:
+        """Draws of all choices, int64 ``(n, latents)``."""
+        return Categorical(self.logits).sample((n,)).argmax(-1)
 
     def training_step(self, batch: tuple[Tensor, ...], batch_idx: int) -> dict[str, Tensor]:
         logits = self.logits.expand(len(batch[0]), -1, -1)

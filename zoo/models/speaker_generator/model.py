@@ -11,7 +11,7 @@ model of the same recordings, a mixture of Gaussians, which is also how VaDE beg
 """
 
 import logging
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -26,6 +26,7 @@ from zoo.models.speaker_generator.likelihood import gaussian_kl, gaussian_nll, l
 from zoo.models.speaker_generator.metrics import SpeakerStatistics, total_variation
 from zoo.models.speaker_generator.nets import Voice
 from zoo.models.speaker_generator.pictures import draw, play
+from zoo.models.speaker_generator.words import find_voice, read_digits
 from zoo.relaxations import Categorical, Draw, Relaxation
 from zoo.training import AdamW, ZooModule
 
@@ -333,18 +334,20 @@ class SpeakerGenerator(ZooModule):
         return self.render(self.decoder(x.content, speaker, residual))
 
     @torch.no_grad()
-    def generate(self, content: Tensor, speaker: Tensor | None = None) -> Words:
+    def generate(self, content: Any, speaker: Any = None) -> Words:
         """Speak words.
 
         Args:
-            content: the words, int64 ``(batch,)``.
-            speaker: codes, int64 ``(batch,)``, or weights of all codes ``(batch, speakers)``; the default is to draw
-                from the learned prior.
+            content: the words: digits as a text, such as "4 0 7" or "four zero seven", or int64 ``(batch,)``, a tensor,
+                an array or a list.
+            speaker: one for all words, a name of :attr:`speaker_names` or a code; codes, int64 ``(batch,)``; or weights
+                of all codes ``(batch, speakers)``. The default is to draw for each word from the learned prior.
 
         Raises:
             ValueError: if a word or a code is out of range or a shape is wrong.
+            ZooError: if a text is no digits, or there is no speaker of that name.
         """
-        content = content.to(self.device)
+        content = self.given(read_digits(content) if isinstance(content, str) else content)
         if (
             content.dim() != 1
             or content.dtype != torch.int64
@@ -353,6 +356,9 @@ class SpeakerGenerator(ZooModule):
             raise ValueError(f"content must be int64 (batch,) in [0, {self.contents}), got {content}")
         if speaker is None:
             speaker = self.sample_speaker(content)
+        if isinstance(speaker, (str, int)):
+            speaker = torch.full_like(content, find_voice(str(speaker), self.speaker_names))
+        speaker = self.given(speaker)
         if speaker.dtype == torch.int64:
             if speaker.shape != content.shape or not 0 <= speaker.min() <= speaker.max() < self.speakers:
                 raise ValueError(f"codes must be int64 (batch,) in [0, {self.speakers}), got {speaker}")
@@ -363,6 +369,12 @@ class SpeakerGenerator(ZooModule):
         mean, log_variance = self.residual_prior(content, speaker)
         residual = mean + self.spread * (0.5 * log_variance).exp() * torch.randn_like(mean)
         return self.render(self.decoder(content, speaker, residual))
+
+    @property
+    def speaker_names(self) -> list[str]:
+        """The name of the speaker that each code was matched with; empty where it is not known."""
+        names = self.trained_on.get("speakers", [])
+        return [names[i] if 0 <= i < len(names) else "" for i in self.matching.tolist()]
 
     @torch.no_grad()
     def sample_speaker(self, content: Tensor) -> Tensor:
@@ -381,7 +393,7 @@ class SpeakerGenerator(ZooModule):
         return self.speaker_logits(x).argmax(-1)
 
     @torch.no_grad()
-    def speak(self, content: Tensor, speaker: Tensor | None = None) -> list[Tensor]:
+    def speak(self, content: Any, speaker: Any = None) -> list[Tensor]:
         """Sounds at 8 kHz of words, each ``(samples,)``; arguments as of :meth:`generate`."""
         words = self.generate(content, speaker)
         return audio.vocode(words.mel, words.frames.tolist())

@@ -126,10 +126,15 @@ class SpeechJudge(ZooModule):
         return self.logits(mel)
 
     @torch.no_grad()
-    def listen(self, sounds: Sequence[Tensor]) -> Judgement:
-        """Judge ``sounds`` at 8 kHz, each ``(samples,)``, of any level and length."""
-        digits, speakers, hybrid = self.logits(hear(list(sounds)).to(self.device))
+    def listen(self, sounds: Sequence[Any]) -> Judgement:
+        """Judge ``sounds`` at 8 kHz, each ``(samples,)``, a tensor or a NumPy array, of any level and length."""
+        heard = hear([torch.as_tensor(sound).float() for sound in sounds])
+        digits, speakers, hybrid = self.logits(heard.to(self.device))
         return Judgement(digits.argmax(-1), speakers.softmax(-1), hybrid.sigmoid())
+
+    def names(self, judgement: Judgement) -> list[str]:
+        """Whose voices they most probably are, of a :meth:`listen` to ``n`` sounds, ``n`` names."""
+        return [self.speakers[i] for i in judgement.speaker.argmax(-1).tolist()]
 
 
 def disturb(mel: Tensor) -> Tensor:

@@ -1,5 +1,6 @@
 """Pictures and sounds of what a model does, to the run folder and to W&B."""
 
+import gc
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -60,6 +61,7 @@ class Pictures(Callback):
                     import wandb  # a single sound: its lists of sounds need the package soundfile
 
                     logger.log_metrics({f"sounds/{name}": wandb.Audio(str(wav))}, step=trainer.global_step)
+        gc.collect()  # figures hold themselves in cycles: by Python's own rhythm a long run would keep dozens of them
 
 
 def nothing(batch: Any) -> dict[str, Any]:

@@ -30,6 +30,8 @@ class Task(Configurable):
 
     features: int
     """Numbers that describe an element."""
+    columns: tuple[str, ...] = ()
+    """What these numbers are called."""
     contexts = 0
     """Numbers that describe a solution under way; see :meth:`context`."""
     relational = False
@@ -128,6 +130,10 @@ class Task(Configurable):
     def symmetries(self, x: Tensor) -> Tensor:
         """Instances that have the same solutions as ``x``, ``(symmetries, batch, elements, features)``."""
         return x.unsqueeze(0)
+
+    def as_trained(self, x: Tensor) -> Tensor:
+        """Instances that have the same solutions as ``x``, in the range of those that networks are trained on."""
+        return x
 
     def valid(self, x: Tensor, order: Tensor) -> Tensor:
         """Whether solutions keep to the rules, boolean ``(batch, starts)``; by another way than :meth:`mask`."""

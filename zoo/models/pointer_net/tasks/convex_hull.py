@@ -21,6 +21,7 @@ class ConvexHull(Task):
     """
 
     features = 3
+    columns = ("a", "b", "is_stop")
     smallest = 4  # three points and the stop
 
     def generate(self, count: int, size: int, g: torch.Generator) -> Tensor:

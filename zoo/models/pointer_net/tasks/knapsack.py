@@ -19,6 +19,7 @@ class Knapsack(Task):
     """
 
     features = 3
+    columns = ("weight", "value", "is_stop")
     contexts = 2
     smallest = 2  # an item and the stop
 

@@ -15,6 +15,7 @@ class Sorting(Task):
     """
 
     features = 1
+    columns = ("number",)
     train_starts = 1
 
     def generate(self, count: int, size: int, g: torch.Generator) -> Tensor:

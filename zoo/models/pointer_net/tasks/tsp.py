@@ -38,6 +38,7 @@ class TSP(Task):
     """
 
     features = 2
+    columns = ("x", "y")
     relational = True
     cyclic = True
     smallest = 2
@@ -60,6 +61,12 @@ class TSP(Task):
             known = min(len(x), len(stored))
             optimum[:known] = stored[:known]
         return optimum.to(x.device)
+
+    def as_trained(self, x: Tensor) -> Tensor:
+        """The points moved and scaled into the unit square."""
+        low = x.amin(1, keepdim=True)
+        extent = (x.amax(1, keepdim=True) - low).amax(-1, keepdim=True)
+        return (x - low) / torch.where(extent > 0, extent, 1.0)
 
     def relation(self, x: Tensor) -> Tensor:
         """Euclidean distances ``(batch, n, n)``, exactly zero between a point and itself."""
