@@ -18,7 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from zoo.errors import ZooError
-from zoo.hub.files import atomic
+from zoo.files import atomic
 from zoo.lab.study.plan import common, described
 from zoo.lab.study.regime import Clock
 from zoo.lab.study.regimes.bandit import Bandit

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from zoo.hub.files import atomic
+from zoo.files import atomic
 from zoo.lab.study import answers
 from zoo.lab.study import rows as files
 from zoo.lab.study.plan import FAMILIES, Question, common, load, regimes

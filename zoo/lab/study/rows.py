@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, get_type_hints
 
 from zoo.errors import ZooError
-from zoo.hub.files import atomic
+from zoo.files import atomic
 
 
 @dataclass(frozen=True)
