@@ -17,7 +17,10 @@ from zoo import hub, signals
 from zoo.errors import FULL, ZooError, cause, printable
 from zoo.files import scratch
 
-COMMANDS = ("train", "eval", "sample", "play", "solve", "speak", "select", "write", "pack", "list", "publish", "lab")
+COMMANDS = (
+    *("train", "eval", "sample", "play", "solve", "speak", "select", "write", "pack", "list", "publish", "lab"),
+    *("study", "answers"),
+)
 """Each is a module here, with a ``main`` that takes what follows the name of the command."""
 HELP = ("-h", "--help")
 OF_A_FILE = (
