@@ -61,8 +61,8 @@ BAD = {
     "list": (["cat_vea"], "no model matches 'cat_vea'. Did you mean 'cat_vae'"),
     "publish": (["runs/mine", "cat_vae.mine", "modle.latents=3"], "no option 'modle.latents'. Did you mean 'model'"),
     "lab": (["gradeints"], "no experiment 'gradeints'. Did you mean 'gradients'"),
-    "study": (["csots"], "no 'csots' for regimes=. Did you mean 'costs'"),
-    "answers": (["25"], "there is no claim 25: they are 1 to 24"),
+    "study": (["foldr=x"], "no option 'foldr'. Did you mean 'folder'"),
+    "answers": (["sedes=3"], "no option 'sedes'. Did you mean 'seeds'"),
 }
 
 

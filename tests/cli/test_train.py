@@ -281,11 +281,10 @@ def test_sample_prints_distances_in_the_features_of_a_judge(run, mnist_root, tmp
     assert found.keys() == {"samples", "independent", "real"} and float(found["real"]) < float(found["samples"])
 
 
-def test_a_run_starts_from_the_weights_of_another_and_keeps_what_is_frozen(run, tmp_path, mnist_root):
+def test_a_run_starts_from_the_weights_of_another_and_keeps_what_is_frozen(run, tmp_path, mnist_root, capsys):
     folder = tmp_path / "prior"
-    words = ("model.prior=made", f"init={run.path}", "freeze=[encoder,decoder]", "epochs=1")
-    result = run_script("train", *FAST, *words, f"run={folder}", ZOO_DATA_DIR=mnist_root)
-    assert result.returncode == 0 and "anew: prior_net" in result.stdout, result.stdout
+    train_here(folder, mnist_root, "model.prior=made", f"init={run.path}", "freeze=[encoder,decoder]", "epochs=1")
+    assert "anew: prior_net" in capsys.readouterr().err
     before, after = zoo.from_pretrained(run.path), zoo.from_pretrained(folder)
     for part in ("encoder", "decoder"):
         for name, value in getattr(before, part).state_dict().items():
@@ -309,6 +308,7 @@ def test_without_arguments_a_script_says_what_it_can_do(script):
     assert result.returncode == 0 and f"python scripts/{script}.py" in result.stdout
 
 
+@pytest.mark.slow
 def test_a_sweep_runs_every_job_and_refuses_a_wrong_one_first(tmp_path, mnist_root):
     fast = [option for option in FAST if option != "logger=csv"]
     options = ("-m", *fast, "epochs=1", "trainer.limit_train_batches=10", f"hydra.sweep.dir={tmp_path}")
@@ -324,6 +324,7 @@ def test_a_sweep_runs_every_job_and_refuses_a_wrong_one_first(tmp_path, mnist_ro
     ] in result.stdout
 
 
+@pytest.mark.slow
 def test_wandb_works_offline_without_an_account(tmp_path, mnist_root):
     options = [option for option in FAST if option != "logger=csv"]
     environment = {"ZOO_DATA_DIR": mnist_root, "HOME": str(tmp_path), "WANDB_API_KEY": "", "WANDB_MODE": ""}

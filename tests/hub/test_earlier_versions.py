@@ -22,7 +22,7 @@ from zoo.config import locate
 STORED = Path(__file__).parent / "stored"
 PRETRAINED = sorted(path.name for path in (STORED / "pretrained").iterdir())
 RUNS = sorted(path.name for path in (STORED / "runs").iterdir())
-QUICK = ("actor_critic", "cat_vae", "pointer_net")
+QUICK = ("actor_critic", "cat_vae")
 DRAWN = ("test/sampled", "test/neg_return")
 """Scores of actions that are drawn, of an agent in 8 steps: by other random numbers than in 0.2."""
 CLASSES = """
