@@ -100,7 +100,7 @@ def test_offline_a_pretrained_model_is_used_and_data_that_are_missing_are_one_er
     assert command("sample", "cat_vae.mnist", "n=4", cwd=tmp_path, inside=offline()).returncode == 0
     result = command("eval", "cat_vae.mnist", cwd=tmp_path, inside=offline(), ZOO_DATA_DIR=str(tmp_path / "data"))
     assert result.returncode == 1 and "Traceback" not in result.stdout, result.stdout
-    assert "error: MNIST cannot be had. Tried:" in result.stdout
+    assert "error: MNIST is not available. Tried:" in result.stdout
 
 
 def test_a_complete_run_in_a_read_only_place_is_read(usual, tmp_path):

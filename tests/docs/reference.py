@@ -220,6 +220,7 @@ def pages() -> dict[Path, str]:
 
 
 if __name__ == "__main__":
-    for path, text in (pages() | cards()).items():
-        path.write_text(text, encoding="utf-8")
-        sys.stdout.write(f"{path}\n")
+    for make in (pages, cards):
+        for path, text in make().items():
+            path.write_text(text, encoding="utf-8")
+            sys.stdout.write(f"{path}\n")
