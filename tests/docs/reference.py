@@ -28,6 +28,7 @@ PAGES = ROOT / "docs/reference/options"
 ABOUT = {
     "model": "What is trained. `zoo train NAME` is `zoo train model=NAME`.",
     "nets": "Encoder and decoder, where a model has a choice.",
+    "quantizer": "How vectors become numbers of a codebook, where a model has one.",
     "data": "What is trained on.",
     "relaxation": "How gradients pass through the choices. [Which one?](../../explanation/estimators.md)",
     "annealing": "The temperature as a function of the step, for relaxations that have one.",

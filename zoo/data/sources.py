@@ -106,8 +106,8 @@ def check_root(root: str | None, name: str, option: str) -> None:
     raise ZooError(
         f"data.root={root} holds something else, such as {found}, which {option} does not read: data.root is where "
         f"{name} is kept, or downloaded to. To train on your own pictures, say data=image_folder data.root={root}; "
-        f"on anything else, write a data module (docs/how-to/bring_your_own.md). If it is a directory of data sets, make a "
-        f"folder {name} in it."
+        f"on anything else, write a data module (docs/how-to/bring_your_own.md). If it is a directory of data sets, "
+        f"make a folder {name} in it."
     )
 
 
