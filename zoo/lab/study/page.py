@@ -277,7 +277,7 @@ def regime(progress: Progress, findings: list[Finding], picture: str | None) -> 
         "",
         plan.text,
         "",
-        f"Rows: [{plan.name}.csv]({plan.name}.csv). The margin is "
+        f"Rows: {f'[{plan.name}.csv]({plan.name}.csv)' if progress.rows else f'`{plan.name}.csv`'}. The margin is "
         f"{', '.join(sorted({f'{m:g}' for m in plan.margin.values()}))}.",
         "",
     ]
