@@ -4,13 +4,13 @@ they build; about metrics, from the ``card.yaml`` of each model; and the cards o
     python -m tests.docs.reference        write them
 """
 
-import inspect
 import json
 import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, get_type_hints
+from types import NoneType, UnionType
+from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 import yaml
 
@@ -120,11 +120,24 @@ def types(target: Any) -> dict[str, str]:
 
 
 def type_text(hint: Any) -> str:
-    """``hint`` for people: without modules, and with the values of a ``Literal``."""
-    text = inspect.formatannotation(hint)
-    text = re.sub(r"(?:typing\.)?Literal\[([^\]]*)\]", lambda match: match[1].replace(", ", " | "), text)
-    text = re.sub(r"[\w.]+\.(\w+)", r"\1", text)
+    """``hint`` for people: without modules, with the values of a ``Literal``, the same in every version of Python."""
+    text = _type_text(hint)
     return text if len(text) < 80 else ""
+
+
+def _type_text(hint: Any) -> str:
+    kind, parts = get_origin(hint), get_args(hint)
+    if kind is Literal:
+        return " | ".join(map(repr, parts))
+    if kind in (Union, UnionType):
+        return " | ".join(map(_type_text, parts))
+    if hint is NoneType:
+        return "None"
+    if hint is Ellipsis:
+        return "..."
+    if kind and all(not isinstance(part, list) for part in parts):
+        return f"{kind.__name__}[{', '.join(map(_type_text, parts))}]"
+    return getattr(hint, "__name__", None) or re.sub(r"[\w.]+\.(\w+)", r"\1", str(hint))
 
 
 def shown(value: Any) -> str:
