@@ -387,7 +387,7 @@ def meanings(config: DictConfig, overrides: Sequence[str]) -> dict[str, str]:
     more = search_path(parse(list(overrides)))
     found = comments(CONFIGS / "train.yaml", "")
     for group in GROUPS:
-        names = chosen.get(group)
+        names: Any = chosen.get(group)
         known = config_files(group, more)
         for name in names if OmegaConf.is_list(names) or isinstance(names, list) else [names]:
             for path in reversed(with_parents(str(name), known)):
