@@ -81,6 +81,7 @@ def trained_on(result: subprocess.CompletedProcess, run: RunFolder) -> bool:
     return result.returncode == 0 and run.read_results()["steps"] == 10 and "train/loss" in read_metrics(run.metrics)
 
 
+@pytest.mark.slow
 def test_wandb_out_of_reach_does_not_stop_training(tmp_path, mnist_root):
     """A key, and a server that nobody answers for: offline after a while."""
     run = RunFolder(tmp_path / "run")

@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -13,9 +14,11 @@ from tests.conftest import ROOT, SMALL, run_script, start_and_kill
 from zoo import hub
 from zoo.cli import main
 from zoo.cli.publish import publish
+from zoo.cli.train import main as train_command
 from zoo.config.composition import check, compose, plain
 from zoo.errors import ZooError
 from zoo.relaxations import RELAXATIONS
+from zoo.training.checkpointing import newest_checkpoint
 from zoo.training.loggers import read_metrics
 from zoo.training.runs import RunFolder
 from zoo.training.train import train as train_in_process
@@ -156,6 +159,8 @@ def test_killed_runs_end_in_the_same_bits(tmp_path, mnist_root, uninterrupted):
     folder = tmp_path / "run"
     for step in (8, 15, 45):
         start_and_kill(folder, *LONG, at_step=step, ZOO_DATA_DIR=mnist_root)
+    # as where it was killed between writing the last one and removing the one before the two newest
+    shutil.copy(newest_checkpoint(folder / "checkpoints"), folder / "checkpoints" / "step-00000040.ckpt")
     result = run_script("train", *LONG, f"run={folder}", ZOO_DATA_DIR=mnist_root)
     assert result.returncode == 0 and "resuming from" in result.stdout, result.stdout
     resumed = RunFolder(folder)
@@ -167,6 +172,7 @@ def test_killed_runs_end_in_the_same_bits(tmp_path, mnist_root, uninterrupted):
     assert read_metrics(resumed.metrics) == read_metrics(uninterrupted.metrics)
 
 
+@pytest.mark.slow
 def test_a_truncated_checkpoint_is_named_and_the_one_before_it_used(tmp_path, mnist_root, uninterrupted):
     folder = tmp_path / "run"
     start_and_kill(folder, *LONG, at_step=12, ZOO_DATA_DIR=mnist_root)
@@ -177,6 +183,14 @@ def test_a_truncated_checkpoint_is_named_and_the_one_before_it_used(tmp_path, mn
     assert result.returncode == 0, result.stdout
     assert f"checkpoint {newest} is truncated or damaged" in result.stdout and f"resuming from {older}" in result.stdout
     assert same_weights(RunFolder(folder).best, uninterrupted.best)
+
+
+def test_a_run_is_not_resumed_by_its_folder_alone(tmp_path):
+    (tmp_path / "command.txt").write_text(
+        "zoo train polynomial epochs=1\n# from step 9 on:\nzoo train polynomial epochs=2\n"
+    )
+    with pytest.raises(ZooError, match=f"give its options again: zoo train polynomial epochs=2 run={tmp_path}$"):
+        train_command([f"run={tmp_path}"])
 
 
 # After training -------------------------------------------------------------------------------------------------------

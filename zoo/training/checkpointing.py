@@ -161,6 +161,9 @@ class ResumeCheckpoints(Checkpoint):
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         signals.allow()
 
+    def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._keep_two(trainer)  # a run killed right after its last save resumes without saving again
+
     # Of validation and test: at any moment, of several processes after a batch ---------------------------------------
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -243,6 +246,9 @@ class ResumeCheckpoints(Checkpoint):
         finally:
             self._before_validation = False
         self.last, self._saved_at = path, trainer.global_step
+        self._keep_two(trainer)
+
+    def _keep_two(self, trainer: Trainer) -> None:
         for old in resume_checkpoints(self.folder)[2:] if trainer.is_global_zero else ():
             old.unlink(missing_ok=True)
 
