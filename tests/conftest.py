@@ -1,9 +1,7 @@
 """What the tests share."""
 
 import os
-import signal
 import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -11,15 +9,17 @@ import pytest
 import torch
 from hypothesis import settings
 
+from tests.processes import start_script
 from zoo.data import sources
-
-ROOT = Path(__file__).parent.parent
 
 # Test processes side by side (pytest-xdist) share the cores: more threads than cores are slower than one each.
 torch.set_num_threads(max(1, (os.cpu_count() or 1) // int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", 1))))
 
 settings.register_profile("zoo", deadline=None, derandomize=True, max_examples=50)
 settings.load_profile("zoo")
+
+
+ROOT = Path(__file__).parent.parent
 
 
 @pytest.fixture(autouse=True)
@@ -48,32 +48,25 @@ def mnist_root() -> str:
 
 def run_script(name: str, *arguments: str, cwd: Path | None = None, **environment: str) -> subprocess.CompletedProcess:
     """Run ``scripts/<name>.py`` as a user would; output and errors in ``stdout``."""
-    return subprocess.run(
-        [sys.executable, str(ROOT / "scripts" / f"{name}.py"), *arguments],
-        cwd=cwd or ROOT,
-        env=os.environ | {"OMP_NUM_THREADS": "1"} | environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        timeout=300,
-    )
+    return run_file(ROOT / "scripts" / f"{name}.py", *arguments, cwd=cwd, **environment)
+
+
+def run_file(file: Path, *arguments: str, cwd: Path | None = None, **environment: str) -> subprocess.CompletedProcess:
+    """The same of any ``file``."""
+    with start_script(file, arguments, cwd or ROOT, environment) as (process, output):
+        process.join(300)
+        assert process.exitcode is not None, f"not at its end after 300 s: {output.read_text()}"
+        return subprocess.CompletedProcess([file, *arguments], process.exitcode, output.read_text())
 
 
 def start_and_kill(folder: Path, *options: str, at_step: int, **environment: str) -> None:
     """Start a run in ``folder`` and ``kill -9`` it once it has written a checkpoint of ``at_step`` or later."""
-    process = subprocess.Popen(
-        [sys.executable, str(ROOT / "scripts/train.py"), *options, f"run={folder}"],
-        cwd=ROOT,
-        env=os.environ | {"OMP_NUM_THREADS": "1"} | environment,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
-    deadline = time.time() + 120
-    while not any(int(path.stem[5:]) >= at_step for path in (folder / "checkpoints").glob("step-*.ckpt")):
-        assert process.poll() is None and time.time() < deadline
-        time.sleep(0.01)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
+    options = (*options, f"run={folder}")
+    with start_script(ROOT / "scripts/train.py", options, ROOT, environment) as (process, output):
+        deadline = time.time() + 120
+        while not any(int(path.stem[5:]) >= at_step for path in (folder / "checkpoints").glob("step-*.ckpt")):
+            assert process.is_alive() and time.time() < deadline, output.read_text()
+            time.sleep(0.01)
 
 
 SMALL_AGENT = (  # an actor-critic of a few seconds

@@ -1,11 +1,17 @@
-"""Several processes that train together as torchrun or srun start them, but import everything once."""
+"""Processes of scripts, and several that train together as torchrun or srun start them; all import everything once."""
 
 import multiprocessing
 import os
 import random
+import runpy
 import socket
+import sys
+import tempfile
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from multiprocessing.context import ForkServerContext
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
@@ -36,12 +42,48 @@ def train_in_processes(processes: int, jobs: Sequence[Job]) -> list[RunFolder]:
     return [RunFolder(folder) for folder, _ in jobs]
 
 
-def start(processes: int, configs: list[tuple[Path, dict[str, Any]]]) -> None:
-    context = multiprocessing.get_context("forkserver")  # a fork of this process would not have autograd's threads
+def forks() -> ForkServerContext:
+    """Processes that have imported everything: forks of a server, as forks of this one lack autograd's threads."""
+    context = multiprocessing.get_context("forkserver")
     rooms = [entry.target.rpartition(".")[0] for entry in hub.models().values()]
     context.set_forkserver_preload(["zoo.cli.train", "zoo.training.train", "zoo.data", *rooms])
+    return context
+
+
+@contextmanager
+def start_script(
+    script: Path, arguments: Sequence[str], cwd: Path, environment: dict[str, str]
+) -> Iterator[tuple[BaseProcess, Path]]:
+    """A process of ``script``, killed at the end, and the file that its output and its errors go to."""
+    variables = os.environ | {"OMP_NUM_THREADS": "1"} | environment
+    with tempfile.TemporaryDirectory() as folder:
+        output = Path(folder, "output.txt")
+        output.touch()
+        process = forks().Process(target=run_as_script, args=(script, arguments, cwd, variables, output))
+        process.start()
+        try:
+            yield process, output
+        finally:
+            process.kill()
+            process.join()
+
+
+def run_as_script(script: Path, arguments: Sequence[str], cwd: Path, environment: dict[str, str], output: Path) -> None:
+    """What the process does."""
+    with open(output, "wb") as file:
+        os.dup2(file.fileno(), 1)
+        os.dup2(file.fileno(), 2)
+    os.chdir(cwd)
+    os.environ.clear()
+    os.environ |= environment
+    sys.argv = [str(script), *arguments]
+    sys.path[:0] = filter(None, environment.get("PYTHONPATH", "").split(os.pathsep))
+    runpy.run_path(str(script), run_name="__main__")
+
+
+def start(processes: int, configs: list[tuple[Path, dict[str, Any]]]) -> None:
     ports = [free_port() for _ in configs]  # one each: at the end of one job its processes do not part at once
-    started = [context.Process(target=train_as, args=(rank, processes, ports, configs)) for rank in range(processes)]
+    started = [forks().Process(target=train_as, args=(rank, processes, ports, configs)) for rank in range(processes)]
     for process in started:
         process.start()
     try:

@@ -5,26 +5,19 @@ import os
 import re
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
-from tests.conftest import ROOT, SMALL, run_script
+from tests.conftest import ROOT, SMALL, run_file, run_script
 from zoo import hub
 from zoo.cli.options import COMMANDS
 from zoo.training.runs import RunFolder
 
 
-def zoo(*words: str, start: tuple[str, ...] = ("-m", "zoo"), **environment: str) -> subprocess.CompletedProcess:
-    """``python -m zoo``, or ``start`` in place of ``-m zoo``; output and errors in ``stdout``."""
-    return subprocess.run(
-        [sys.executable, *start, *words],
-        cwd=ROOT,
-        env=os.environ | {"OMP_NUM_THREADS": "1"} | environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        timeout=300,
-    )
+def zoo(*words: str, **environment: str) -> subprocess.CompletedProcess:
+    """``python -m zoo``; output and errors in ``stdout``."""
+    return run_file(ROOT / "zoo/__main__.py", *words, **environment)
 
 
 @pytest.fixture(scope="module")
@@ -84,17 +77,15 @@ def test_an_unknown_command():
 
 
 def test_commands_are_told_as_the_program_was_started(installed):
-    def start(*command: str) -> str:
-        result = subprocess.run(
-            [sys.executable, *map(str, command)], cwd=ROOT, capture_output=True, text=True, check=True
-        )
-        return result.stdout
+    def start(file: Path, *words: str) -> str:
+        return run_file(file, *words).stdout
 
+    module = ROOT / "zoo/__main__.py"
     assert "    zoo train model=cat_vae" in start(installed, "train", "--help")
-    assert "    python -m zoo train model=cat_vae" in start("-m", "zoo", "train", "--help")
-    assert "    python scripts/train.py model=cat_vae" in start("scripts/train.py", "--help")
+    assert "    python -m zoo train model=cat_vae" in start(module, "train", "--help")
+    assert "    python scripts/train.py model=cat_vae" in start(ROOT / "scripts/train.py", "--help")
     assert "    zoo lab optima size=20" in start(installed, "lab", "optima", "--help")
-    assert "    python scripts/optima.py size=20" in start("scripts/optima.py", "--help")
+    assert "    python scripts/optima.py size=20" in start(ROOT / "scripts/optima.py", "--help")
 
 
 def test_list():
@@ -149,7 +140,7 @@ TINY = (*SMALL, "epochs=1")
 def run(tmp_path_factory, mnist_root, installed) -> RunFolder:
     """A small run of ``zoo train cat_vae``."""
     folder = tmp_path_factory.mktemp("runs") / "one"
-    result = zoo("train", "cat_vae", *TINY, f"run={folder}", start=(str(installed),), ZOO_DATA_DIR=mnist_root)
+    result = run_file(installed, "train", "cat_vae", *TINY, f"run={folder}", ZOO_DATA_DIR=mnist_root)
     assert result.returncode == 0 and "Test scores" in result.stdout, result.stdout
     return RunFolder(folder)
 
@@ -185,8 +176,10 @@ def test_processes_that_a_strategy_starts_are_started_by_the_same_command(run, i
     two = ("trainer=ddp", "trainer.devices=2", "trainer.accelerator=cpu", "trainer.strategy.timeout=60")
     for start in ((str(installed),), ("-m", "zoo")):
         folder = tmp_path / start[-1].replace("/", "-")
-        result = zoo("train", "cat_vae", *TINY, *two, f"run={folder}", start=start, ZOO_DATA_DIR=mnist_root)
-        assert result.returncode == 0, result.stdout
+        command = [sys.executable, *start, "train", "cat_vae", *TINY, *two, f"run={folder}"]
+        variables = os.environ | {"OMP_NUM_THREADS": "1", "ZOO_DATA_DIR": mnist_root}
+        result = subprocess.run(command, cwd=ROOT, env=variables, capture_output=True, text=True, timeout=300)
+        assert result.returncode == 0, result.stderr
         metrics = RunFolder(folder).read_results()["metrics"]
         assert metrics == pytest.approx(run.read_results()["metrics"], rel=1e-3)
 

@@ -58,7 +58,10 @@ def difference(a: RunFolder, b: RunFolder) -> float:
 def agree(a: RunFolder, b: RunFolder) -> None:
     """Both ended within rounding of each other: weights of order 1 after 60 steps of 0.0015, scores of order 100."""
     assert difference(a, b) < 1e-5
-    assert a.read_results()["metrics"] == pytest.approx(b.read_results()["metrics"], rel=1e-4)
+    scores, others = (run.read_results()["metrics"] for run in (a, b))
+    shuffled = "test/neg_elbo_shuffled"  # codes change places within the share of a process, which is another
+    assert scores.pop(shuffled) == pytest.approx(others.pop(shuffled), rel=1e-2)
+    assert scores == pytest.approx(others, rel=1e-4)
     series = read_metrics(a.metrics), read_metrics(b.metrics)
     assert series[0].keys() == series[1].keys()
     for name in ("train/loss", "val/neg_elbo", "tau"):

@@ -1,7 +1,6 @@
 """What happens to long runs on one machine: a loss that is no number, a full disk, W&B out of reach, two runs in one
 folder."""
 
-import os
 import re
 import resource
 import subprocess
@@ -11,7 +10,8 @@ import time
 import pytest
 
 from tests.cli.test_distributed import FAST, environment, newest_step
-from tests.conftest import ROOT, run_script
+from tests.conftest import ROOT, run_file, run_script
+from tests.processes import start_script
 from zoo.cli.options import fail_politely
 from zoo.hub.files import read_checkpoint
 from zoo.training.checkpointing import newest_checkpoint
@@ -103,16 +103,14 @@ def test_a_folder_that_wandb_cannot_write_does_not_stop_training(tmp_path, mnist
 
 
 def test_a_second_process_is_refused_and_a_dead_one_does_not_lock(tmp_path):
-    code = (
-        f"import time; from zoo.training.runs import RunFolder; run = RunFolder({str(tmp_path)!r}); run.__enter__(); "
+    script = tmp_path / "script.py"
+    script.write_text(
+        f"import time; from zoo.training.runs import RunFolder; run = RunFolder({str(tmp_path / 'run')!r}); "
+        "run.__enter__(); print('in', flush=True); time.sleep(100)"
     )
-    code += "print('in', flush=True); time.sleep(100)"
-    command = [sys.executable, "-c", code]
-    where = os.environ | {"PYTHONPATH": str(ROOT)}
-    with subprocess.Popen(command, env=where, stdout=subprocess.PIPE, text=True) as first:
-        assert first.stdout.readline() == "in\n"
-        second = subprocess.run(command, env=where, capture_output=True, text=True)
-        assert "another run is using" in second.stderr.splitlines()[-1]
-        first.kill()
-    with RunFolder(tmp_path):
+    with start_script(script, [], tmp_path, {}) as (_, output):
+        while output.read_text() != "in\n":
+            time.sleep(0.01)
+        assert "another run is using" in run_file(script).stdout.splitlines()[-1]
+    with RunFolder(tmp_path / "run"):
         pass

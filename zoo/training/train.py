@@ -77,7 +77,7 @@ def _train_in(run: RunFolder, config: dict[str, Any], command: str) -> float:
     config = run.settled(config, command)
     complete = run.results.exists() and run.read_results().get("limits") == limits(config)
     parts = None if complete else Parts.of(config, run)
-    with run, unless_it_began(run):
+    with run, unless_it_began(run, parts):
         set_up_logging(run.log)
         if not run.locked:
             log.warning("%s is on a file system without locks: do not start a second run in it.", run.path)
@@ -99,13 +99,13 @@ def _train_in(run: RunFolder, config: dict[str, Any], command: str) -> float:
 
 
 @contextmanager
-def unless_it_began(run: RunFolder) -> Iterator[None]:
-    """Remove what a run has written that fails before its first step is saved, so that its folder is as it was."""
+def unless_it_began(run: RunFolder, parts: "Parts | None") -> Iterator[None]:
+    """Remove what a new run has written that fails before its first step, so that its folder is as it was."""
     before = set(run.path.iterdir()) - {run.path / ".lock"}
     try:
         yield
     except Exception:
-        if run.config not in before and not any(run.checkpoints.glob("*.ckpt")):
+        if run.config not in before and parts and not parts.trainer.global_step:
             set_up_logging(None)  # closes the file
             for path in set(run.path.iterdir()) - before:
                 shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink(missing_ok=True)

@@ -162,6 +162,7 @@ def test_a_network_of_version_0_2_sees_points_as_they_are():
     model = make(TASKS["tsp"](scaled=False)).eval()
     x = 0.5 * torch.rand(2, 6, 2)
     assert torch.equal(model.encode(x).distances, model.task.relation(x))
+    assert torch.equal(model.task.symmetries(x)[3], 1 - x)
     with pytest.raises(ZooError, match="points of the unit square"):
         model(3 * x + 0.1)
 

@@ -191,8 +191,9 @@ class TSP(Task):
         return order.flip(1) if rounds % 2 else order
 
     def symmetries(self, x: Tensor) -> Tensor:
-        """The eight reflections and rotations of the bounding square (Kwon et al. 2020, arXiv 2010.16011, table 1)."""
-        return reflections(x)
+        """The eight reflections and rotations of the bounding box (Kwon et al. 2020, arXiv 2010.16011, table 1), or of
+        the unit square, where points are seen as they are."""
+        return reflections(x) if self.scaled else reflections(x, 1.0)
 
     def heuristics(self, x: Tensor) -> dict[str, Tensor]:
         return {
@@ -243,10 +244,15 @@ def unit_square(x: Tensor) -> Tensor:
     return (x - low) / torch.where(extent > 0, extent, 1.0)
 
 
-def reflections(x: Tensor) -> Tensor:
-    """Points ``(batch, n, 2)`` and their seven other reflections and rotations, ``(8, batch, n, 2)``."""
+def reflections(x: Tensor, side: float | None = None) -> Tensor:
+    """Points ``(batch, n, 2)`` and their seven other reflections and rotations, ``(8, batch, n, 2)``.
+
+    Args:
+        x: points.
+        side: of the square from 0 that is reflected; by default that is each instance's bounding box.
+    """
     a, b = x.unbind(-1)
-    c, d = (x.amin(1, keepdim=True) + x.amax(1, keepdim=True) - x).unbind(-1)
+    c, d = ((x.amin(1, keepdim=True) + x.amax(1, keepdim=True) if side is None else side) - x).unbind(-1)
     pairs = ((a, b), (c, b), (a, d), (c, d), (b, a), (d, a), (b, c), (d, c))
     return torch.stack([torch.stack(pair, -1) for pair in pairs])
 
