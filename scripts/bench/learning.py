@@ -12,7 +12,6 @@ import argparse
 import statistics
 import time
 import warnings
-from collections.abc import Callable
 
 import numpy as np
 import torch
@@ -20,8 +19,9 @@ from lightning import Callback
 from timing import train
 
 from zoo.config.composition import compose, plain
+from zoo.data.environments import Environments
+from zoo.data.environments.experience import Act, Seen
 from zoo.data.seeding import seed_default_generators
-from zoo.models.actor_critic import Environments
 from zoo.training.runs import set_up_logging
 
 ENV, BAR, EVERY = "CartPole-v1", 475, 2500
@@ -44,7 +44,7 @@ class Judge:
         """Whether the learner may stop."""
         return self.stop and bool(self.points) and self.points[-1][2] >= BAR
 
-    def evaluate(self, steps: int, act: Callable[[torch.Tensor], torch.Tensor]) -> None:
+    def evaluate(self, steps: int, act: Act) -> None:
         self.used += time.process_time() - self.start
         self.points.append((steps, self.used, self.trial.play(act)[0].mean().item()))
         self.start = time.process_time()
@@ -61,7 +61,7 @@ class Evaluate(Callback):
 
     def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx) -> None:
         if self.judge.due(batch.env_steps):
-            self.judge.evaluate(batch.env_steps, lambda observation: pl_module.act(observation, mode=True))
+            self.judge.evaluate(batch.env_steps, pl_module.player())
             trainer.should_stop = self.judge.done
 
 
@@ -121,8 +121,9 @@ def learn(agent, judge: Judge, steps: int) -> None:
     """Train an agent of stable-baselines3, with evaluations between its rollouts."""
     from stable_baselines3.common.callbacks import BaseCallback
 
-    def act(observation: torch.Tensor) -> torch.Tensor:
-        return torch.from_numpy(np.asarray(agent.predict(observation.numpy(), deterministic=True)[0])).unsqueeze(1)
+    def act(seen: Seen) -> torch.Tensor:
+        actions = agent.predict(seen.observation.numpy(), deterministic=True)[0]
+        return torch.from_numpy(np.asarray(actions)).unsqueeze(1)
 
     class Between(BaseCallback):
         def _on_step(self) -> bool:

@@ -9,9 +9,9 @@ import pytest
 import torch
 
 from tests.conftest import ROOT
+from zoo.data.environments.copies import Copy
 from zoo.lab import compare_rl, factored
 from zoo.models.actor_critic import spaces
-from zoo.models.actor_critic.arena import Copy
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 
@@ -76,5 +76,5 @@ def test_a_learner_is_judged_by_its_first_success():
     assert learning.row("x", runs) == "| x | 5,000 inf | inf | 2.0 inf | inf | 360 9 | 2 |"
     judge = learning.Judge(stop=True)
     assert not judge.due(2499) and judge.due(2500)
-    judge.evaluate(2500, lambda observation: observation[:, :1].long() * 0)
+    judge.evaluate(2500, lambda seen: seen.observation[:, :1].long() * 0)
     assert judge.points[0][2] < 20 and not judge.done and not judge.due(2600)

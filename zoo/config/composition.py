@@ -70,13 +70,18 @@ def claim(parent: Path) -> Path:
     return folder
 
 
-def _call(function: str, argument: str, part: str) -> Any:
-    value = getattr(locate(function, "call")(argument), part)
-    return list(value) if isinstance(value, tuple) else value
+def _call(function: str, argument: Any, part: str) -> Any:
+    if OmegaConf.is_config(argument):
+        argument = OmegaConf.to_container(argument, resolve=True)
+    return _lists(getattr(locate(function, "call")(argument), part))
 
 
-# What a room is asked: ${call:zoo.models.actor_critic.spaces,CartPole-v1,observation} is [4].
-OmegaConf.register_new_resolver("call", _call, use_cache=True, replace=True)
+def _lists(value: Any) -> Any:
+    return [_lists(item) for item in value] if isinstance(value, tuple) else value
+
+
+# What a room is asked: ${call:zoo.models.actor_critic.spaces,${data},observation} is [4] of CartPole-v1.
+OmegaConf.register_new_resolver("call", _call, replace=True)
 
 
 def _count(values: Any) -> int:

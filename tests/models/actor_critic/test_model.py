@@ -6,9 +6,10 @@ from torch.nn import functional as F
 
 import tests.toys  # noqa: F401  (registers them)
 import zoo
+from zoo.data.environments.experience import Seen
+from zoo.data.environments.replay import Transitions
+from zoo.data.environments.trial import Trial
 from zoo.models.actor_critic import ActorCritic, Critic, Policy
-from zoo.models.actor_critic.replay import Transitions
-from zoo.models.actor_critic.trial import Trial
 from zoo.relaxations import RELAXATIONS, Exact, Softmax, STGumbelSoftmax
 from zoo.training import AdamW
 
@@ -188,7 +189,7 @@ def test_observations_are_normalised_by_what_was_explored():
     model = make(observation=(2,), normalize=True)
     seen = torch.randn(60, 2) * torch.tensor([3.0, 0.1]) + torch.tensor([5.0, -1.0])
     for part in seen.split(20):
-        model.explore(part)
+        model.explore(Seen(part, None, torch.zeros(20, dtype=torch.bool), range(20)))
     model.act(torch.zeros(100, 2))  # an evaluation leaves the statistics alone
     assert model.normalizer.count == 60
     assert torch.allclose(model.normalizer.mean, seen.mean(0), atol=1e-5)
