@@ -16,10 +16,10 @@ from zoo.training import AdamW
 BATCH = 6
 
 
-def make(*, observation=(4,), actions=(3,), relaxation=None, critic=None, **arguments) -> ActorCritic:
+def make(*, observation=(4,), actions=(3,), relaxation=None, critic=None, policy=None, **arguments) -> ActorCritic:
     spaces = {"observation": list(observation), "actions": list(actions), "hidden": [16, 16]}
     model = ActorCritic(
-        policy=Policy(**spaces),
+        policy=Policy(**spaces, **(policy or {})),
         critic=Critic(**spaces, **(critic or {})),
         relaxation=relaxation or STGumbelSoftmax(),
         optimizer=AdamW(),
@@ -232,6 +232,8 @@ def test_round_trip(tmp_path):
         ({"target_entropy": 1.5}, "target_entropy"),
         ({"target_entropy": 0.5, "entropy_weight": 0.0}, "more than 0"),
         ({"max_grad_norm": 0.0}, "max_grad_norm"),
+        ({"critic_lr": 0.0}, "critic_lr must be positive"),
+        ({"critic_entropy_weight": -1.0}, "critic_entropy_weight"),
     ],
 )
 def test_numbers_out_of_range(arguments, message):
