@@ -25,6 +25,7 @@ PLUGINS = {"MinAtar": "minatar.gym:register_envs", "ALE": "ale_py"}
 LARGEST_IMAGE = 256
 LONGEST = 10_000
 """Steps after which an episode of an environment without a limit of its own is cut off."""
+LONGEST_HISTORY = 1000
 OURS = ("render_mode", "max_episode_steps", "disable_env_checker", "id")
 """What ``env_kwargs`` may not have: it is said elsewhere."""
 
@@ -90,9 +91,11 @@ class Recipe:
                 f"data.wrappers={wrappers!r} is not valid: give a list of classes and what they take, such as "
                 "[{_target_: gymnasium.wrappers.TimeAwareObservation}]"
             )
-        for name, number in (("max_episode_steps", limit), ("history", history)):
-            if (type(number) is not int or number < 1) and not (name == "max_episode_steps" and number is None):
-                raise ZooError(f"data.{name}={number!r} is not valid: it must be a whole number, 1 or more")
+        for name, number, most in (("max_episode_steps", limit, 10**9), ("history", history, LONGEST_HISTORY)):
+            if number is None and name == "max_episode_steps":
+                continue
+            if type(number) is not int or not 1 <= number <= most:
+                raise ZooError(f"data.{name}={number!r} is not valid: it must be a whole number from 1 to {most}")
         return cls(env, dict(kwargs), tuple(dict(one) for one in wrappers), limit, history)
 
     @property

@@ -178,9 +178,10 @@ class Environments(DataModule):
         )
 
     def teardown(self, stage: str | None = None) -> None:
-        """Close the training environments."""
-        if stage == "fit" and self.experience:
+        """End the processes of the training environments."""
+        if stage == "fit" and self.workers and self.experience:
             self.experience.arena.close()
+            self.experience = None
 
     def _training_seed(self, copy: int, episode: int) -> int:
         return seed_of_reset(self.seed, TRAIN, EPISODE, self.rank, copy, episode)

@@ -214,7 +214,8 @@ class ActorCritic(Agent):
             mask: which options are allowed, bool ``(batch, choices, categories)``; None for all.
             law: of the policy there, if it is known already.
         """
-        law = law or Categorical(self.policy(observation), self.allowed(mask))
+        if law is None:
+            law = Categorical(self.policy(observation), self.allowed(mask))
         logits = law.logits
         if self.every_action is not None:
             actions, p = self.every_action, self.probabilities(logits)
@@ -332,8 +333,9 @@ class ActorCritic(Agent):
             if self.max_grad_norm is not None:
                 self.clip_gradients(optimizer, self.max_grad_norm, "norm")
             return
-        critics = set(self.critic.parameters())
-        rest = [parameter for parameter in self.parameters() if parameter not in critics]
+        critics = list(self.critic.parameters())
+        own = set(map(id, critics))
+        rest = [parameter for parameter in self.parameters() if id(parameter) not in own]
         nn.utils.clip_grad_norm_(critics, self.critic_max_grad_norm)
         if self.max_grad_norm is not None:
             nn.utils.clip_grad_norm_(rest, self.max_grad_norm)
@@ -341,7 +343,8 @@ class ActorCritic(Agent):
     def terms(self, batch: Transitions, target: Tensor) -> dict[str, Tensor]:
         """The ``loss`` of actor, critics and, if it is adjusted, alpha, all at the same weights, and its parts."""
         observation = self.observe(batch.observation)
-        table = self.critic.table(observation) if self.critic.head == "linear" else None  # one call for both
+        linear = getattr(self.critic, "head", None) == "linear"
+        table = self.critic.table(observation) if linear else None  # one call for both
         terms = self.critic_terms(observation, batch.action, target, table)
         terms |= self.actor_terms(observation, batch.mask, table)
         loss = (terms["actor_loss"] + terms["critic_loss"]).mean()

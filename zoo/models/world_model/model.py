@@ -314,7 +314,8 @@ class WorldModel(Agent):
         states = states.flatten(0, 1)
         chosen = torch.randint(len(states), (self.starts,), device=states.device)
         terms |= self.actor_critic_terms(states[chosen])
-        return {"loss": sum(term.mean() for name, term in terms.items() if name.endswith("_loss")), **terms}
+        losses = [term.mean() for name, term in terms.items() if name.endswith("_loss")]
+        return {"loss": torch.stack(losses).sum(), **terms}
 
     def explore(self, seen: Seen) -> Tensor:
         """Drawn actions, by which the replay is filled. What is seen here sets the running mean."""
