@@ -130,8 +130,8 @@ class Replay:
         }
         if categories:
             self.tensors["mask"] = torch.ones(*shape, choices, categories, dtype=torch.bool, device=device)
-        self.seen = [name for name in ("observation", "mask") if name in self.tensors]
-        self.kept = {name: self._beside(name, 1) for name in self.seen}  # place 0 is nobody's
+        self.seen: list[str] = [name for name in ("observation", "mask") if name in self.tensors]
+        self.kept: dict[str, Tensor] = {name: self._beside(name, 1) for name in self.seen}  # place 0 is nobody's
         self.free: list[int] = []
         self.taken: dict[int, list[int]] = {}  # row -> places of what is kept of it
 

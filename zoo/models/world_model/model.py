@@ -19,6 +19,7 @@ from zoo.data.environments.experience import Experience, Seen
 from zoo.data.environments.making import Spaces
 from zoo.data.environments.replay import Sequences
 from zoo.data.seeding import PREDICT, generator
+from zoo.errors import ZooError
 from zoo.models.agents import Agent, Player
 from zoo.models.layers import RunningNorm
 from zoo.models.world_model.nets import TwoHot, perceptron, symlog
@@ -175,7 +176,10 @@ class WorldModel(Agent):
         embedded = self.encoder(seen)
         begins = batch.first.unsqueeze(-1)
         h = seen.new_zeros(len(seen), self.memory)
-        remembered, after, laws, drawn = [], [], [], []
+        remembered: list[Tensor] = []
+        after: list[Tensor] = []
+        laws: list[Tensor] = []
+        drawn: list[Tensor] = []
         for t in range(seen.shape[1]):
             h = h.masked_fill(begins[:, t], 0.0)
             law = self.latent(self.posterior(torch.cat([h, embedded[:, t]], -1)))
@@ -216,7 +220,9 @@ class WorldModel(Agent):
             states ``(horizon + 1, starts, size)``; actions one-hot, ``(horizon, starts, choices, categories)``; what
             they are worth, and the probabilities that the task goes on, each ``(horizon, starts)``.
         """
-        states, actions, memories = [state], [], []
+        states = [state]
+        actions: list[Tensor] = []
+        memories: list[Tensor] = []
         for _ in range(self.horizon):
             action = self.policy(state).sample(noise=self.noise_source)
             h, z = state.split([self.memory, self.latents * self.categories], -1)
@@ -233,7 +239,8 @@ class WorldModel(Agent):
     def returns(self, rewards: Tensor, going: Tensor, values: Tensor) -> Tensor:
         """Lambda-returns ``(horizon, starts)`` of rewards and probabilities to go on of that shape, and values
         ``(horizon + 1, starts)``."""
-        result, following = [], values[-1]
+        result: list[Tensor] = []
+        following = values[-1]
         for t in reversed(range(len(rewards))):
             ahead = (1 - self.trace) * values[t + 1] + self.trace * following
             following = rewards[t] + self.gamma * going[t] * ahead
@@ -271,7 +278,7 @@ class WorldModel(Agent):
         super().setup(stage)
         rows = self.trainer.datamodule.start // self.trainer.datamodule.envs
         if stage == "fit" and rows < self.length:
-            raise ValueError(
+            raise ZooError(
                 f"sequences of model.length={self.length} steps need data.start of at least model.length * data.envs"
             )
 
