@@ -50,7 +50,11 @@ def up_to_date(config: dict[str, Any]) -> dict[str, Any]:
     """The configuration of one object with the present path of its class, and with the meaning that it had."""
     if "_target_" not in config:
         return config
+    if config["_target_"] == "zoo.tasks.TSP":
+        config = {"scaled": False} | config
     task = config.get("task")
     if "objective" in config and isinstance(task, dict) and task.get("_target_") in SELF_LABELLED:
         config = config | {"objective": config["objective"] or "self_label"}
+    if config.get("train_on") == "all":  # which validated on images that it trained on
+        config = config | {"train_on": "most"}
     return config | {"_target_": present(config["_target_"])}

@@ -7,6 +7,8 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, distributed, nn
 
+from zoo.errors import ZooError
+
 Activation = Literal["silu", "relu", "leaky_relu", "tanh"]
 ACTIVATIONS: dict[str, type[nn.Module]] = {
     "silu": nn.SiLU,
@@ -88,3 +90,30 @@ class RunningNorm(nn.Module):
     def _load_from_state_dict(self, state: dict[str, Tensor], prefix: str, *rest: Any) -> None:
         state.setdefault(f"{prefix}largest", torch.zeros_like(self.largest))  # of versions that did not know it
         super()._load_from_state_dict(state, prefix, *rest)
+
+
+class ResidualBlock(nn.Module):
+    """``x + conv1x1(silu(conv3x3(silu(x))))``, the shape ``(batch, channels, height, width)`` unchanged."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(
+            nn.SiLU(),
+            nn.Conv2d(channels, channels, 3, padding=1),
+            nn.SiLU(),
+            nn.Conv2d(channels, channels, 1),
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.layers(x)
+
+
+def check_images(x: Tensor, shape: Sequence[int]) -> None:
+    """Check that ``x`` is images of the ``shape``, channels, height, width, that a network was built for.
+
+    Raises:
+        ZooError: if it is not.
+    """
+    if x.shape[1:] != tuple(shape):
+        wanted, got = ("x".join(map(str, size)) for size in (shape, x.shape[1:]))
+        raise ZooError(f"the network is for images of {wanted} (channels, height, width), and got {got}")
