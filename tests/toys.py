@@ -88,7 +88,7 @@ class Picture(Corridor):
 
 
 class Huge(Picture):
-    observation_space = Box(0, 255, (210, 160, 3), np.uint8)
+    observation_space = Box(0, 255, (300, 160, 3), np.uint8)
 
 
 class Nested(Corridor):
@@ -98,6 +98,54 @@ class Nested(Corridor):
 
     def observe(self):
         return {"place": self.count % 3, "speed": np.zeros(2, np.float32)}
+
+
+class Masked(Corridor):
+    """Of three actions two are allowed, in turns; what is not allowed is an error."""
+
+    action_space = Discrete(3)
+
+    def mask(self):
+        return np.arange(3) != self.count % 3
+
+    def reset(self, *, seed=None, options=None):
+        observation, _ = super().reset(seed=seed)
+        return observation, {"action_mask": self.mask().astype(np.int8)}
+
+    def step(self, action):
+        assert self.mask()[action], "not allowed"
+        observation, *rest = super().step(action)
+        return observation, *rest[:-1], {"action_mask": self.mask().astype(np.int8)}
+
+
+class Rooms(Corridor):
+    """A picture among other things."""
+
+    observation_space = Dict(
+        place=Discrete(3), room=Box(0, 255, (6, 5, 3), np.uint8), speed=Box(-1, 1, (2,), np.float32)
+    )
+
+    def observe(self):
+        return {
+            "place": self.count % 3,
+            "room": np.full((6, 5, 3), self.count, np.uint8),
+            "speed": np.zeros(2, np.float32),
+        }
+
+
+class Scaled(gymnasium.RewardWrapper):
+    """Rewards times a factor."""
+
+    def __init__(self, env, factor: float):
+        super().__init__(env)
+        self.factor = factor
+
+    def reward(self, reward):
+        return self.factor * reward
+
+
+def forget(env):
+    """No class."""
 
 
 for name, entry_point, steps, kwargs in (
@@ -111,5 +159,8 @@ for name, entry_point, steps, kwargs in (
     ("Picture", Picture, 7, {}),
     ("Huge", Huge, 7, {}),
     ("Nested", Nested, 7, {}),
+    ("Masked", Masked, 7, {}),
+    ("Rooms", Rooms, 7, {}),
+    ("Forever", Corridor, None, {}),
 ):
     gymnasium.register(f"Toy/{name}-v0", entry_point, max_episode_steps=steps, kwargs=kwargs)

@@ -413,6 +413,7 @@ TINY = {
     "polynomial": ["data.batch_size=2"],
     "speaker_generator": ["data.batch_size=4"],
     "speech_judge": ["data.batch_size=4"],
+    "world_model": ["data.envs=2", "data.start=16", "model.length=4", "model.batch_size=2", "model.memory=8"],
 }
 
 

@@ -39,6 +39,11 @@ RUNS = {
         *("data.epoch_steps=4000", "data.start=200", "data.replay=1000", "data.eval_episodes=2"),
         "data.test_episodes=2",
     ),
+    "world_model": (
+        *("model.latents=2", "model.categories=3", "model.memory=8", "model.hidden=8", "model.length=4"),
+        *("model.horizon=3", "model.starts=8", "model.batch_size=4", "data.envs=8", "data.epoch_steps=4000"),
+        *("data.start=64", "data.eval_episodes=2", "data.test_episodes=2"),
+    ),
     "pointer_net": (
         *("model.encoder.width=16", "model.encoder.heads=2", "model.decoder.heads=2", "model.starts=4"),
         *("model.optimizer.warmup_steps=0", "data.size=8", "data.epoch_batches=1000", "data.val_instances=20"),

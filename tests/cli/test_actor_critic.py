@@ -4,18 +4,22 @@ import re
 import sys
 from pathlib import Path
 
+import gymnasium
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
 import tests.toys  # noqa: F401  (registers them)
+import zoo
 from tests.conftest import ROOT, SMALL_AGENT, run_script, start_and_kill
 from zoo import hub
 from zoo.cli import main
 from zoo.cli.eval import evaluate
 from zoo.cli.publish import publish
 from zoo.config.composition import check, compose, plain
+from zoo.data.environments.copies import Copy
+from zoo.data.environments.making import Recipe
 from zoo.errors import ZooError
 from zoo.relaxations import RELAXATIONS
 from zoo.training.checkpointing import newest_checkpoint
@@ -124,6 +128,44 @@ def test_minatar_trains(tmp_path):
     assert (run.pictures / "episode.gif").is_file()
 
 
+ENVIRONMENTS = {
+    "frozen_lake": ("data.env=FrozenLake-v1", "data.env_kwargs={is_slippery: false}"),
+    "taxi": (f"data.env={next(name for name in ('Taxi-v4', 'Taxi-v3') if name in gymnasium.registry)}",),
+    "blackjack": ("data.env=Blackjack-v1",),
+    "cliff_walking": ("data.env=CliffWalking-v1", "data.max_episode_steps=20"),
+    "dict": ("data.env='tests.toys:Toy/Rooms-v0'",),
+    "masked": ("data.env='tests.toys:Toy/Masked-v0'", "model.correction=true", "model.critic_lr=1e-4"),
+    "own": (
+        *("data.env='tests.toys:Toy/Ending-v0'", "data.env_kwargs={terminate_at: 5}"),
+        "data.wrappers=[{_target_: tests.toys.Scaled, factor: 2.0}]",
+    ),
+    "memory": ("data.history=4", "model.policy.memory=8", "model.path_entropy=true"),
+    "atari": ("experiment=actor_critic_atari", "data.max_episode_steps=30", "data.replay=400", "model.batch_size=4"),
+}
+PICTURED = ("frozen_lake", "taxi", "blackjack", "cliff_walking", "memory", "atari")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ENVIRONMENTS)
+def test_environments_of_all_kinds_are_trained_evaluated_and_filmed(tmp_path, name):
+    if name == "atari":
+        pytest.importorskip("ale_py")
+    sizes = ("data.epoch_steps=40", "epochs=1", "data.eval_episodes=2", "data.test_episodes=2")
+    run = train_here(tmp_path / "run", *ENVIRONMENTS[name], *sizes)
+    assert (run.pictures / "episode.gif").is_file() == (name in PICTURED)
+    agent = zoo.from_pretrained(run.path)
+    scores = agent.evaluate(episodes=2)
+    assert scores["length"] >= 1 and np.isfinite(scores["return"])
+    copy = Copy(Recipe.of(agent.trained_on))
+    observation, info = copy.env.reset(seed=0)
+    action, _ = agent.predict(observation, action_masks=info.get("action_mask"))
+    assert copy.env.action_space.contains(action if action.shape else int(action))
+    copy.env.step(action)
+    exported = torch.export.load(zoo.export(agent, tmp_path / "agent.pt2")).module()
+    seen = agent.example_input_array
+    torch.testing.assert_close(exported(seen), agent(seen))  # which has the normaliser in it
+
+
 @pytest.mark.parametrize("relaxation", RELAXATIONS)
 def test_every_relaxation_has_a_configuration_that_passes(relaxation):
     check(compose([*SMALL, f"relaxation={relaxation}"]))
@@ -136,6 +178,14 @@ def test_every_relaxation_has_a_configuration_that_passes(relaxation):
         (["data.env=Pendulum-v1"], "Pendulum-v1 has the action space Box"),
         (["data.envs=lots"], "data.envs='lots' is not valid"),
         (["data.evns=3"], "Did you mean 'envs'"),
+        (["data.env=null"], "data.env=None is not valid: give the name of an environment"),
+        (["data.env_kwargs=[1]"], r"data.env_kwargs=\[1\] is not valid"),
+        (["data.env_kwargs={slippery: true}"], "cannot be made: TypeError.*slippery"),
+        (["data.wrappers=[{_target_: tests.toys.Scaled}]"], "lacks factor"),
+        (["data.wrappers=[{_target_: tests.toys.Scaled, fcator: 2}]"], "Did you mean 'factor'"),
+        (["data.max_episode_steps=0"], "data.max_episode_steps=0 is not valid"),
+        (["data.history=two"], "data.history='two' is not valid"),
+        (["data=mnist"], "data.env=None is not valid"),
         (["model.critic.head=cubic"], "'concatenated' or 'linear'"),
     ],
 )

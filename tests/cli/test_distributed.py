@@ -354,6 +354,11 @@ MODELS = {
         "data.val_instances=20",
         "data.test_instances=20",
     ),
+    "world_model": (
+        *("model.latents=2", "model.categories=3", "model.memory=8", "model.hidden=8", "model.length=4"),
+        *("model.horizon=3", "model.starts=8", "model.batch_size=4", "data.envs=8", "data.epoch_steps=160"),
+        *("data.start=64", "data.eval_episodes=2", "data.test_episodes=2"),
+    ),
     "speaker_generator": (*FEW, "model.judged=20", "data.eval_batch_size=20"),  # a batch has not every digit
     "speech_judge": (*FEW, "data=voices_espeak"),  # which needs no download
     "selector": (*FEW, "data=table", "model.k=4", "model.baselines=[random]"),

@@ -9,9 +9,9 @@ import pytest
 import torch
 
 from tests.conftest import ROOT
+from zoo.data.environments.copies import Copy
 from zoo.lab import compare_rl, factored
 from zoo.models.actor_critic import spaces
-from zoo.models.actor_critic.arena import Copy
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 
@@ -72,9 +72,18 @@ def test_an_interval_is_around_its_mean():
 
 def test_a_learner_is_judged_by_its_first_success():
     learning = load("bench/learning.py")
-    runs = [[(2500, 1.0, 100.0), (5000, 2.0, 480.0), (7500, 3.0, 500.0)], [(2500, 1.0, 9.0), (5000, 2.0, 9.0)]]
-    assert learning.row("x", runs) == "| x | 5,000 inf | inf | 2.0 inf | inf | 360 9 | 2 |"
+    runs = {
+        100: [(2500, 1.0, 100.0), (5000, 2.0, 480.0), (7500, 3.0, 500.0)],
+        101: [(2500, 1.0, 9.0), (5000, 2.0, 9.0)],
+    }
+    peers = {100: [(2500, 1.0, 480.0)], 101: [(2500, 3.0, 500.0)]}
+    lines = learning.table({("CartPole-v1", "actor_critic"): runs, ("CartPole-v1", "ppo"): peers})
+    assert lines[2] == (
+        "| CartPole-v1, 475 | actor_critic | 100 to 101 | 5,000 100,000 | 52,500 | 21.00 (2.00 to 40.00) | 1 of 2 "
+        "| 500 9 | 2.0 | 2 |"
+    )
+    assert lines[3].startswith("| CartPole-v1, 475 | ppo | 100 to 101 | 2,500 2,500 | 2,500 |  | 2 of 2 | 480 500 |")
     judge = learning.Judge(stop=True)
     assert not judge.due(2499) and judge.due(2500)
-    judge.evaluate(2500, lambda observation: observation[:, :1].long() * 0)
+    judge.evaluate(2500, lambda seen: seen.observation[:, :1].long() * 0)
     assert judge.points[0][2] < 20 and not judge.done and not judge.due(2600)

@@ -46,12 +46,11 @@ def play(
     Raises:
         ZooError: if ``checkpoint`` is no agent, or ``output`` cannot be written.
     """
-    from functools import partial
-
+    from zoo.data.environments.making import Recipe
+    from zoo.data.environments.module import seed_of_reset
+    from zoo.data.environments.trial import Trial
     from zoo.data.seeding import EPISODE, PREDICT, seed_default_generators
-    from zoo.models.actor_critic import ActorCritic
-    from zoo.models.actor_critic.data import seed_of_reset
-    from zoo.models.actor_critic.trial import Trial
+    from zoo.models.agents import Agent
     from zoo.training.plots import save_film
     from zoo.training.runs import set_up_logging
 
@@ -60,21 +59,22 @@ def play(
     if "env" not in saved.data:
         raise ZooError(f"{checkpoint} does not say which environment it is for: give the folder of an agent or run")
     model = saved.build()
-    if not isinstance(model, ActorCritic):
+    if not isinstance(model, Agent):
         raise ZooError(f"{checkpoint} is a {type(model).__name__}, not an agent")
-    act = partial(model.act, mode=policy == "mode")
-    trial = Trial(saved.data["env"], [seed_of_reset(seed, PREDICT, EPISODE, i) for i in range(episodes)])
+    mode = policy == "mode"
+    seeds = [seed_of_reset(seed, PREDICT, EPISODE, i) for i in range(episodes)]
+    trial = Trial(Recipe.of(saved.data), seeds)
     seed_default_generators(seed, PREDICT)
     if show:
-        trial.film(act, render_mode="human")
-    returns, lengths = trial.play(act)
+        trial.film(model.player(mode=mode), render_mode="human")
+    returns, lengths = trial.play(model.player(mode=mode))
     for i in range(episodes):
         log.info("episode %d: return %.1f, %d steps", i, returns[i], lengths[i])
     if episodes > 1:
         log.info("mean return %.1f", returns.mean())
     if not show:
         seed_default_generators(seed, PREDICT)
-        frames = trial.film(act, every=2)
+        frames = model.film(trial, every=2, most=10_000, mode=mode)
         with written(output) as path:
             save_film(frames, path, frames_per_second=25)
         log.info("%s", output)

@@ -90,12 +90,15 @@ def _call(function: str, argument: Any, part: str) -> Any:
     if not hasattr(answer, part):
         known = [name for name in dir(answer) if not name.startswith("_")]
         raise ZooError(f"{part!r} is not valid.{did_you_mean(part, known)} {function} has {', '.join(known)}")
-    value = getattr(answer, part)
-    return list(value) if isinstance(value, tuple) else value
+    return _lists(getattr(answer, part))
 
 
-# What a room is asked: ${call:zoo.models.actor_critic.spaces,CartPole-v1,observation} is [4].
-OmegaConf.register_new_resolver("call", _call, use_cache=True, replace=True)
+def _lists(value: Any) -> Any:
+    return [_lists(item) for item in value] if isinstance(value, tuple) else value
+
+
+# What a room is asked: ${call:zoo.models.actor_critic.spaces,${data},observation} is [4] of CartPole-v1.
+OmegaConf.register_new_resolver("call", _call, replace=True)
 
 
 def _count(values: Any) -> int:

@@ -11,6 +11,7 @@ import os
 import re
 import sys
 import traceback
+from collections.abc import Sequence
 from contextlib import suppress
 from functools import wraps
 from pathlib import Path
@@ -27,6 +28,9 @@ BUILT_FROM = "_built_from"
 """The attribute with the configuration of an object whose class is not :class:`Configurable`."""
 PUBLIC = re.compile(r"zoo\.(models\.)?\w+")
 """The packages of the zoo whose classes a saved configuration may name: its own, and each room of ``models``."""
+BUILT_LATER = "built_later"
+"""The attribute of a class that names those of its arguments that stay configurations, as it builds them itself, each
+with the names of the arguments that it adds: ``{"wrappers": ("env",)}``. They are checked like all others."""
 
 
 class Configurable:
@@ -146,7 +150,7 @@ def from_config(
         ZooError: for an unknown class or argument, a missing argument, a value of the wrong type, or a
             value that the constructor refuses.
     """
-    check_config(config, where=where, trust=trust)
+    check_config(config, where=where, trust=trust, given=tuple(objects or ()))
     return _build(config, where, objects)
 
 
@@ -156,10 +160,15 @@ def _build(config: Any, where: str, objects: Config | None = None) -> Any:
     if not isinstance(config, dict):
         return config
     config = up_to_date(config)
-    values = {key: _build(value, f"{where}.{key}") for key, value in config.items() if key != "_target_"}
-    if "_target_" not in config:
+    cls = locate(config["_target_"], where) if "_target_" in config else None
+    later = getattr(cls, BUILT_LATER, {})
+    values = {
+        key: value if key in later else _build(value, f"{where}.{key}")
+        for key, value in config.items()
+        if key != "_target_"
+    }
+    if cls is None:
         return values
-    cls = locate(config["_target_"], where)
     hints = _hints(cls)
     values = {key: _fitted(value, hints.get(key)) for key, value in values.items()}
     try:
@@ -197,25 +206,29 @@ def one_line(error: BaseException) -> str:
     return f"{type(error).__name__}: {message} ({frame.filename}, line {frame.lineno})"
 
 
-def check_config(config: Any, *, where: str = "config", trust: Trust | None = None) -> None:
+def check_config(config: Any, *, where: str = "config", trust: Trust | None = None, given: Sequence[str] = ()) -> None:
     """Check ``config`` against the signatures of its classes without building anything.
+
+    Args:
+        config, where, trust: as for :func:`from_config`.
+        given: arguments of the outermost class that whoever builds it adds.
 
     Raises:
         ZooError: as :func:`from_config`, but for what only a constructor can refuse.
     """
     if isinstance(config, list):
         for i, item in enumerate(config):
-            check_config(item, where=f"{where}[{i}]", trust=trust)
+            check_config(item, where=f"{where}[{i}]", trust=trust, given=given)
     if not isinstance(config, dict):
         return
-    if "_target_" in config:
-        _check_arguments(config, where, trust)
+    cls = _check_arguments(config, where, trust, given) if "_target_" in config else None
+    later = getattr(cls, BUILT_LATER, {})
     for key, value in config.items():
-        check_config(value, where=f"{where}.{key}", trust=trust)
+        check_config(value, where=f"{where}.{key}", trust=trust, given=later.get(key, ()))
 
 
-def _check_arguments(config: Config, where: str, trust: Trust | None) -> None:
-    """Check the names and types of the arguments of one object."""
+def _check_arguments(config: Config, where: str, trust: Trust | None, given: Sequence[str]) -> Any:
+    """Check the names and types of the arguments of one object, and return its class."""
     config = up_to_date(config)
     cls = locate(config["_target_"], where, trust=trust)
     if not callable(cls):
@@ -234,9 +247,11 @@ def _check_arguments(config: Config, where: str, trust: Trust | None) -> None:
             raise ZooError(f"{where}.{key}={short(value)} is not valid: no option is a number of that size.")
         if key in hints and not _is_object(value):
             _check_type(value, hints[key], f"{where}.{key}")
-    missing = [name for name, p in names.items() if p.default is inspect.Parameter.empty and name not in config]
+    there = (*config, *given)
+    missing = [name for name, p in names.items() if p.default is inspect.Parameter.empty and name not in there]
     if missing:
         raise ZooError(f"{where} lacks {', '.join(missing)}, which {title} needs.")
+    return cls
 
 
 def accepts(cls: Any) -> list[str] | None:

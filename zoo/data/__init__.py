@@ -1,5 +1,6 @@
 """What data modules share, and data that several models use; :mod:`zoo.data.sources` knows how the bytes get here."""
 
+from zoo.data.environments import Environments
 from zoo.data.espeak import Espeak
 from zoo.data.fsdd import FSDD
 from zoo.data.image_folder import CIFAR10, CelebA, ImageFolder, Omniglot
@@ -14,6 +15,7 @@ __all__ = [
     "FSDD",
     "MNIST",
     "CelebA",
+    "Environments",
     "Espeak",
     "FashionMNIST",
     "ImageFolder",

@@ -27,8 +27,8 @@ import torch
 from pydantic import PositiveInt
 
 from zoo.config.composition import choices
+from zoo.data.environments.returns import bootstrap_interval
 from zoo.lab.common import check_names, trained
-from zoo.models.actor_critic.metrics import bootstrap_interval
 from zoo.training.loggers import read_metrics
 from zoo.training.runs import RunFolder
 

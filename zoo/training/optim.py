@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterable
+from typing import Any
 
 import torch
 from torch import nn
@@ -41,11 +42,17 @@ class AdamW(Configurable):
         progress = min(1.0, (step - start) / max(1.0, total_steps - start))
         return warmup * 0.5 * (1 + math.cos(math.pi * progress))
 
-    def configure(self, parameters: Iterable[nn.Parameter], total_steps: float) -> dict:
-        """What ``LightningModule.configure_optimizers`` returns."""
-        parameters = list(parameters)
+    def configure(self, parameters: Iterable[nn.Parameter] | Iterable[dict[str, Any]], total_steps: float) -> dict:
+        """What ``LightningModule.configure_optimizers`` returns.
+
+        Args:
+            parameters: or groups of them, each with a learning rate or a weight decay of its own, as PyTorch has them.
+            total_steps: of the training.
+        """
+        given: list[Any] = list(parameters)
+        single = [part for one in given for part in (one["params"] if isinstance(one, dict) else [one])]
         # On a GPU the default is as fast, and goes together with loss scaling and gradient clipping.
-        fused = all(parameter.device.type == "cpu" for parameter in parameters)
-        optimizer = torch.optim.AdamW(parameters, lr=self.lr, weight_decay=self.weight_decay, fused=fused or None)
+        fused = all(parameter.device.type == "cpu" for parameter in single)
+        optimizer = torch.optim.AdamW(given, lr=self.lr, weight_decay=self.weight_decay, fused=fused or None)
         schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: self.factor(step, total_steps))
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}

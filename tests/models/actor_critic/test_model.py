@@ -6,19 +6,20 @@ from torch.nn import functional as F
 
 import tests.toys  # noqa: F401  (registers them)
 import zoo
+from zoo.data.environments.experience import Seen
+from zoo.data.environments.replay import Transitions
+from zoo.data.environments.trial import Trial
 from zoo.models.actor_critic import ActorCritic, Critic, Policy
-from zoo.models.actor_critic.replay import Transitions
-from zoo.models.actor_critic.trial import Trial
 from zoo.relaxations import RELAXATIONS, Exact, Softmax, STGumbelSoftmax
 from zoo.training import AdamW
 
 BATCH = 6
 
 
-def make(*, observation=(4,), actions=(3,), relaxation=None, critic=None, **arguments) -> ActorCritic:
+def make(*, observation=(4,), actions=(3,), relaxation=None, critic=None, policy=None, **arguments) -> ActorCritic:
     spaces = {"observation": list(observation), "actions": list(actions), "hidden": [16, 16]}
     model = ActorCritic(
-        policy=Policy(**spaces),
+        policy=Policy(**spaces, **(policy or {})),
         critic=Critic(**spaces, **(critic or {})),
         relaxation=relaxation or STGumbelSoftmax(),
         optimizer=AdamW(),
@@ -188,7 +189,7 @@ def test_observations_are_normalised_by_what_was_explored():
     model = make(observation=(2,), normalize=True)
     seen = torch.randn(60, 2) * torch.tensor([3.0, 0.1]) + torch.tensor([5.0, -1.0])
     for part in seen.split(20):
-        model.explore(part)
+        model.explore(Seen(part, None, torch.zeros(20, dtype=torch.bool), range(20)))
     model.act(torch.zeros(100, 2))  # an evaluation leaves the statistics alone
     assert model.normalizer.count == 60
     assert torch.allclose(model.normalizer.mean, seen.mean(0), atol=1e-5)
@@ -231,6 +232,8 @@ def test_round_trip(tmp_path):
         ({"target_entropy": 1.5}, "target_entropy"),
         ({"target_entropy": 0.5, "entropy_weight": 0.0}, "more than 0"),
         ({"max_grad_norm": 0.0}, "max_grad_norm"),
+        ({"critic_lr": 0.0}, "critic_lr must be positive"),
+        ({"critic_entropy_weight": -1.0}, "critic_entropy_weight"),
     ],
 )
 def test_numbers_out_of_range(arguments, message):

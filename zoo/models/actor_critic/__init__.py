@@ -1,7 +1,6 @@
 """An actor-critic for discrete actions, and the environments it acts in."""
 
-from zoo.models.actor_critic.data import Environments
-from zoo.models.actor_critic.environments import spaces
+from zoo.data.environments import Environments, spaces
 from zoo.models.actor_critic.model import ActorCritic
 from zoo.models.actor_critic.nets import Critic, Policy, RunningNorm
 

@@ -8,45 +8,36 @@ actions are discrete (Lowe et al. 2017, arXiv 1706.02275, section 4.1).
 
 import copy
 import itertools
-import logging
 import math
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from functools import partial
-from typing import Any
+from typing import Any, Literal
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
-from zoo.data.seeding import PREDICT, generator
-from zoo.errors import ZooError
-from zoo.models.actor_critic.environments import Spaces, action_names, action_space, as_actions
-from zoo.models.actor_critic.experience import Experience
-from zoo.models.actor_critic.metrics import EpisodeReturns
+from zoo.data.environments.experience import Experience, Seen
+from zoo.data.environments.making import Spaces
+from zoo.data.environments.replay import Path, Transitions
 from zoo.models.actor_critic.nets import Critic, Policy, RunningNorm
-from zoo.models.actor_critic.replay import Transitions
-from zoo.models.actor_critic.trial import Trial
+from zoo.models.agents import Agent
 from zoo.relaxations import Categorical, Exact, Relaxation
-from zoo.training import AdamW, ZooModule
+from zoo.training import AdamW
 from zoo.training.callbacks.log_metrics import mean_over_ranks
-
-log = logging.getLogger(__name__)
 
 ENUMERATED = 64  # the most combinations of choices whose values a target adds up; beyond, it averages samples
 SAMPLED = 16
 BIAS_SAMPLES = 16  # gradients behind the logged bias
-FILM_EVERY, FILM_FRAMES = 4, 128  # environment steps a frame, and frames at most
 
 
-class ActorCritic(ZooModule):
+class ActorCritic(Agent):
     """Actor-critic for discrete actions, trained through the sampled action by any relaxation.
 
     Args:
         policy: observations ``(batch, *observation)`` to logits ``(batch, choices, categories)``.
         critic: observations and one-hot or relaxed actions ``(batch, candidates, choices, categories)`` to values
-            ``(members, batch, candidates)``; the smallest member's counts (Fujimoto et al. 2018, arXiv 1802.09477).
+            ``(members, batch, candidates)``.
         relaxation: how gradients pass through the action; any of :mod:`zoo.relaxations`.
         optimizer: of policy and critic, with its learning-rate schedule.
         updates: gradient steps in one training step, which acts once in every environment.
@@ -54,7 +45,17 @@ class ActorCritic(ZooModule):
         target_rate: share of the critic that its target takes on in each update, in (0, 1].
         entropy_weight: alpha, what a nat of entropy is worth in rewards. With ``target_entropy`` its first value.
         target_entropy: share of the largest possible entropy, in (0, 1), that alpha is adjusted to; null to keep it.
+        critic_entropy_weight: what a nat is worth in the critics' targets, in place of alpha: 0 for critics of rewards
+            alone (arXiv 2509.09838).
+        twins: which of the members' values counts: ``min``, the smallest (Fujimoto et al. 2018, arXiv 1802.09477), or
+            ``mean``, which underestimates less (arXiv 2209.10081).
+        value_clip: how far a critic's value may go from its target's to lower its loss (the same); null for no limit.
+        path_entropy: whether n-step returns have the entropies on the way, as one-step ones have (arXiv 2512.13165).
+        correction: whether n-step returns are corrected for the policy having changed since, by Retrace (Munos et al.
+            2016, arXiv 1606.02647) of soft values; they then have the entropies, too.
+        critic_lr, entropy_lr: learning rates of the critics and of alpha; null for the optimiser's.
         max_grad_norm: gradients are scaled down to this norm; null for no limit.
+        critic_max_grad_norm: the same of the critics by themselves; null to count them with the rest.
         normalize: whether the networks see observations by their running mean and standard deviation.
 
     Raises:
@@ -73,7 +74,15 @@ class ActorCritic(ZooModule):
         target_rate: float = 0.05,
         entropy_weight: float = 0.1,
         target_entropy: float | None = None,
+        critic_entropy_weight: float | None = None,
+        twins: Literal["min", "mean"] = "min",
+        value_clip: float | None = None,
+        path_entropy: bool = False,
+        correction: bool = False,
+        critic_lr: float | None = None,
+        entropy_lr: float | None = None,
         max_grad_norm: float | None = None,
+        critic_max_grad_norm: float | None = None,
         normalize: bool = False,
     ) -> None:
         super().__init__()
@@ -87,18 +96,28 @@ class ActorCritic(ZooModule):
                 "need entropy_weight >= 0, and with a target_entropy in (0, 1) more than 0, got "
                 f"{entropy_weight}, {target_entropy}"
             )
-        if max_grad_norm is not None and not max_grad_norm > 0:
-            raise ValueError(f"max_grad_norm must be positive or null, got {max_grad_norm}")
+        positive = {"value_clip": value_clip, "critic_lr": critic_lr, "entropy_lr": entropy_lr}
+        positive |= {"max_grad_norm": max_grad_norm, "critic_max_grad_norm": critic_max_grad_norm}
+        for name, value in positive.items():
+            if value is not None and not value > 0:
+                raise ValueError(f"{name} must be positive or null, got {value}")
+        if critic_entropy_weight is not None and not critic_entropy_weight >= 0:
+            raise ValueError(f"critic_entropy_weight must not be negative, got {critic_entropy_weight}")
         self.policy, self.critic, self.relaxation, self.optimizer = policy, critic, relaxation, optimizer
         self.updates, self.batch_size, self.target_rate = updates, batch_size, target_rate
         self.target_entropy, self.max_grad_norm = target_entropy, max_grad_norm
+        self.critic_entropy_weight, self.twins, self.value_clip = critic_entropy_weight, twins, value_clip
+        self.path_entropy, self.correction = path_entropy, correction
+        self.critic_lr, self.entropy_lr, self.critic_max_grad_norm = critic_lr, entropy_lr, critic_max_grad_norm
         self.target_critic = copy.deepcopy(critic).requires_grad_(False)
         log_alpha = torch.tensor(math.log(entropy_weight) if entropy_weight else -math.inf)
         self.log_alpha = nn.Parameter(log_alpha, requires_grad=target_entropy is not None)
 
         observation = policy.arguments["observation"]
-        self.normalizer = RunningNorm(observation) if normalize else nn.Identity()
-        self.spaces = Spaces(tuple(observation), tuple(policy.arguments["actions"]))
+        parts = tuple(tuple(part) for part in policy.arguments.get("parts", ()))
+        self.spaces = Spaces(tuple(observation), tuple(policy.arguments["actions"]), parts)
+        one = observation[1:] if len(observation) in (2, 4) else observation  # of a history
+        self.normalizer = RunningNorm(one) if normalize else nn.Identity()
         actions, categories = self.spaces.actions, max(self.spaces.actions)
         self.largest_entropy = sum(math.log(n) for n in actions)
         # Choices of different sizes: which options there are. None if all have the same number.
@@ -114,50 +133,119 @@ class ActorCritic(ZooModule):
         self.automatic_optimization = False
         self.steps_per_batch = updates
         self.progress, self.curves = ("return", "steps_per_second"), ("entropy",)
-        self.monitor = "val/neg_return"
-        self.mode_returns, self.sampled_returns = EpisodeReturns(), EpisodeReturns()
 
     # The objective ------------------------------------------------------------------------------------------------
 
-    def actor_terms(self, observation: Tensor) -> dict[str, Tensor]:
-        """The actor's loss ``E[-Q(s, a)] - alpha H``, and the entropy H in nats, each ``(batch,)``."""
-        logits = self.policy(observation)
+    def actor_terms(
+        self, observation: Tensor, mask: Tensor | None = None, table: Tensor | None = None
+    ) -> dict[str, Tensor]:
+        """The actor's loss ``E[-Q(s, a)] - alpha H``, and the entropy H in nats, each ``(batch,)``.
+
+        Args:
+            observation: ``(batch, *observation)``.
+            mask: which options are allowed, bool ``(batch, choices, categories)``; None for all.
+            table: what a linear critic makes of the observations, if it is known already.
+        """
+        logits, allowed = self.policy(observation), self.allowed(mask)
+        table = None if table is None else table.detach()
         with frozen(self.critic):  # its gradient at the action is wanted, not at its weights
-            cost = self.relaxation.expectation(lambda draw: -self.value(observation, draw(logits, self.mask)))
-        entropy = Categorical(logits, self.mask).entropy().sum(-1)
+            cost = self.relaxation.expectation(lambda draw: -self.value(observation, draw(logits, allowed), table))
+        entropy = Categorical(logits, allowed).entropy().sum(-1)
         return {"actor_loss": cost - self.log_alpha.exp().detach() * entropy, "entropy": entropy}
 
-    def critic_terms(self, observation: Tensor, action: Tensor, target: Tensor) -> dict[str, Tensor]:
+    def critic_terms(
+        self, observation: Tensor, action: Tensor, target: Tensor, table: Tensor | None = None
+    ) -> dict[str, Tensor]:
         """The critics' squared error to ``target`` ``(batch,)``, summed over members, and the values, ``(batch,)``."""
-        q = self.critic(observation, self.one_hot(action).unsqueeze(1)).squeeze(2)
-        return {"critic_loss": (q - target).square().sum(0), "q": q.detach().mean(0)}
+        q = self._rate(self.critic, observation, self.one_hot(action), table)
+        error = (q - target).square()
+        if self.value_clip is not None:
+            with torch.no_grad():
+                old = self._rate(self.target_critic, observation, self.one_hot(action))
+            near = old + (q - old).clamp(-self.value_clip, self.value_clip)
+            error = error.maximum((near - target).square())
+        return {"critic_loss": error.sum(0), "q": q.detach().mean(0)}
 
     @torch.no_grad()
     def targets(self, batch: Transitions) -> Tensor:
         """What the critics should say of ``batch``: its rewards and the soft value of what follows, ``(batch,)``."""
-        return batch.reward + batch.discount * self.soft_value(self.observe(batch.following))
+        if batch.path is not None and (self.path_entropy or self.correction):
+            return self._along(batch.path, batch.discount > 0)
+        return batch.reward + batch.discount * self.soft_value(self.observe(batch.following), batch.following_mask)
+
+    def _along(self, path: Path, going: Tensor) -> Tensor:
+        """The same of returns that know of what lies between, from their ends backwards.
+
+        Args:
+            path: what lies between.
+            going: where the task is not over at the end, bool ``(batch,)``.
+        """
+        batch, steps = path.reward.shape
+        observation = self.observe(path.observation.flatten(0, 1))
+        mask = None if path.mask is None else path.mask.flatten(0, 1)
+        law = Categorical(self.policy(observation), self.allowed(mask))
+        value = self.soft_value(observation, mask, law).view(batch, steps)
+        if self.correction:
+            action = self.one_hot(path.action.flatten(0, 1))
+            ratio = (law.log_prob(action).sum(-1).view(batch, steps) - path.log_prob).exp().clamp_max(1.0)
+            rated = self.combine(self._rate(self.target_critic, observation, action)).view(batch, steps)
+        else:
+            entropy = (law.entropy().sum(-1) * self._alpha_of_critics()).view(batch, steps)
+        last = path.inside.sum(1) - 1
+        target = value.new_zeros(batch)
+        for i in reversed(range(steps)):
+            if i + 1 < steps:
+                ahead = path.reward[:, i + 1] + path.gamma * target
+                corrects = self.correction
+                inner = value[:, i] + ratio[:, i] * (ahead - rated[:, i]) if corrects else entropy[:, i] + ahead
+                target = torch.where(last > i, inner, target)
+            target = torch.where(last == i, value[:, i] * going, target)
+        return path.reward[:, 0] + path.gamma * target
 
     @torch.no_grad()
-    def soft_value(self, observation: Tensor) -> Tensor:
+    def soft_value(self, observation: Tensor, mask: Tensor | None = None, law: Categorical | None = None) -> Tensor:
         """``E[Q(s, a)] + alpha H`` under the target critic, ``(batch,)``.
 
         The expectation is a sum over all actions; only where they are too many, a mean over samples. Of an n-step
-        return it is the last term: the entropy on the way there is left out.
+        return it is the last term: the entropy on the way there is left out but with ``path_entropy``.
+
+        Args:
+            observation: ``(batch, *observation)``.
+            mask: which options are allowed, bool ``(batch, choices, categories)``; None for all.
+            law: of the policy there, if it is known already.
         """
-        law = Categorical(self.policy(observation), self.mask)
+        if law is None:
+            law = Categorical(self.policy(observation), self.allowed(mask))
         logits = law.logits
         if self.every_action is not None:
             actions, p = self.every_action, self.probabilities(logits)
         else:
             actions = Categorical(logits.unsqueeze(1).expand(-1, SAMPLED, -1, -1)).sample(noise=self.noise_source)
             p = torch.full(actions.shape[:2], 1 / SAMPLED, device=logits.device)
-        q = self.target_critic(observation, actions).amin(0)
-        entropy = law.entropy().sum(-1)
-        return (p * q).sum(1) + self.log_alpha.exp() * entropy
+        q = self.combine(self.target_critic(observation, actions))
+        return (p * q).sum(1) + self._alpha_of_critics() * law.entropy().sum(-1)
 
-    def value(self, observation: Tensor, action: Tensor) -> Tensor:
-        """``Q(s, a)``, the smallest of the members, ``(batch,)``, of actions ``(batch, choices, categories)``."""
-        return self.critic(observation, action.unsqueeze(1)).min(0).values.squeeze(1)
+    def _alpha_of_critics(self) -> Tensor | float:
+        return self.log_alpha.exp() if self.critic_entropy_weight is None else self.critic_entropy_weight
+
+    def value(self, observation: Tensor, action: Tensor, table: Tensor | None = None) -> Tensor:
+        """``Q(s, a)``, ``(batch,)``, of actions ``(batch, choices, categories)``, of the member that counts."""
+        return self.combine(self._rate(self.critic, observation, action, table))
+
+    def _rate(self, critic: Critic, observation: Tensor, action: Tensor, table: Tensor | None = None) -> Tensor:
+        """``(members, batch)`` of one action each, ``(batch, choices, categories)``."""
+        action = action.unsqueeze(1)
+        return (critic(observation, action) if table is None else critic.rate(table, action)).squeeze(2)
+
+    def combine(self, values: Tensor) -> Tensor:
+        """Values of the members ``(members, ...)`` to those that count, ``(...)``."""
+        if self.twins == "mean":
+            return values.mean(0)
+        return values.amin(0) if len(values) != 2 else torch.minimum(*values)
+
+    def allowed(self, mask: Tensor | None) -> Tensor | None:
+        """``mask`` of the environment, or else which options there are at all; None where every one."""
+        return self.mask if mask is None else mask
 
     def probabilities(self, logits: Tensor) -> Tensor:
         """Of every action, ``(batch, combinations)``."""
@@ -174,16 +262,24 @@ class ActorCritic(ZooModule):
 
     # Lightning's steps --------------------------------------------------------------------------------------------
 
-    def setup(self, stage: str) -> None:
-        spaces = self.trainer.datamodule.spaces
-        if spaces != self.spaces:
-            raise ZooError(
-                f"the model is for {self.spaces}; the environment {self.trainer.datamodule.env} has {spaces}"
-            )
-
     def configure_optimizers(self) -> dict[str, Any]:
-        trained = [parameter for parameter in self.parameters() if parameter.requires_grad]
-        return self.optimizer.configure(trained, self.total_steps)
+        parts: list[tuple[Iterable[nn.Parameter], float | None, float | None]] = [
+            (self.policy.parameters(), None, None),
+            (self.critic.parameters(), self.critic_lr, None),
+            (self.relaxation.parameters(), None, None),
+            ([self.log_alpha], self.entropy_lr, 0.0),  # decay would pull alpha towards 1
+        ]
+        groups: dict[tuple[float, float], list[nn.Parameter]] = {}
+        order = {parameter: i for i, parameter in enumerate(self.parameters())}
+        for parameters, lr, decay in parts:
+            key = (lr or self.optimizer.lr, self.optimizer.weight_decay if decay is None else decay)
+            groups.setdefault(key, []).extend(p for p in parameters if p.requires_grad)
+        chosen = [
+            {"params": sorted(members, key=order.__getitem__), "lr": lr, "weight_decay": decay}
+            for (lr, decay), members in groups.items()
+            if members
+        ]
+        return self.optimizer.configure(chosen, self.total_steps)
 
     def on_train_start(self) -> None:
         self._clock: tuple[float, int] | None = None
@@ -195,9 +291,12 @@ class ActorCritic(ZooModule):
         if self._clock is None:
             self._clock = time.perf_counter(), experience.env_steps
         experience.collect(self.explore)
-        values = self.learn(experience.sample(self.updates * self.batch_size))
+        values = self.learn(
+            experience.sample(self.updates * self.batch_size, paths=self.path_entropy or self.correction)
+        )
         if self.trainer.is_last_batch:
-            diagnosis = self.diagnose(self.observe(experience.sample(self.batch_size).observation))
+            seen = experience.sample(self.batch_size)
+            diagnosis = self.diagnose(self.observe(seen.observation), seen.mask)
             means = mean_over_ranks({f"train/{name}": value for name, value in diagnosis.items()}, self.trainer)
             for logger in self.trainer.loggers:  # now: what waits for the end of the epoch is lost if it is stopped
                 logger.log_metrics(means, step=self.global_step)
@@ -222,125 +321,74 @@ class ActorCritic(ZooModule):
             terms = self.terms(part, target)
             optimizer.zero_grad()
             self.manual_backward(terms["loss"])
-            if self.max_grad_norm is not None:
-                self.clip_gradients(optimizer, self.max_grad_norm, "norm")
+            self._clip(optimizer)
             optimizer.step()
             schedule.step()
             with torch.no_grad():
                 torch._foreach_lerp_(followers, leaders, self.target_rate)
         return {name: term.detach().mean() for name, term in terms.items()} | {"alpha": self.log_alpha.exp()}
 
+    def _clip(self, optimizer: Any) -> None:
+        if self.critic_max_grad_norm is None:
+            if self.max_grad_norm is not None:
+                self.clip_gradients(optimizer, self.max_grad_norm, "norm")
+            return
+        critics = list(self.critic.parameters())
+        own = set(map(id, critics))
+        rest = [parameter for parameter in self.parameters() if id(parameter) not in own]
+        nn.utils.clip_grad_norm_(critics, self.critic_max_grad_norm)
+        if self.max_grad_norm is not None:
+            nn.utils.clip_grad_norm_(rest, self.max_grad_norm)
+
     def terms(self, batch: Transitions, target: Tensor) -> dict[str, Tensor]:
         """The ``loss`` of actor, critics and, if it is adjusted, alpha, all at the same weights, and its parts."""
         observation = self.observe(batch.observation)
-        terms = self.critic_terms(observation, batch.action, target) | self.actor_terms(observation)
+        linear = getattr(self.critic, "head", None) == "linear"
+        table = self.critic.table(observation) if linear else None  # one call for both
+        terms = self.critic_terms(observation, batch.action, target, table)
+        terms |= self.actor_terms(observation, batch.mask, table)
         loss = (terms["actor_loss"] + terms["critic_loss"]).mean()
         if self.target_entropy is not None:  # more alpha while there is too little entropy
             excess = terms["entropy"].detach().mean() - self.target_entropy * self.largest_entropy
             loss = loss + self.log_alpha.exp() * excess
         return {"loss": loss, **terms}
 
-    def validation_step(self, trial: Trial, batch_idx: int) -> dict[str, Tensor]:
-        return self._evaluate(trial)
-
-    def test_step(self, trial: Trial, batch_idx: int) -> dict[str, Tensor]:
-        return self._evaluate(trial)
-
-    def _evaluate(self, trial: Trial) -> dict[str, Tensor]:
-        """One episode from each seed of ``trial`` with each of the two policies."""
-        for mode, returns in ((True, self.mode_returns), (False, self.sampled_returns)):
-            played = trial.play(partial(self.act, mode=mode), self.device)
-            returns.update(*(value.to(self.device) for value in played))
-        return {}
-
-    def on_validation_epoch_end(self) -> None:
-        self._log_returns("val")
-
-    def on_test_epoch_end(self) -> None:
-        self._log_returns("test")
-
-    def _log_returns(self, stage: str) -> None:
-        values: dict[str, Tensor] = {}
-        for kind, returns in {"": self.mode_returns, "sampled_": self.sampled_returns}.items():
-            values |= {f"{stage}/{kind}{name}": value for name, value in returns.compute().items()}
-            returns.reset()
-        if stage == "val":  # the Trainer counts training batches where a module makes its own steps
-            values["step"] = torch.tensor(float(self.global_step))
-        self.log_dict(values, sync_dist=True)
-        # Lower is better, and of two agents that are perfect in one policy the better in the other.
-        neg_return = -(values[f"{stage}/return"] + values[f"{stage}/sampled_return"]) / 2
-        self.log(f"{stage}/neg_return", neg_return, sync_dist=True)
-
     # What it is for -----------------------------------------------------------------------------------------------
-
-    @property
-    def example_input_array(self) -> Tensor:
-        """Two observations of noise: what :func:`zoo.export` traces ``forward`` with."""
-        g = generator(self.device, 0, PREDICT)
-        return torch.randn(2, *self.spaces.observation, generator=g, device=self.device)
 
     def forward(self, observation: Tensor) -> Tensor:
         """Observations, as the environment gives them, to logits ``(batch, choices, categories)``."""
         return self.policy(self.observe(observation))
 
-    def explore(self, observation: Tensor) -> Tensor:
-        """Actions to learn from. Observations ``(batch, *observation)`` seen here set the running mean."""
+    def explore(self, seen: Seen) -> Tensor | tuple[Tensor, Tensor]:
+        """Actions to learn from, and with ``correction`` the logarithm of their probability. What is seen here sets the
+        running mean."""
         if isinstance(self.normalizer, RunningNorm):
-            self.normalizer.update(as_float(observation))
-        return self.act(observation)
+            new = as_float(seen.observation)
+            self.normalizer.update(new[:, -1] if new.dim() > self.normalizer.mean.dim() + 1 else new)
+        if not self.correction:
+            return self.act(seen.observation, seen.mask)
+        law = self.law(seen.observation, seen.mask)
+        drawn = law.sample(noise=self.noise_source)
+        return drawn.argmax(-1), law.log_prob(drawn).sum(-1)
+
+    def law(self, observation: Tensor, mask: Tensor | None = None) -> Categorical:
+        """The policy at observations ``(batch, *observation)``, as the environment gives them."""
+        return Categorical(self(observation), self.allowed(mask))
 
     @torch.no_grad()
-    def act(self, observation: Tensor, *, mode: bool = False) -> Tensor:
+    def act(self, observation: Tensor, mask: Tensor | None = None, *, mode: bool = False) -> Tensor:
         """Actions, int64 ``(batch, choices)``: drawn from the policy, or the most probable ones with ``mode``."""
-        policy = Categorical(self(observation), self.mask)
+        policy = self.law(observation, mask)
         return (policy.mode() if mode else policy.sample(noise=self.noise_source)).argmax(-1)
 
-    def predict(
-        self, observation: Any, state: Any = None, episode_start: Any = None, deterministic: bool = True
-    ) -> tuple[np.ndarray, None]:
-        """Actions for ``env.step``, from observations as the environment gives them; the signature is that of
-        Stable-Baselines3, so that its ``evaluate_policy`` takes this model.
+    def respond(
+        self, observation: Tensor, mask: Tensor | None, memory: Tensor | None, first: Tensor, *, mode: bool
+    ) -> tuple[Tensor, Categorical, Tensor | None]:
+        law = self.law(observation, mask)
+        drawn = law.mode() if mode else law.sample(noise=self.noise_source)
+        return drawn.argmax(-1), law, memory
 
-        Args:
-            observation: ``(*observation)`` of one environment or ``(batch, *observation)``, a NumPy array or a tensor.
-            state: not used; this policy has no memory.
-            episode_start: not used.
-            deterministic: the most probable action; else one drawn from the policy.
-
-        Returns:
-            actions, int64, of one environment of the shape of its action space, else ``(batch, ...)``; and None.
-
-        Raises:
-            ValueError: if the observations have another shape.
-        """
-        given, expected = self.given(observation), self.spaces.observation
-        single = tuple(given.shape) == tuple(expected)
-        batch = given.unsqueeze(0) if single else given
-        if tuple(batch.shape[1:]) != tuple(expected):
-            raise ValueError(f"observations must be {expected} or (batch, ...), got {tuple(given.shape)}")
-        choices = self.act(batch, mode=deterministic).cpu().numpy()
-        if env := self.trained_on.get("env"):
-            actions = as_actions(action_space(env), choices)
-        else:
-            actions = choices[:, 0] if choices.shape[1] == 1 else choices
-        return (actions[0] if single else actions), None
-
-    @property
-    def action_names(self) -> tuple[str, ...]:
-        """What the environment calls its actions, where it says so and the model knows which environment it is."""
-        env = self.trained_on.get("env")
-        return action_names(env) if env else ()
-
-    def films(self, batch: Trial) -> "dict[str, Sequence[np.ndarray]]":
-        """One episode of the mode policy."""
-        try:
-            act = partial(self.act, mode=True)
-            return {"episode": batch.film(act, self.device, every=FILM_EVERY, most=FILM_FRAMES)}
-        except ZooError as error:
-            log.warning("no film of an episode: %s", error)
-            return {}
-
-    def diagnose(self, observation: Tensor) -> dict[str, Tensor]:
+    def diagnose(self, observation: Tensor, mask: Tensor | None = None) -> dict[str, Tensor]:
         """How the relaxation and the critic get on, from observations ``(batch, *observation)``.
 
         - ``type_gap``: ``|Q(s, p) - sum_a p(a) Q(s, a)|``: how much the critic errs about a softmax.
@@ -351,14 +399,15 @@ class ActorCritic(ZooModule):
         """
         if self.every_action is None:
             return {}
+        allowed = self.allowed(mask)
         with frozen(self.critic), torch.enable_grad():
             logits = self.policy(observation).detach().requires_grad_()
-            p = Categorical(logits, self.mask).logits.softmax(-1)
-            expected = (self.probabilities(Categorical(logits, self.mask).logits) * self._values(observation)).sum(1)
+            p = Categorical(logits, allowed).logits.softmax(-1)
+            expected = (self.probabilities(Categorical(logits, allowed).logits) * self._values(observation)).sum(1)
             gap = (self.value(observation, p) - expected).abs().mean().detach()
 
             def gradient(relaxation: Relaxation) -> Tensor:
-                cost = relaxation.expectation(lambda draw: -self.value(observation, draw(logits, self.mask)))
+                cost = relaxation.expectation(lambda draw: -self.value(observation, draw(logits, allowed)))
                 return torch.autograd.grad(cost.sum(), logits)[0]
 
             exact = gradient(Exact().train())
@@ -370,7 +419,7 @@ class ActorCritic(ZooModule):
 
     def _values(self, observation: Tensor) -> Tensor:
         """``Q(s, a)`` of every action, ``(batch, combinations)``."""
-        return self.critic(observation, self.every_action).amin(0)
+        return self.combine(self.critic(observation, self.every_action))
 
 
 def as_float(observation: Tensor) -> Tensor:

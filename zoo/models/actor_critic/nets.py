@@ -1,4 +1,5 @@
-"""Policies and critics for discrete actions: of vectors by perceptrons, of small images with a convolution before.
+"""Policies and critics for discrete actions: of vectors by perceptrons, of images with a convolution before, of a
+history with a memory.
 
 An action consists of one or several choices, each among ``categories`` options, the number of the largest choice; the
 smaller choices never use the rest. One-hot it has the shape ``(choices, categories)``.
@@ -10,10 +11,15 @@ from itertools import pairwise
 from typing import Literal
 
 import torch
-from torch import Tensor, distributed, nn
+from torch import Tensor, nn
 
 from zoo.config import Configurable, check_positive
-from zoo.models.layers import ACTIVATIONS, Activation, hidden_layers
+from zoo.models.layers import ACTIVATIONS, Activation, RunningNorm, hidden_layers
+
+__all__ = ["Critic", "MemberLinear", "Policy", "RunningNorm"]
+
+Convolution = Literal["small", "atari"]
+LARGEST_SMALL = 96  # pixels of the images whose convolution is small by default
 
 
 class Policy(Configurable, nn.Module):
@@ -25,6 +31,10 @@ class Policy(Configurable, nn.Module):
         hidden: width of each hidden layer.
         activation: between the layers.
         channels: of the convolution, for images.
+        convolution: ``small``, two layers of 3 x 3; ``atari``, the three of Mnih et al. 2015; null for the second from
+            97 pixels on.
+        memory: units of a GRU that reads the history; 0 to have it side by side, an image's as channels.
+        parts: shapes of what an observation that is a vector consists of, where images are among them.
 
     Raises:
         ValueError: if a number is less than 1, or there is no hidden layer.
@@ -38,10 +48,13 @@ class Policy(Configurable, nn.Module):
         hidden: Sequence[int] = (64, 64),
         activation: Activation = "silu",
         channels: int = 16,
+        convolution: Convolution | None = None,
+        memory: int = 0,
+        parts: Sequence[Sequence[int]] = (),
     ) -> None:
         super().__init__()
         check_positive(observation=observation, actions=actions, hidden=hidden, channels=channels)
-        eyes, features = observation_layers(observation, channels, activation)
+        eyes, features = observation_layers(observation, channels, activation, convolution, memory, parts)
         self.layers = nn.Sequential(
             eyes,
             nn.Linear(features, hidden[0]),
@@ -72,6 +85,7 @@ class Critic(Configurable, nn.Module):
         head: ``concatenated`` or ``linear``.
         members: critics. Of images they share the convolution.
         channels: of the convolution.
+        convolution, memory, parts: as those of the policy. Members share what reads images and histories.
 
     Raises:
         ValueError: if a number is less than 1, or there is no hidden layer.
@@ -87,12 +101,15 @@ class Critic(Configurable, nn.Module):
         head: Literal["concatenated", "linear"] = "concatenated",
         members: int = 2,
         channels: int = 16,
+        convolution: Convolution | None = None,
+        memory: int = 0,
+        parts: Sequence[Sequence[int]] = (),
     ) -> None:
         super().__init__()
         check_positive(observation=observation, actions=actions, hidden=hidden, members=members, channels=channels)
         self.head = head
         entries = len(actions) * max(actions)
-        self.eyes, features = observation_layers(observation, channels, activation)
+        self.eyes, features = observation_layers(observation, channels, activation, convolution, memory, parts)
         # The first layer in two parts, so that many actions of one observation share the observation's part.
         fan_in = features + (entries if head == "concatenated" else 0)
         self.first = MemberLinear(members, features, hidden[0], fan_in=fan_in)
@@ -109,16 +126,26 @@ class Critic(Configurable, nn.Module):
             observation: ``(batch, *observation)``.
             action: ``(batch or 1, candidates, choices, categories)``.
         """
+        if self.head == "linear":
+            return self.rate(self.table(observation), action)
         batch, candidates = len(observation), action.shape[1]
         action = action.flatten(2)  # (batch or 1, candidates, entries)
         h = self.first(self.eyes(observation).unsqueeze(0)).unsqueeze(2)  # (members, batch, 1, width)
-        if self.head == "concatenated":
-            h = h + self.action(action.flatten(0, 1).unsqueeze(0)).unflatten(1, (len(action), candidates))
-        h = h.flatten(1, 2)
+        h = h + self.action(action.flatten(0, 1).unsqueeze(0)).unflatten(1, (len(action), candidates))
+        return self._rest(h.flatten(1, 2)).view(-1, batch, candidates)
+
+    def table(self, observation: Tensor) -> Tensor:
+        """Of the head ``linear``: what each option is worth, ``(members, batch, choices * categories)``."""
+        return self._rest(self.first(self.eyes(observation).unsqueeze(0)))
+
+    def rate(self, table: Tensor, action: Tensor) -> Tensor:
+        """Values ``(members, batch, candidates)`` of actions by the :meth:`table` of their observations."""
+        return (table.unsqueeze(2) * action.flatten(2)).sum(-1)
+
+    def _rest(self, h: Tensor) -> Tensor:
         for layer in self.hidden:
             h = layer(self.activation(h))
-        h = self.last(self.activation(h)).unflatten(1, (batch, -1))  # (members, batch, candidates or 1, outputs)
-        return h.squeeze(-1) if self.head == "concatenated" else (h * action).sum(-1)
+        return self.last(self.activation(h))
 
 
 class MemberLinear(nn.Module):
@@ -147,68 +174,66 @@ class MemberLinear(nn.Module):
         return torch.bmm(x, self.weight) if self.bias is None else torch.baddbmm(self.bias, x, self.weight)
 
 
-class RunningNorm(nn.Module):
-    """Observations less their running mean, by their running standard deviation, each entry by itself.
+def observation_layers(
+    observation: Sequence[int],
+    channels: int,
+    activation: Activation,
+    convolution: Convolution | None = None,
+    memory: int = 0,
+    parts: Sequence[Sequence[int]] = (),
+) -> tuple[nn.Module, int]:
+    """A module from observations to vectors, and the length of those.
 
-    The statistics are buffers: they are in the checkpoints. With several processes they are of all of them.
-
-    Args:
-        observation: shape of an observation.
-        limit: of the absolute value of what comes out.
+    Raises:
+        ValueError: if the sizes do not fit together.
     """
-
-    def __init__(self, observation: Sequence[int], *, limit: float = 10.0) -> None:
-        super().__init__()
-        self.limit = limit
-        self.count: Tensor
-        self.register_buffer("count", torch.zeros(()))
-        self.mean: Tensor
-        self.register_buffer("mean", torch.zeros(*observation))
-        self.variance: Tensor
-        self.register_buffer("variance", torch.ones(*observation))
-
-    def forward(self, x: Tensor) -> Tensor:
-        """float32 ``(batch, *observation)`` to the same shape."""
-        return ((x - self.mean) * (self.variance + 1e-8).rsqrt()).clamp(-self.limit, self.limit)
-
-    @torch.no_grad()
-    def update(self, x: Tensor) -> None:
-        """Take in a batch ``(batch, *observation)``, of the same size in every process.
-
-        Source: Chan et al. 1983, "Algorithms for computing the sample variance", for the union of two sets.
-        """
-        variance, mean = torch.var_mean(x.float(), 0, correction=0)
-        count = len(x)
-        if distributed.is_available() and distributed.is_initialized():
-            parts = [torch.empty_like(torch.stack([mean, variance])) for _ in range(distributed.get_world_size())]
-            distributed.all_gather(parts, torch.stack([mean, variance]))
-            means, variances = torch.stack(parts).unbind(1)
-            mean, variance = means.mean(0), variances.mean(0) + means.var(0, correction=0)
-            count *= len(parts)
-        self.count += count
-        share, off = count / self.count, mean - self.mean
-        self.variance += share * (variance - self.variance + (1 - share) * off**2)
-        self.mean += share * off
-
-
-def observation_layers(observation: Sequence[int], channels: int, activation: Activation) -> tuple[nn.Module, int]:
-    """A module from observations to vectors, and the length of those."""
-    if len(observation) != 3:
+    if memory < 0 or (memory and len(observation) not in (2, 4)):
+        raise ValueError(f"need memory >= 0, and more than 0 only with a history, got {memory} with {observation}")
+    if parts:
+        if len(observation) != 1 or sum(map(math.prod, parts)) != observation[0]:
+            raise ValueError(f"parts={parts} are not those of observations {observation}")
+        layers: nn.Module = Parts(
+            [tuple(part) for part in parts],
+            [observation_layers(part, channels, activation, convolution)[0] for part in parts],
+        )
+    elif memory:
+        frame, features = observation_layers(observation[1:], channels, activation, convolution)
+        return Reader(frame, features, memory), memory
+    elif len(observation) in (1, 2):
         return nn.Flatten(), math.prod(observation)
-    height, width, planes = observation
-    # Two convolutions reduce an image until it is at most 12 pixels wide; a smaller one keeps its size.
-    shrink = max(1, round((max(height, width) / 12) ** 0.5))
-    layers = nn.Sequential(
-        ChannelsFirst(),
-        nn.Conv2d(planes, channels, 3, stride=shrink, padding=1),
-        ACTIVATIONS[activation](),
-        nn.Conv2d(channels, channels, 3, stride=shrink, padding=1),
-        ACTIVATIONS[activation](),
-        nn.Flatten(),
-    )
+    else:
+        fold = len(observation) == 4
+        height, width, planes = observation[-3:]
+        planes *= observation[0] if fold else 1
+        layers = nn.Sequential(
+            *([HistoryAsChannels()] if fold else []),
+            ChannelsFirst(),
+            *convolutions(height, width, planes, channels, activation, convolution),
+            nn.Flatten(),
+        )
     with torch.no_grad():
         features = layers(torch.zeros(1, *observation)).shape[1]
     return layers, features
+
+
+def convolutions(
+    height: int, width: int, planes: int, channels: int, activation: Activation, convolution: Convolution | None
+) -> list[nn.Module]:
+    """Layers from images ``(batch, planes, height, width)`` to smaller ones."""
+    if (convolution or ("small" if max(height, width) <= LARGEST_SMALL else "atari")) == "small":
+        # Two convolutions reduce an image until it is at most 12 pixels wide; a smaller one keeps its size.
+        shrink = max(1, round((max(height, width) / 12) ** 0.5))
+        sizes = [(planes, channels, 3, shrink, 1), (channels, channels, 3, shrink, 1)]
+    else:
+        if min(height, width) < 36:
+            raise ValueError(f"convolution=atari needs images of 36 x 36 or more, got {height} x {width}")
+        sizes = [(planes, 2 * channels, 8, 4, 0), (2 * channels, 4 * channels, 4, 2, 0)]
+        sizes += [(4 * channels, 4 * channels, 3, 1, 0)]
+    return [
+        layer
+        for inputs, outputs, kernel, stride, padding in sizes
+        for layer in (nn.Conv2d(inputs, outputs, kernel, stride=stride, padding=padding), ACTIVATIONS[activation]())
+    ]
 
 
 class ChannelsFirst(nn.Module):
@@ -216,3 +241,46 @@ class ChannelsFirst(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return x.permute(0, 3, 1, 2)
+
+
+class HistoryAsChannels(nn.Module):
+    """``(batch, history, height, width, channels)`` to ``(batch, height, width, history * channels)``."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x.permute(0, 2, 3, 1, 4).flatten(3)
+
+
+class Reader(nn.Module):
+    """A history ``(batch, history, *observation)`` to what a GRU remembers at its end, ``(batch, memory)``.
+
+    Args:
+        frame: of one observation, to ``features``.
+        features: its outputs.
+        memory: units.
+    """
+
+    def __init__(self, frame: nn.Module, features: int, memory: int) -> None:
+        super().__init__()
+        self.frame, self.gru = frame, nn.GRU(features, memory, batch_first=True)
+
+    def forward(self, x: Tensor) -> Tensor:
+        frames = self.frame(x.flatten(0, 1)).unflatten(0, x.shape[:2])
+        return self.gru(frames)[1][0]
+
+
+class Parts(nn.Module):
+    """A vector made of several things to what ``layers`` make of each, side by side.
+
+    Args:
+        shapes: of the parts.
+        layers: a module for each.
+    """
+
+    def __init__(self, shapes: Sequence[tuple[int, ...]], layers: Sequence[nn.Module]) -> None:
+        super().__init__()
+        self.shapes, self.layers = list(shapes), nn.ModuleList(layers)
+
+    def forward(self, x: Tensor) -> Tensor:
+        parts = x.split([math.prod(shape) for shape in self.shapes], 1)
+        seen = [layer(part.unflatten(1, shape)) for layer, part, shape in zip(self.layers, parts, self.shapes)]
+        return torch.cat(seen, 1)

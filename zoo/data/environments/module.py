@@ -1,20 +1,20 @@
 """Reinforcement-learning environments as a data module: many copies of one, and what was lived in them lately."""
 
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Iterator, Sequence
+from typing import Any, ClassVar
 
 import torch
 from torch import distributed
 
 from zoo.data.batches import Batches, DataModule, Place
+from zoo.data.environments.arena import Arena
+from zoo.data.environments.experience import Experience
+from zoo.data.environments.making import Recipe, Spaces, spaces
+from zoo.data.environments.replay import Replay
+from zoo.data.environments.trial import Trial
 from zoo.data.seeding import EPISODE, TEST, TRAIN, VALIDATE, derive_seed
-from zoo.models.actor_critic.arena import Arena
-from zoo.models.actor_critic.environments import Spaces, spaces
-from zoo.models.actor_critic.experience import Experience
-from zoo.models.actor_critic.replay import Replay
-from zoo.models.actor_critic.trial import Trial
 
-MOST = 20_000  # environments, which are all open at a time
+MOST = 20_000  # environments, and episodes
 EVAL_SEED = 0  # validation and test episodes start alike in every run
 
 
@@ -42,7 +42,7 @@ class Ticks(Batches[Experience]):
 
 
 class Environments(DataModule):
-    """Any registered Gymnasium environment with discrete actions and vectors or small images as observations.
+    """Any registered Gymnasium environment with discrete actions.
 
     A training batch is an :class:`Experience`, the same each time: the step acts in it and samples from it. A batch of
     validation or test is a :class:`Trial`. Each process of a distributed training has environments and a replay
@@ -53,7 +53,16 @@ class Environments(DataModule):
     in their place; in another number of processes than before, in all but the first.
 
     Args:
-        env: the name, such as ``CartPole-v1`` or ``MinAtar/Breakout-v1``.
+        env: the name, such as ``CartPole-v1``, ``MinAtar/Breakout-v1`` or ``ALE/Pong-v5``; ``module:Name-v0`` of one
+            that a module registers when it is imported.
+        env_kwargs: for its constructor.
+        wrappers: around it, the first one innermost: a list of configurations with ``_target_``, such as
+            ``[{_target_: gymnasium.wrappers.TimeAwareObservation}]``.
+        max_episode_steps: steps after which an episode is truncated, in place of the environment's own limit; of one
+            without a limit the default is 10,000.
+        history: observations that the agent sees at a time: a stack of frames, or what a network with a memory
+            remembers. The replay still keeps each once.
+        workers: processes that step the copies at the same time, where one step takes long; 0 for none.
         envs: copies in each process.
         epoch_steps: environment steps from one validation to the next, of all processes together, rounded down to
             whole steps of all copies.
@@ -73,10 +82,17 @@ class Environments(DataModule):
         ValueError: if a number is out of range.
     """
 
+    built_later: ClassVar = {"wrappers": ("env",)}
+
     def __init__(
         self,
         *,
         env: str = "CartPole-v1",
+        env_kwargs: dict[str, Any] | None = None,
+        wrappers: Sequence[dict[str, Any]] = (),
+        max_episode_steps: int | None = None,
+        history: int = 1,
+        workers: int = 0,
         envs: int = 40,
         epoch_steps: int = 5000,
         replay: int = 10_000,
@@ -105,7 +121,22 @@ class Environments(DataModule):
                 f"need eval_episodes and test_episodes in [1, {MOST}], envs not above {MOST} and seed >= 0, got "
                 f"{eval_episodes}, {test_episodes}, {envs}, {seed}"
             )
+        if not 0 <= workers <= MOST or history > replay // envs:
+            raise ValueError(
+                f"need workers in [0, {MOST}] and history not above replay / envs, got workers={workers}, "
+                f"history={history}"
+            )
+        self.recipe = Recipe.of(
+            {
+                "env": env,
+                "env_kwargs": env_kwargs,
+                "wrappers": list(wrappers),
+                "max_episode_steps": max_episode_steps,
+                "history": history,
+            }
+        )
         self.env, self.envs, self.epoch_steps, self.replay_size = env, envs, epoch_steps, replay
+        self.workers = workers
         self.start, self.steps, self.gamma, self.reward_scale = start, steps, gamma, reward_scale
         self.save_replay, self.eval_episodes, self.test_episodes, self.seed = (
             save_replay,
@@ -118,20 +149,23 @@ class Environments(DataModule):
 
     @property
     def spaces(self) -> Spaces:
-        return spaces(self.env)
+        return spaces(self.recipe)
 
     def setup(self, stage: str | None = None) -> None:
         """Make the training environments (on the CPU) and the replay (on the training device)."""
         if stage not in (None, "fit") or self.experience:
             return
-        arena = Arena(self.env, self.envs, self._training_seed)
+        arena = Arena(self.recipe, self.envs, self._training_seed, workers=self.workers)
+        known, history = self.spaces, self.recipe.history
         replay = Replay(
             self.replay_size // self.envs,
             self.envs,
-            self.spaces.observation,
-            len(self.spaces.actions),
+            known.observation if history == 1 else known.observation[1:],
+            len(known.actions),
             dtype=torch.from_numpy(arena.observation).dtype,
             device=self.device,
+            categories=0 if arena.mask is None else max(known.actions),
+            history=history,
         )
         self.experience = Experience(
             arena,
@@ -140,7 +174,14 @@ class Environments(DataModule):
             gamma=self.gamma,
             start=self.start,
             reward_scale=self.reward_scale,
+            alone=self.world_size == 1,
         )
+
+    def teardown(self, stage: str | None = None) -> None:
+        """End the processes of the training environments."""
+        if stage == "fit" and self.workers and self.experience:
+            self.experience.arena.close()
+            self.experience = None
 
     def _training_seed(self, copy: int, episode: int) -> int:
         return seed_of_reset(self.seed, TRAIN, EPISODE, self.rank, copy, episode)
@@ -158,7 +199,7 @@ class Environments(DataModule):
     def _trials(self, stage: int, episodes: int) -> Once:
         if stage not in self.trials:
             seeds = [seed_of_reset(EVAL_SEED, stage, EPISODE, i) for i in range(episodes)]
-            self.trials[stage] = Trial(self.env, seeds[self.rank :: self.world_size])
+            self.trials[stage] = Trial(self.recipe, seeds[self.rank :: self.world_size])
         return Once(self.trials[stage])
 
     # Lightning asks every process, and keeps what the first one says in every checkpoint.

@@ -5,7 +5,7 @@ import pytest
 import torch
 from scipy import stats
 
-from zoo.models.actor_critic.metrics import EpisodeReturns, bootstrap_interval, interquartile_mean
+from zoo.data.environments.returns import EpisodeReturns, bootstrap_interval, interquartile_mean
 
 
 @pytest.mark.parametrize("n", [4, 20, 100])
