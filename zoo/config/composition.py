@@ -80,6 +80,8 @@ OmegaConf.register_new_resolver("call", _call, use_cache=True, replace=True)
 
 
 def _count(values: Any) -> int:
+    if isinstance(values, int) and not isinstance(values, bool):  # they are not told by name
+        return values
     if not OmegaConf.is_list(values) and not isinstance(values, list):
         raise ZooError(f"the networks are as large as a list is long, and got {values!r}: data.speakers=[NAME,NAME]")
     return len(values)
@@ -94,7 +96,7 @@ def _job_name(overrides: Any, number: int) -> str:
 OmegaConf.register_new_resolver("job_name", _job_name, replace=True)
 
 
-# How many a list has: ${count:${data.speakers}}.
+# How many a list has, or is said to have: ${count:${data.speakers}}.
 OmegaConf.register_new_resolver("count", _count, replace=True)
 
 

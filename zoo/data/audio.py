@@ -1,7 +1,7 @@
 """Speech as log-mel spectrograms, and back: wav files, mel filters, pitch, Griffin-Lim, mel-cepstral distortion.
 
 Everything is at 8 kHz. Shapes: ``(batch, samples)`` for sound, ``(batch, frames, mels)`` for spectrograms; a frame is
-8 ms. It needs PyTorch and the standard library alone.
+8 ms. It needs PyTorch and the standard library alone; :mod:`zoo.data.recordings` reads files of all kinds.
 """
 
 import math
@@ -28,6 +28,8 @@ RIPPLE = 0.6  # of harmonics in speech, as a share of those of a pulse train, wh
 VOCODED = 16  # words at a time
 LOWEST_RATE, HIGHEST_RATE = 1000, 384_000  # Hz, of a file
 LONGEST = 60  # seconds of a file
+EDGE = 12  # frames of either end of a recording
+STEADY, ABOVE = 2.5, 1.5  # how much louder the loudest of a steady noise may be than the quietest, and a word than all
 VOICED = 0.5  # autocorrelation from which a frame counts as voiced
 
 
@@ -51,6 +53,8 @@ def read_wav(path: str | Path) -> tuple[Tensor, int]:
             if frames > LONGEST * rate:
                 raise ValueError(f"{frames / rate:.0f} seconds, {LONGEST} are the most")
             content = file.readframes(frames)
+            if len(content) < 2 * frames:
+                raise ValueError(f"its header says {frames} samples, and it has {len(content) // 2}: truncated")
     except (wave.Error, EOFError, RuntimeError) as error:  # the module's own error for a size beyond the end
         raise ValueError(f"no wav file: {error or 'it ends too early'}") from error
     samples = np.frombuffer(content[: len(content) // 2 * 2], dtype="<i2")
@@ -69,18 +73,6 @@ def write_wav(path: str | Path, sound: Tensor, sample_rate: int = SAMPLE_RATE) -
         file.setsampwidth(2)
         file.setframerate(sample_rate)
         file.writeframes((sound * 32767).round().numpy().astype("<i2").tobytes())
-
-
-def resample(sound: Tensor, rate: int, new_rate: int = SAMPLE_RATE) -> Tensor:
-    """``sound`` ``(samples,)`` at another rate, by the Fourier transform: an ideal low-pass."""
-    if rate == new_rate:
-        return sound
-    shared = math.gcd(rate, new_rate)
-    block, new_block = rate // shared, new_rate // shared
-    blocks = -(-len(sound) // block)  # whole blocks, so that no transform has an awkward length
-    spectrum = torch.fft.rfft(F.pad(sound, (0, blocks * block - len(sound))))
-    resized = torch.fft.irfft(spectrum[: blocks * new_block // 2 + 1], n=blocks * new_block)
-    return resized[: round(len(sound) * new_rate / rate)] * (new_block / block)
 
 
 # Spectrograms ---------------------------------------------------------------------------------------------------------
@@ -136,12 +128,22 @@ def level(sound: Tensor) -> Tensor:
 
 
 def trim(sound: Tensor, *, decibels: float = 35.0, margin: int = 2) -> Tensor:
-    """``sound`` ``(samples,)`` without what is quieter by ``decibels`` than its loudest frame before and after it.
+    """``sound`` ``(samples,)`` less its mean, without what is before and after the word in it.
 
+    The word is what is less than ``decibels`` quieter than the loudest frame and louder than the room, if the recording
+    begins and ends with a tenth of a second of steady noise. A click, of at most two frames, counts for nothing.
     ``margin`` frames are kept on either side.
     """
-    loudness = F.pad(sound, (0, -len(sound) % HOP)).view(-1, HOP).square().mean(-1)
-    loud = (loudness > loudness.max() * 10 ** (-decibels / 10)).nonzero()[:, 0]
+    sound = sound - sound.mean()
+    loudness = sound[: len(sound) // HOP * HOP].view(-1, HOP).square().mean(-1)
+    if len(loudness) < 3 * EDGE:
+        return sound
+    steady = F.pad(loudness[None, None], (2, 2), mode="reflect")[0, 0].unfold(0, 5, 1).median(-1).values
+    least = steady.max() * 10 ** (-decibels / 10)
+    ends = torch.stack([steady[:EDGE], steady[-EDGE:]])
+    if ends.max() < STEADY * ends.min() and ends.max() * ABOVE < steady.max():
+        least = torch.maximum(least, ends.max() * ABOVE)
+    loud = (steady >= least).nonzero()[:, 0]
     first, last = max(0, int(loud[0]) - margin), int(loud[-1]) + margin + 1
     return sound[first * HOP : last * HOP]
 

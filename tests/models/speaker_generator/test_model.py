@@ -39,6 +39,8 @@ def speech(batch=6, label=-1):
         label=torch.full((batch,), label),
         speaker=torch.randint(3, (batch,)),
         extra=torch.zeros(batch, dtype=torch.bool),
+        frames=torch.randn(batch, 60, 64),
+        letters=torch.randint(97, 123, (batch, 4)),
     )
 
 

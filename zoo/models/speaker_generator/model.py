@@ -325,7 +325,8 @@ class SpeakerGenerator(ZooModule):
         mel = torch.randn(2, *self.content_mean.shape[1:], generator=g, device=self.device)
         voiced, pitch = torch.rand(2, 2, mel.shape[1], generator=g, device=self.device)
         word = torch.zeros(2, dtype=torch.int64, device=self.device)
-        return Speech(mel, 2 * pitch - 1, voiced, voiced.mean(1) + 3.5, word, word - 1, word, word.bool())
+        known = (voiced.mean(1) + 3.5, word, word - 1, word, word.bool())
+        return Speech(mel, 2 * pitch - 1, voiced, *known, mel, word[:, None] + 97)
 
     def forward(self, x: Speech) -> Words:
         """Recordings after a pass through their most probable speaker and the mean of their residual."""

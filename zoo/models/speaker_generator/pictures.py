@@ -37,7 +37,7 @@ def draw(model: "SpeakerGenerator") -> "dict[str, Figure]":
     pictures = {"reconstructions": spectrograms(rows, title, names=[names[digit] for digit in there])}
     rows = {}
     for code, name in voices(model):
-        spoken = speech.speaker == data.speakers.index(name)
+        spoken = speech.speaker == data.names.index(name)
         rows[f"{name}, real"] = in_columns(speech.mel, [spoken & (speech.content == digit) for digit in digits])
         rows[f"code {code}"] = model.generate(digits, torch.full_like(digits, code)).mel
     rows["mean vector"] = model.generate(digits, model.log_prior(digits).exp()).mel
@@ -60,11 +60,12 @@ def in_columns(mel: Tensor, masks: list[Tensor]) -> Tensor:
 def play(model: "SpeakerGenerator") -> dict[str, Tensor]:
     """The digits in order: by each speaker, real and generated with its code, and by the mean vector."""
     digits = torch.arange(model.contents, device=model.device)
-    sounds = {}
+    data, sounds = model.trainer.datamodule, {}
     for code, name in voices(model):
-        own = {r.digit: r.path for r in reversed(model.trainer.datamodule.recordings["test"]) if r.speaker == name}
+        own = {r.text: r for r in reversed(data.recordings["test"]) if r.speaker == name}
         if own:
-            sounds[f"{name}_real"] = in_a_row([load(own[digit]) for digit in sorted(own)])
+            said = [own[text] for text in data.words if text in own]
+            sounds[f"{name}_real"] = in_a_row([load(one, data.read) for one in said])
         sounds[f"{name}_generated"] = in_a_row(model.speak(digits, torch.full_like(digits, code)))
     sounds["mean_vector"] = in_a_row(model.speak(digits, model.log_prior(digits).exp()))
     return sounds
@@ -72,7 +73,7 @@ def play(model: "SpeakerGenerator") -> dict[str, Tensor]:
 
 def voices(model: "SpeakerGenerator") -> list[tuple[int, str]]:
     """Codes and the names of the speakers that they are matched with."""
-    names = model.trainer.datamodule.speakers
+    names = model.trainer.datamodule.names
     return [(code, names[speaker]) for code, speaker in enumerate(model.matching.tolist()) if speaker >= 0]
 
 

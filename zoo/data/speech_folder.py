@@ -1,0 +1,129 @@
+"""One's own recordings: a folder for each speaker, or a table of files."""
+
+import hashlib
+from dataclasses import replace
+from pathlib import Path
+
+from torch import Tensor
+
+from zoo.data.recordings import Recording, find, in_split, read_sound
+from zoo.data.speech import SpokenWords, check_speakers
+from zoo.data.text import LONGEST, spoken
+from zoo.errors import ZooError
+
+
+class SpeechFolder(SpokenWords):
+    """Recordings of one's own, of any words by any speakers, in any format that libsndfile reads.
+
+    See :func:`zoo.data.recordings.find` for how files say what is said and by whom. Which split a recording is in
+    follows from a hash of its speaker and its name, so that it stays there when others are added. Recordings that
+    cannot be used are named, counted and left out. Needs the extra ``speech``.
+
+    Args:
+        root: the folder, or a file .csv or .jsonl.
+        speakers: names of those to use, in the order of labels; or how many there are, where it is not known, or not
+            to be said, who is who.
+        words: texts to use, such as ``[yes, no]``; null for all.
+        mix: the share of each of ``speakers``; null for all recordings.
+        labelled: share of the training recordings whose speaker is told, in [0, 1].
+        test: share of the recordings for the test.
+        val: and for validation.
+        longest: seconds of a recording, without the silence about it; a longer one counts as bad.
+        name: of the data, for the card of a model that is trained on them.
+        licence: of the data, for the card too.
+        batch_size: training recordings in a step, over all devices together.
+        eval_batch_size: the same for validation and test.
+        seed: of the order, and of which recordings are left out and labelled.
+
+    Raises:
+        ValueError: if a number is out of range, or ``speakers`` and ``mix`` do not go together.
+        ZooError: if there is no root.
+    """
+
+    def __init__(
+        self,
+        *,
+        root: str | None = None,
+        speakers: list[str] | int = 2,
+        words: list[str] | None = None,
+        mix: list[float] | None = None,
+        labelled: float = 0.0,
+        test: float = 0.1,
+        val: float = 0.1,
+        longest: float = 3.0,
+        name: str = "recordings of one's own",
+        licence: str = "not stated",
+        batch_size: int = 64,
+        eval_batch_size: int = 300,
+        seed: int = 0,
+    ) -> None:
+        super().__init__(
+            speakers=speakers,
+            mix=mix,
+            labelled=labelled,
+            root=root,
+            batch_size=batch_size,
+            eval_batch_size=eval_batch_size,
+            seed=seed,
+        )
+        if not (0 < test and 0 < val and test + val < 1 and 0.1 < longest <= 60):
+            raise ValueError(
+                f"need test > 0, val > 0, test + val < 1 and longest in (0.1, 60], got {test}, {val}, {longest}"
+            )
+        self.test, self.val, self.longest, self.name, self.licence = test, val, longest, name, licence
+        self.chosen = words
+        if words is not None:
+            self.words = sorted({spoken(text) for text in words})
+
+    @property
+    def notice(self) -> str:  # type: ignore[override]
+        return (
+            f"Trained on {self.name} ({len(self.names) or self.speakers} speakers), whose licence is: {self.licence}. "
+            "Sounds here are made from them."
+        )
+
+    def read(self, path: Path) -> tuple[Tensor, int]:
+        return read_sound(path)
+
+    def find(self) -> list[Recording]:
+        if not self.root:
+            raise ZooError("say where the recordings are: data.root=FOLDER, with a folder for each speaker, or a table")
+        found = [self._read(recording) for recording in find(Path(self.root).expanduser())]
+        there = {recording.speaker for recording in found if recording.speaker}
+        if isinstance(self.speakers, int):
+            if len(there) > self.speakers:
+                raise ZooError(
+                    f"{self.root} has {len(there)} speakers, and data.speakers={self.speakers}: say how many there are, "
+                    f"or whom to use: data.speakers=[{','.join(sorted(there)[: self.speakers])}]"
+                )
+            self.names = sorted(there) if len(there) == self.speakers else []
+        else:
+            check_speakers(self.names, there, str(self.root))
+            found = [recording for recording in found if recording.speaker in self.names]
+        if self.chosen is not None:
+            found = [recording for recording in found if recording.fault or recording.text in self.words]
+        return self._split(found)
+
+    def _read(self, recording: Recording) -> Recording:
+        """``recording`` with its text as it is said."""
+        if recording.fault:
+            return recording
+        text = spoken(recording.text)
+        if not 0 < len(text.encode()) <= LONGEST:
+            return replace(recording, fault=f"its text has {len(text.encode())} bytes of words, not 1 to {LONGEST}")
+        return replace(recording, text=text)
+
+    def _split(self, found: list[Recording]) -> list[Recording]:
+        """``found`` with their splits, each of which has one at least if there are three."""
+        places = []
+        for recording in found:
+            content = hashlib.sha256(f"{recording.speaker}/{recording.path.name}".encode()).digest()
+            places.append(int.from_bytes(content[:8], "big") / 2**64)
+        split = [in_split(recording, place, self.test, self.val) for recording, place in zip(found, places)]
+        for wanted in ("test", "val"):
+            if not any(r.split == wanted and not r.fault for r in split):
+                spare = [i for i, r in enumerate(split) if r.split == "train" and not r.fault]
+                if spare:
+                    first = min(spare, key=places.__getitem__)
+                    split[first] = replace(split[first], split=wanted)
+        return split
