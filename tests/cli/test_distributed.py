@@ -351,7 +351,7 @@ MODELS = {
         "data.val_instances=20",
         "data.test_instances=20",
     ),
-    "speaker_generator": (*FEW, "model.judged=20", "data.eval_batch_size=20"),  # a batch has not every digit
+    "speaker_generator": (*FEW, "data.judged=20", "data.eval_batch_size=20"),  # a batch has not every digit
     "speech_judge": (*FEW, "data=voices_espeak"),  # which needs no download
 }
 """Options that make a model's run short, where a few batches of each kind do not."""

@@ -87,6 +87,15 @@ def _count(values: Any) -> int:
     return len(values)
 
 
+def _said(data: Any) -> Any:
+    vocabulary = getattr(locate(data.get("_target_"), "data"), "vocabulary", None)
+    return vocabulary(data) if vocabulary else 10
+
+
+# What is said in the data: ${said:${data}} is a list of texts, or 10 for the digits.
+OmegaConf.register_new_resolver("said", _said, replace=True)
+
+
 def _job_name(overrides: Any, number: int) -> str:
     from zoo.config.jobs import name_job
 

@@ -9,6 +9,7 @@ import wave
 from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
+from typing import IO
 
 import numpy as np
 import torch
@@ -63,12 +64,12 @@ def read_wav(path: str | Path) -> tuple[Tensor, int]:
     return torch.from_numpy(samples.astype(np.float32) / 32768), rate
 
 
-def write_wav(path: str | Path, sound: Tensor, sample_rate: int = SAMPLE_RATE) -> None:
+def write_wav(path: str | Path | IO[bytes], sound: Tensor, sample_rate: int = SAMPLE_RATE) -> None:
     """Write ``sound`` ``(samples,)`` as a mono wav file of 16 bits, made quieter if it would be clipped."""
     sound = sound.detach().float().cpu()
     loudest = sound.abs().max().item() if len(sound) else 0.0
     sound = sound / max(loudest, 1.0)
-    with wave.open(str(path), "wb") as file:
+    with wave.open(str(path) if isinstance(path, (str, Path)) else path, "wb") as file:
         file.setnchannels(1)
         file.setsampwidth(2)
         file.setframerate(sample_rate)
@@ -265,16 +266,23 @@ def invert_mel(mel: Tensor, *, iterations: int = 20) -> Tensor:
     return magnitude.transpose(1, 2)
 
 
-def griffin_lim(mel: Tensor, *, iterations: int = 32, momentum: float = 0.99, seed: int = 0) -> Tensor:
+def griffin_lim(
+    mel: Tensor, *, frames: Sequence[int] | None = None, iterations: int = 32, momentum: float = 0.99, seed: int = 0
+) -> Tensor:
     """Sound ``(batch, 64 (frames - 1))`` with about the log-mel spectrogram ``mel`` ``(batch, frames, mels)``.
 
-    The fast Griffin-Lim algorithm (Perraudin et al. 2013, WASPAA, algorithm 2), from random phases of ``seed``.
+    The fast Griffin-Lim algorithm (Perraudin et al. 2013, WASPAA, algorithm 2), from random phases of ``seed``, the
+    same for each row. After as many as ``frames`` of a row there is nothing, whatever the row has.
     """
     magnitude = invert_mel(mel.detach().float())
+    bins, longest = magnitude.shape[1:]
     g = torch.Generator().manual_seed(seed)
-    phase = torch.rand(magnitude.shape, generator=g).to(magnitude.device) * 2 * math.pi
+    phase = torch.rand(longest, bins, generator=g).T.to(magnitude.device) * 2 * math.pi
+    if frames is not None:
+        counts = torch.as_tensor(frames, device=magnitude.device)
+        magnitude = magnitude * (torch.arange(longest, device=magnitude.device) < counts[:, None])[:, None]
     window = torch.hann_window(N_FFT, device=mel.device)
-    spectrum, before = torch.polar(magnitude, phase), torch.zeros(())
+    spectrum, before = torch.polar(magnitude, phase.expand_as(magnitude)), torch.zeros(())
     for _ in range(iterations):
         consistent = stft(torch.istft(spectrum, N_FFT, HOP, window=window))
         ahead = consistent + momentum * (consistent - before)
@@ -284,16 +292,19 @@ def griffin_lim(mel: Tensor, *, iterations: int = 32, momentum: float = 0.99, se
 
 
 def vocode(mel: Tensor, frames: Sequence[int], *, seed: int = 0) -> list[Tensor]:
-    """Sounds of time-normalised spectrograms ``(batch, frames, mels)``, each stretched to its number of ``frames``."""
-    silence = (FLOOR - CENTRE) / SPREAD
+    """Sounds of time-normalised spectrograms ``(batch, frames, mels)``, each stretched to its number of ``frames``.
+
+    What is made of one does not depend on the others, but for the rounding of numbers.
+    """
     order = sorted(range(len(frames)), key=frames.__getitem__)
     sounds: list[Tensor] = [mel.new_zeros(0)] * len(frames)
     for start in range(0, len(order), VOCODED):  # of similar length, so that little is wasted on silence
         chunk = order[start : start + VOCODED]
-        padded = mel.new_full((len(chunk), max(frames[i] for i in chunk), mel.shape[-1]), silence)
+        counts = [frames[i] for i in chunk]
+        padded = mel.new_zeros(len(chunk), max(counts) + N_FFT // HOP, mel.shape[-1])
         for row, i in zip(padded, chunk):
             row[: frames[i]] = resize(mel[i : i + 1], frames[i])[0]
-        for i, sound in zip(chunk, griffin_lim(padded, seed=seed)):
+        for i, sound in zip(chunk, griffin_lim(padded, frames=counts, seed=seed)):
             sounds[i] = sound[: HOP * (frames[i] - 1)]
     return sounds
 

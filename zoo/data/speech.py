@@ -121,6 +121,8 @@ class SpokenWords(DataModule):
     """The speakers there are, or the usual ones."""
     judge: str = ""
     """The pretrained judge that knows these speakers and words; empty for none."""
+    judged: int = 0
+    """Words of a generator that the judge hears in its test."""
     notice: str
     """What the card of a model that is trained on them has to say."""
     longest: float = 3.0
@@ -242,7 +244,8 @@ class SpokenWords(DataModule):
 class SpokenDigits(SpokenWords):
     """Spoken digits: takes 0 to 4 for the test, 5 to 7 for validation, the others to train on.
 
-    Arguments: see :class:`SpokenWords`; ``speakers`` are names.
+    Arguments: see :class:`SpokenWords`; ``speakers`` are names. ``judged`` is how many words of a generator the judge
+    of these recordings hears in its test, 0 for none: what it says is a score, and never trains or selects anything.
     """
 
     kept: str
@@ -257,6 +260,7 @@ class SpokenDigits(SpokenWords):
         root: str | None = None,
         batch_size: int = 64,
         eval_batch_size: int = 300,
+        judged: int = 400,
         seed: int = 0,
     ) -> None:
         super().__init__(
@@ -269,7 +273,9 @@ class SpokenDigits(SpokenWords):
             seed=seed,
         )
         sources.check_root(root, self.kept, f"data={type(self).__name__.lower()}")
-        self.words = list(DIGITS)
+        if judged < 0:
+            raise ValueError(f"judged must not be negative, got {judged}")
+        self.words, self.judged = list(DIGITS), judged
 
     def folder(self) -> Path:
         """The folder of the recordings, filled if need be."""
@@ -340,7 +346,6 @@ def analyse(recordings: list[Recording], data: SpokenWords) -> tuple[Speech, lis
             log.warning("    and %d more", len(bad) - NAMED)
     if not kept:
         raise ZooError(f"none of {len(recordings)} recordings can be used")
-    data.words = data.words or sorted({recording.text for recording in kept})
     values = torch.stack([row for row, _ in rows])
     content = torch.tensor([data.words.index(recording.text) for recording in kept])
     known = {name: i for i, name in enumerate(data.names)}

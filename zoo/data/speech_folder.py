@@ -1,14 +1,16 @@
 """One's own recordings: a folder for each speaker, or a table of files."""
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from torch import Tensor
 
 from zoo.data.recordings import Recording, find, in_split, read_sound
 from zoo.data.speech import SpokenWords, check_speakers
-from zoo.data.text import LONGEST, spoken
+from zoo.data.text import DIGITS, LONGEST, spoken
 from zoo.errors import ZooError
 
 
@@ -66,14 +68,12 @@ class SpeechFolder(SpokenWords):
             eval_batch_size=eval_batch_size,
             seed=seed,
         )
-        if not (0 < test and 0 < val and test + val < 1 and 0.1 < longest <= 60):
+        if not (min(test, val) > 0 and test + val < 1 and 0.1 < longest <= 60):
             raise ValueError(
                 f"need test > 0, val > 0, test + val < 1 and longest in (0.1, 60], got {test}, {val}, {longest}"
             )
         self.test, self.val, self.longest, self.name, self.licence = test, val, longest, name, licence
         self.chosen = words
-        if words is not None:
-            self.words = sorted({spoken(text) for text in words})
 
     @property
     def notice(self) -> str:  # type: ignore[override]
@@ -85,33 +85,28 @@ class SpeechFolder(SpokenWords):
     def read(self, path: Path) -> tuple[Tensor, int]:
         return read_sound(path)
 
+    @staticmethod
+    def vocabulary(config: Any) -> list[str]:
+        """What is said in the recordings of the data with this configuration."""
+        speakers = config.get("speakers")
+        names = None if speakers is None or isinstance(speakers, int) else list(speakers)
+        return vocabulary(candidates(config.get("root"), names, config.get("words")))
+
     def find(self) -> list[Recording]:
-        if not self.root:
-            raise ZooError("say where the recordings are: data.root=FOLDER, with a folder for each speaker, or a table")
-        found = [self._read(recording) for recording in find(Path(self.root).expanduser())]
+        found = candidates(self.root, None, self.chosen)
         there = {recording.speaker for recording in found if recording.speaker}
         if isinstance(self.speakers, int):
             if len(there) > self.speakers:
                 raise ZooError(
-                    f"{self.root} has {len(there)} speakers, and data.speakers={self.speakers}: say how many there are, "
-                    f"or whom to use: data.speakers=[{','.join(sorted(there)[: self.speakers])}]"
+                    f"{self.root} has {len(there)} speakers, and data.speakers={self.speakers}: say how many there "
+                    f"are, or whom to use: data.speakers=[{','.join(sorted(there)[: self.speakers])}]"
                 )
             self.names = sorted(there) if len(there) == self.speakers else []
         else:
             check_speakers(self.names, there, str(self.root))
-            found = [recording for recording in found if recording.speaker in self.names]
-        if self.chosen is not None:
-            found = [recording for recording in found if recording.fault or recording.text in self.words]
+            found = [recording for recording in found if recording.fault or recording.speaker in self.names]
+        self.words = vocabulary(found)
         return self._split(found)
-
-    def _read(self, recording: Recording) -> Recording:
-        """``recording`` with its text as it is said."""
-        if recording.fault:
-            return recording
-        text = spoken(recording.text)
-        if not 0 < len(text.encode()) <= LONGEST:
-            return replace(recording, fault=f"its text has {len(text.encode())} bytes of words, not 1 to {LONGEST}")
-        return replace(recording, text=text)
 
     def _split(self, found: list[Recording]) -> list[Recording]:
         """``found`` with their splits, each of which has one at least if there are three."""
@@ -127,3 +122,36 @@ class SpeechFolder(SpokenWords):
                     first = min(spare, key=places.__getitem__)
                     split[first] = replace(split[first], split=wanted)
         return split
+
+
+def candidates(root: str | None, speakers: Sequence[str] | None, words: Sequence[str] | None) -> list[Recording]:
+    """The recordings in ``root`` with their texts as they are said, of these ``speakers`` and ``words`` if given.
+
+    Raises:
+        ZooError: if there is no such root.
+    """
+    if not root:
+        raise ZooError("say where the recordings are: data.root=FOLDER, with a folder for each speaker, or a table")
+    wanted = None if words is None else {spoken(text) for text in words}
+    found = []
+    for recording in map(as_said, find(Path(root).expanduser())):
+        of_these = speakers is None or recording.speaker in speakers
+        if recording.fault or (of_these and (wanted is None or recording.text in wanted)):
+            found.append(recording)
+    return found
+
+
+def as_said(recording: Recording) -> Recording:
+    """``recording`` with its text as it is said."""
+    if recording.fault:
+        return recording
+    text = spoken(recording.text)
+    if not 0 < len(text.encode()) <= LONGEST:
+        return replace(recording, fault=f"its text has {len(text.encode())} bytes of words, not 1 to {LONGEST}")
+    return replace(recording, text=text)
+
+
+def vocabulary(recordings: Sequence[Recording]) -> list[str]:
+    """What is said in ``recordings``, in alphabetical order; in theirs for the ten digits."""
+    texts = {recording.text for recording in recordings if not recording.fault}
+    return list(DIGITS) if texts == set(DIGITS) else sorted(texts)

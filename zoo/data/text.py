@@ -10,12 +10,12 @@ from zoo.errors import ZooError
 
 DIGITS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 LONGEST = 120  # bytes of a text that is said in one breath
-WORD = re.compile(r"\d+|[^\W\d_]+(?:['’][^\W\d_]+)*")
+WORD = re.compile(r"\d+|[^\W\d_]+(?:['\u2019][^\W\d_]+)*")
 
 
 def words_of(text: str) -> list[str]:
     """The words of ``text`` in lower case, and its numbers as they stand: ``Hello, room 42!`` is hello, room, 42."""
-    return [word.replace("’", "'") for word in WORD.findall(text.lower())]
+    return [word.replace("\u2019", "'") for word in WORD.findall(text.lower())]
 
 
 def number(digits: str) -> list[str]:
@@ -30,8 +30,8 @@ def number(digits: str) -> list[str]:
         from num2words import num2words
     except ImportError as error:
         raise ZooError(
-            f"reading {digits[:20]} as a number needs num2words: pip install 'discrete-latent-zoo[speech]'; or write it "
-            "as words, or with blanks between its digits"
+            f"reading {digits[:20]} as a number needs num2words: pip install 'discrete-latent-zoo[speech]'; or write "
+            "it as words, or with blanks between its digits"
         ) from error
     if len(digits) > 15:
         raise ZooError(f"{digits[:20]}... is too long a number to say: put blanks between its digits")

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+SEED = 0  # of what is judged
+
 
 class Judgement(Protocol):
     """What a judge says of ``n`` sounds; see :class:`zoo.models.speech_judge.model.Judgement`."""
@@ -54,15 +56,15 @@ def judged_scores(model: "SpeakerGenerator", judge: Judge, data: SpokenWords, n:
     - ``entropy``: of the judgement of the speaker, in nats; of real recordings in ``real_entropy``.
     """
     content = torch.arange(n, device=model.device) % model.contents
-    code = model.sample_speaker(content)
+    code = model.sample_speaker(content, seed=SEED)
     index = torch.tensor([judge.speakers.index(name) for name in data.names], device=model.device)
     speaker = index[model.matching[code]]
     truth = torch.zeros(len(judge.speakers), device=model.device)
     truth[index] = data.proportions().to(model.device)
     x = data.splits["test"]
     heard = {
-        "": (judge.listen(model.speak(content, code)), content, speaker),
-        "mean_": (judge.listen(model.speak(content, model.log_prior(content).exp())), content, speaker),
+        "": (judge.listen(model.speak(content, code, seed=SEED)), content, speaker),
+        "mean_": (judge.listen(model.speak(content, model.log_prior(content).exp(), seed=SEED)), content, speaker),
         "real_": (
             judge.listen(audio.vocode(x.mel, x.log_frames.exp().round().long().tolist())),
             x.content,
@@ -86,8 +88,8 @@ def judged_scores(model: "SpeakerGenerator", judge: Judge, data: SpokenWords, n:
 
 def find_judge(data: SpokenWords, device: torch.device) -> Judge | None:
     """The judge that knows the speakers of ``data``, if there is one."""
-    if not data.judge or data.judge not in list_models(pretrained=True):
-        log.info("there is no judge of these recordings: generated speech is not judged")
+    if not data.judged or not data.judge or data.judge not in list_models(pretrained=True):
+        log.info("no judge hears what is generated")
         return None
     judge: Any = from_pretrained(data.judge, map_location=device)
     if not set(data.names) <= set(judge.speakers):
