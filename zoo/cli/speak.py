@@ -41,7 +41,7 @@ def speak(
     speaker: str = "sample",
     n: PositiveInt = 1,
     speed: Annotated[float, Field(ge=0.25, le=4.0)] = 1.0,
-    spread: Annotated[float, Field(ge=0.0, le=2.0)] = 0.7,
+    spread: Annotated[float, Field(ge=0.0, le=2.0)] | None = None,
     seed: NonNegativeInt | None = None,
     output: str = "speech.wav",
     trust: Sequence[str] = (),
@@ -55,7 +55,7 @@ def speak(
             theo:0.7,george:0.3; or mean for the mean vector in place of a choice.
         n: how often; each time all is drawn anew.
         speed: how many times as fast.
-        spread: how much takes vary: 0 for the most typical, 1 as the recordings do.
+        spread: how much takes vary: 0 for the most typical, 1 as the model has it; null for its default.
         seed: of the draws; null for fresh ones.
         output: a file .wav, or .flac, .ogg or .mp3 with the extra speech; or - for wav to the standard output.
         trust: packages whose classes it may name beside those of this project, such as mypkg: their code runs.

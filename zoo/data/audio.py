@@ -291,19 +291,19 @@ def griffin_lim(
     return torch.istft(spectrum, N_FFT, HOP, window=window)
 
 
-def vocode(mel: Tensor, frames: Sequence[int], *, seed: int = 0) -> list[Tensor]:
-    """Sounds of time-normalised spectrograms ``(batch, frames, mels)``, each stretched to its number of ``frames``.
+def vocode(mel: Tensor | Sequence[Tensor], frames: Sequence[int], *, seed: int = 0) -> list[Tensor]:
+    """Sounds of spectrograms, each ``(any, mels)``, stretched to its number of ``frames``.
 
     What is made of one does not depend on the others, but for the rounding of numbers.
     """
     order = sorted(range(len(frames)), key=frames.__getitem__)
-    sounds: list[Tensor] = [mel.new_zeros(0)] * len(frames)
+    sounds: list[Tensor] = [torch.zeros(0)] * len(frames)
     for start in range(0, len(order), VOCODED):  # of similar length, so that little is wasted on silence
         chunk = order[start : start + VOCODED]
         counts = [frames[i] for i in chunk]
-        padded = mel.new_zeros(len(chunk), max(counts) + N_FFT // HOP, mel.shape[-1])
+        padded = mel[0].new_zeros(len(chunk), max(counts) + N_FFT // HOP, MELS)
         for row, i in zip(padded, chunk):
-            row[: frames[i]] = resize(mel[i : i + 1], frames[i])[0]
+            row[: frames[i]] = resize(mel[i].unsqueeze(0), frames[i])[0]
         for i, sound in zip(chunk, griffin_lim(padded, frames=counts, seed=seed)):
             sounds[i] = sound[: HOP * (frames[i] - 1)]
     return sounds

@@ -18,8 +18,8 @@ from zoo.hub.saving import save_pretrained
 if TYPE_CHECKING:
     from lightning import LightningModule
 
-LICENSES = {"CC BY-SA 4.0": "cc-by-sa-4.0"}
-"""What the notice of a model may say of its licence -> the hub's name of it; without that it is the project's own."""
+LICENSES = {"CC BY-SA 4.0": "cc-by-sa-4.0", "no part of it is in here": "mit"}
+"""What the notice of a model may say of its licence -> the hub's name of it. Without a notice it is the project's own."""
 
 log = logging.getLogger(__name__)
 
@@ -95,7 +95,7 @@ def stage(name: str | Path, folder: Path, trust: Sequence[str] = ()) -> None:
     except (OSError, UnicodeDecodeError) as error:
         raise ZooError(f"{source} cannot be read: {error}") from error
     tags = "\n".join(f"- {tag}" for tag in ("pytorch-lightning", "discrete-latent", saved.arch))
-    notice = str(read_config(source, saved.trust).get("notice"))
-    license = next((name for words, name in LICENSES.items() if words in notice), "mit")
+    notice = str(read_config(source, saved.trust).get("notice") or "")
+    license = next((name for words, name in LICENSES.items() if words in notice), "other" if notice else "mit")
     header = f"---\nlicense: {license}\nlibrary_name: discrete-latent-zoo\ntags:\n{tags}\n---\n\n"
     (folder / CARD).write_text(header + text, encoding="utf-8")

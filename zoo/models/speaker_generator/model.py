@@ -22,8 +22,9 @@ from torch import Tensor, nn
 from zoo.config import Config
 from zoo.data import Speech, audio
 from zoo.data.seeding import PREDICT, generator
-from zoo.data.text import DIGITS
+from zoo.data.text import DIGITS, letters
 from zoo.errors import ZooError
+from zoo.models.speaker_generator.flow import FlowSampler
 from zoo.models.speaker_generator.guide import fit_guide, guess
 from zoo.models.speaker_generator.judging import find_judge, judged_scores
 from zoo.models.speaker_generator.likelihood import gaussian_kl, gaussian_nll, lacking_entropy, observe
@@ -78,6 +79,9 @@ class SpeakerGenerator(ZooModule):
         guide: weight, in nats, of the cross-entropy of q(s | x) with what a mixture of Gaussians says, see
             :meth:`guess`; it falls as ``balance`` does. 0 for no mixture.
         label_weight: of the cross-entropy of known speakers, in nats.
+        sampler: a :class:`zoo.models.speaker_generator.FlowSampler` that draws words frame by frame, given the word and
+            the code, and is trained beside all this, which it does not change; null: the decoder says words, by the
+            mean of their spectrogram.
 
     Raises:
         ValueError: if a number is out of range.
@@ -100,6 +104,7 @@ class SpeakerGenerator(ZooModule):
         balance: float = 20.0,
         guide: float = 0.0,
         label_weight: float = 100.0,
+        sampler: FlowSampler | None = None,
     ) -> None:
         super().__init__()
         words = list(DIGITS[:contents]) if isinstance(contents, int) else list(contents)
@@ -120,7 +125,10 @@ class SpeakerGenerator(ZooModule):
         self.words, self.contents = words, len(words)
         self.speakers, self.residual, self.prior_decay = speakers, residual, prior_decay
         self.noise, self.balance, self.guide, self.label_weight = noise, balance, guide, label_weight
-        self.monitor = "val/neg_elbo"
+        self.sampler = sampler
+        self.monitor = "val/cost" if sampler else "val/neg_elbo"
+        self.spelling: Tensor
+        self.register_buffer("spelling", letters(words), persistent=False)
         self.residual_table = nn.Parameter(torch.zeros(self.contents, speakers, 2 * residual))
         self.prior: Tensor
         self.register_buffer("prior", torch.full((self.contents if prior == "content" else 1, speakers), 1 / speakers))
@@ -248,7 +256,17 @@ class SpeakerGenerator(ZooModule):
         loss = values["neg_elbo"] + self.balance * early * lacking + self.label_weight * told.mean()
         if self.guide and early:
             loss = loss + self.guide * early * F.cross_entropy(logits, self.guess(batch).softmax(-1))
-        return {"loss": loss, **values, "lacking_entropy": lacking}
+        values["lacking_entropy"] = lacking
+        if self.sampler:
+            costs = self._sampler_costs(batch, logits)
+            loss, values = loss + costs["flow"] + costs["pace"], values | costs
+        return {"loss": loss, **values}
+
+    def _sampler_costs(self, x: Speech, logits: Tensor) -> dict[str, Tensor]:
+        """What words cost the sampler, given their most probable speakers; means."""
+        assert self.sampler
+        speaker = F.one_hot(observe(logits, x.label).argmax(-1), self.speakers).float()
+        return {name: cost.mean() for name, cost in self.sampler.cost(x, speaker, self.noise_source).items()}
 
     @torch.no_grad()
     def _follow_content(self, x: Speech) -> None:
@@ -278,12 +296,17 @@ class SpeakerGenerator(ZooModule):
 
     def _evaluate(self, x: Speech) -> dict[str, Tensor]:
         terms = self.terms(x)
-        self.statistics.update(terms.pop("logits").argmax(-1), x.speaker)
+        logits = terms.pop("logits")
+        self.statistics.update(logits.argmax(-1), x.speaker)
         terms["mcd"] = audio.mel_cepstral_distortion(x.mel, self(x).mel)
         speaker = Categorical(self.speaker_logits(x)).mode()
         mean, log_variance = self.residual_encoder(self.features(x)).chunk(2, -1)
         terms["residual_kl"] = gaussian_kl(mean, log_variance, *self.residual_prior(x.content, speaker))
-        return {name: value.mean() for name, value in terms.items()}
+        values = {name: value.mean() for name, value in terms.items()}
+        if self.sampler:
+            costs = self._sampler_costs(x, logits)
+            values |= costs | {"cost": values["neg_elbo"] + costs["flow"] + costs["pace"]}
+        return values
 
     def on_validation_epoch_end(self) -> None:
         self._log_statistics("val")
@@ -330,7 +353,13 @@ class SpeakerGenerator(ZooModule):
 
     @torch.no_grad()
     def generate(
-        self, content: Any, speaker: Any = None, *, spread: float = SPREAD, speed: float = 1.0, seed: int | None = None
+        self,
+        content: Any,
+        speaker: Any = None,
+        *,
+        spread: float | None = None,
+        speed: float = 1.0,
+        seed: int | None = None,
     ) -> Words:
         """Say words. What is drawn for one depends on ``seed``, the word and which of its kind it is, and not on what
         else is said beside it.
@@ -341,7 +370,8 @@ class SpeakerGenerator(ZooModule):
             speaker: one for all words, a name of :attr:`speaker_names` or a code; names or codes of each, int64
                 ``(batch,)``; or weights of all codes ``(speakers,)`` or ``(batch, speakers)``. The default is to draw
                 from the learned prior: one speaker for a text, one for each word of indices.
-            spread: share of the standard deviation of p(z | c, s); below 1 words are more typical and less varied.
+            spread: share of the standard deviation of what is drawn; below 1 words are more typical and less varied.
+                The default is 1 with a sampler, else 0.7.
             speed: how many times as fast, from 0.25 to 4.
             seed: of all that is drawn; the default is a fresh one each time.
 
@@ -349,6 +379,16 @@ class SpeakerGenerator(ZooModule):
             ValueError: if a word, a code or a number is out of range, or a shape is wrong.
             ZooError: if a word of a text is none of :attr:`words`, or there is no speaker of that name.
         """
+        mel, frames = self._say(content, speaker, spread, speed, seed)
+        if not isinstance(mel, Tensor):
+            mel = torch.cat([audio.resize(one.unsqueeze(0), audio.FRAMES) for one in mel])
+        return Words(mel, frames)
+
+    def _say(
+        self, content: Any, speaker: Any, spread: float | None, speed: float, seed: int | None
+    ) -> tuple[Tensor | list[Tensor], Tensor]:
+        """Spectrograms, time-normalised or each at its own pace, and their lengths; arguments of :meth:`generate`."""
+        spread = (1.0 if self.sampler else SPREAD) if spread is None else spread
         if not (spread >= 0 and SLOWEST <= speed <= FASTEST):
             raise ValueError(f"need spread >= 0 and speed in [{SLOWEST}, {FASTEST}], got {spread}, {speed}")
         seed = secrets.randbits(40) if seed is None else seed
@@ -364,19 +404,24 @@ class SpeakerGenerator(ZooModule):
         if speaker is None:
             speaker = self.sample_speaker(content[:1] if together else content, seed=seed).expand(len(content))
         speaker = self.weights(speaker, len(content))
+        generators = self._generators(content, seed)
+        if self.sampler:
+            spelling = self.spelling[content]
+            drawn = self.sampler.sample(spelling, speaker, generators, spread=spread, speed=speed)
+            return drawn, torch.tensor([len(one) for one in drawn])
         mean, log_variance = self.residual_prior(content, speaker)
-        residual = mean + spread * (0.5 * log_variance).exp() * self._noise(content, seed)
+        noise = torch.stack([torch.randn(self.residual, generator=g) for g in generators]).to(mean)
+        residual = mean + spread * (0.5 * log_variance).exp() * noise
         words = self.render(self.decoder(content, speaker, residual))
-        return words._replace(frames=(words.frames / speed).round().long().clamp(min=SHORTEST))
+        return words.mel, (words.frames / speed).round().long().clamp(min=SHORTEST)
 
-    def _noise(self, content: Tensor, seed: int) -> Tensor:
-        """Standard normal numbers for words ``(batch,)``: ``(batch, residual)``; of each word and each take of it."""
-        rows, takes = [], [0] * self.contents
+    def _generators(self, content: Tensor, seed: int) -> list[torch.Generator]:
+        """Of what is drawn for words ``(batch,)``: of each word and each take of it."""
+        found, takes = [], [0] * self.contents
         for word in content.tolist():
-            g = generator("cpu", seed, PREDICT, word, takes[word])
+            found.append(generator("cpu", seed, PREDICT, word, takes[word]))
             takes[word] += 1
-            rows.append(torch.randn(self.residual, generator=g))
-        return torch.stack(rows).to(self.device)
+        return found
 
     def weights(self, speaker: Any, words: int) -> Tensor:
         """``speaker``, as :meth:`generate` takes it, as weights of all codes for each of ``words``:
@@ -431,11 +476,17 @@ class SpeakerGenerator(ZooModule):
 
     @torch.no_grad()
     def speak(
-        self, content: Any, speaker: Any = None, *, spread: float = SPREAD, speed: float = 1.0, seed: int | None = None
+        self,
+        content: Any,
+        speaker: Any = None,
+        *,
+        spread: float | None = None,
+        speed: float = 1.0,
+        seed: int | None = None,
     ) -> list[Tensor]:
         """Sounds at 8 kHz of words, each ``(samples,)``; arguments as of :meth:`generate`."""
-        words = self.generate(content, speaker, spread=spread, speed=speed, seed=seed)
-        return audio.vocode(words.mel, words.frames.tolist())
+        mel, frames = self._say(content, speaker, spread, speed, seed)
+        return audio.vocode(mel, frames.tolist())
 
     def pictures(self, batch: Speech) -> "dict[str, Figure]":
         return draw(self)
