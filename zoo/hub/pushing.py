@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from lightning import LightningModule
 
 LICENSES = {"CC BY-SA 4.0": "cc-by-sa-4.0", "no part of it is in here": "mit"}
-"""What the notice of a model may say of its licence -> the hub's name of it. Without a notice it is the project's own."""
+"""What the notice of a model may say of its licence -> the hub's name of it; without a notice it is the project's."""
 
 log = logging.getLogger(__name__)
 

@@ -108,7 +108,7 @@ class SpeakerGenerator(ZooModule):
     ) -> None:
         super().__init__()
         words = list(DIGITS[:contents]) if isinstance(contents, int) else list(contents)
-        if speakers < 2 or residual < 1 or not words or len(set(words)) < (len(words) if words else 1):
+        if speakers < 2 or residual < 1 or not words or len(set(words)) < len(words):
             raise ValueError(
                 f"need speakers >= 2, residual >= 1 and different words, got {speakers}, {residual}, {words}"
             )
