@@ -14,6 +14,7 @@ from tests.conftest import ROOT, SMALL, run_script, start_and_kill
 from zoo import hub
 from zoo.cli import main
 from zoo.cli.publish import publish
+from zoo.cli.train import main as train_command
 from zoo.config.composition import check, compose, plain
 from zoo.errors import ZooError
 from zoo.relaxations import RELAXATIONS
@@ -182,6 +183,14 @@ def test_a_truncated_checkpoint_is_named_and_the_one_before_it_used(tmp_path, mn
     assert result.returncode == 0, result.stdout
     assert f"checkpoint {newest} is truncated or damaged" in result.stdout and f"resuming from {older}" in result.stdout
     assert same_weights(RunFolder(folder).best, uninterrupted.best)
+
+
+def test_a_run_is_not_resumed_by_its_folder_alone(tmp_path):
+    (tmp_path / "command.txt").write_text(
+        "zoo train polynomial epochs=1\n# from step 9 on:\nzoo train polynomial epochs=2\n"
+    )
+    with pytest.raises(ZooError, match=f"give its options again: zoo train polynomial epochs=2 run={tmp_path}$"):
+        train_command([f"run={tmp_path}"])
 
 
 # After training -------------------------------------------------------------------------------------------------------

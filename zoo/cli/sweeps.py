@@ -40,7 +40,8 @@ class Job:
 
     @property
     def name(self) -> str:
-        return ", ".join(f"{name}={value}" for name, value in self.options.items()) or Path(self.folder).name
+        options = ", ".join(f"{name}={value}" for name, value in self.options.items())
+        return options or Path(self.folder).name or "that did not begin"
 
 
 def record(folder: Path, number: int, run: Path, overrides: Sequence[str], work: Callable[[], float]) -> float:
@@ -65,6 +66,7 @@ def record(folder: Path, number: int, run: Path, overrides: Sequence[str], work:
             traceback.print_exc()
         job.error = f"{'' if isinstance(error, ZooError) else type(error).__name__ + ': '}{error}"
         log.error("error: the job %s failed: %s", job.name, job.error)
+        job.folder = job.folder if run.exists() else ""  # it did not begin
     with atomic(folder / RECORDS / f"{number}.json") as temporary:
         temporary.write_text(json.dumps(asdict(job)), encoding="utf-8")
     return score

@@ -43,6 +43,10 @@ def main(words: list[str]) -> None:
         raise ZooError(f"{launcher} started several processes: say which run folder they share, run=FOLDER")
     if not flags.multirun and any(override.startswith("hydra/launcher=") for override in overrides):
         raise ZooError("hydra/launcher= starts the jobs of a sweep: add -m, also for a single one")
+    parsed = composition.parse(overrides)
+    given = [override.key_or_group for override in parsed]
+    if "run" in given and not {"model", "experiment"} & {name.split(".")[0] for name in given}:
+        refuse_unsaid(dict(composition.pairs(parsed))["run"])
     names, began = composition.swept(overrides), time.time()
     if names and not flags.multirun:
         raise ZooError(f"{names[0]}= has several values: add -m for a job of each")
@@ -56,7 +60,6 @@ def main(words: list[str]) -> None:
         tell(OmegaConf.to_yaml(composed).rstrip())
         return
     shows = flags.cfg or flags.info or flags.hydra_help or flags.shell_completion
-    given = [override.key_or_group for override in composition.parse(overrides)]
     if not shows and flags.multirun and "hydra.sweep.dir" not in given:
         composition.claim(Path("runs/sweep"))
     elif not shows and not flags.multirun and "run" not in given:
@@ -76,6 +79,20 @@ def main(words: list[str]) -> None:
     )
     if sweep and not rank():
         tell(sweeps.finish(sweep, began, composition.plain(composed.logger) if composed.logger else None))
+
+
+def refuse_unsaid(folder: Any) -> None:
+    """Where ``run=`` names a run and no model is chosen, say the command that resumes it.
+
+    Raises:
+        ZooError: with that command.
+    """
+    command = Path(str(folder)) / "command.txt"
+    if command.is_file():
+        from zoo.training.runs import RunFolder
+
+        last = RunFolder(folder).commands().splitlines()[-1:] or ["the same options"]
+        raise ZooError(f"to resume the run in {folder}, give its options again: {last[0]} run={folder}")
 
 
 def make(folder: Path) -> None:

@@ -332,6 +332,8 @@ def compose(overrides: list[str]) -> DictConfig:
                 if f"must specify '{group}'" in message:
                     names = ", ".join(f"{group}={name}" for name in choices(group, more))
                     message = f"choose a {group}, one of: {names}"
+                    own = next((value for key, value in pairs(parsed) if key == f"{group}._target_"), None)
+                    message += f". {without_file(own)}" if own and group == "model" else ""
                     break
             if "submitit" in message:
                 message = "hydra/launcher=slurm needs a package: pip install 'discrete-latent-zoo[slurm]'"
@@ -382,11 +384,21 @@ def check_choice(group: str, value: Any, more: Sequence[str] = ()) -> None:
             about = (
                 f" It is pretrained weights: zoo eval {name}. To train such a model, write model={name.split('.')[0]}."
             )
+        elif group == "model" and isinstance(name, str) and "." in name:
+            about = f" {without_file(name)}"
         elif isinstance(name, (dict, str)) and ("_target_" in name or str(name).count(".") > 0):
             about = f" To give {group} a class of your own, write {group}._target_=PACKAGE.CLASS."
         else:
             about = did_you_mean(str(name), list(known))
         raise ZooError(f"there is no {group}={_shown(name)}.{about} Choose from: {', '.join(known) or 'null'}.")
+
+
+def without_file(target: str) -> str:
+    """How to train a model of a class that no configuration file names, for people."""
+    return (
+        f"A class of your own has a file, model/NAME.yaml, with its options, its data and relaxation; without one, "
+        f"write ~model +model._target_={target} run=FOLDER, and the rest."
+    )
 
 
 def _shown(value: Any) -> str:
@@ -433,6 +445,8 @@ def check_key(config: DictConfig, key: str) -> None:
         return
     node: Any = config
     parts = key.split(".")
+    if parts[0] in ("callbacks", "logger") and parts[-1] == "_target_" and OmegaConf.select(config, key) is None:
+        raise ZooError(f"there is no {'.'.join(parts[:-1])} whose class could be another: to add it, write +{key}=")
     for i, part in enumerate(parts):
         names = [str(name) for name in node] if OmegaConf.is_dict(node) else []
         if part not in names:

@@ -166,7 +166,7 @@ def _build(config: Any, where: str, objects: Config | None = None) -> Any:
         built = cls(**values, **(objects or {}))
     except Exception as error:
         plain = isinstance(error, ZooError) or (isinstance(error, (ValueError, TypeError)) and ours(config["_target_"]))
-        raise ZooError(f"{where}: {error if plain else _one_line(error)}") from error
+        raise ZooError(f"{where}: {error if plain else one_line(error)}") from error
     if not isinstance(built, Configurable):
         _note(built, config)
     return built
@@ -187,9 +187,12 @@ def ours(path: object) -> bool:
     return present(path).split(".")[0] == "zoo"
 
 
-def _one_line(error: BaseException) -> str:
-    """``error`` with the place that it came from, for a message without a traceback."""
-    frame = traceback.extract_tb(error.__traceback__)[-1]
+def one_line(error: BaseException) -> str:
+    """``error`` with the place that it came from, for a message without a traceback: of what libraries raise, the line
+    that called them."""
+    frames = traceback.extract_tb(error.__traceback__)
+    mine = [frame for frame in frames if "site-packages" not in frame.filename and Path(frame.filename).is_file()]
+    frame = (mine or frames)[-1]
     message = " ".join(str(error).split())[:500]
     return f"{type(error).__name__}: {message} ({frame.filename}, line {frame.lineno})"
 
@@ -322,7 +325,7 @@ def locate(path: Any, where: str, *, trust: Trust | None = None) -> Any:
     except (ImportError, AttributeError, ValueError) as error:
         raise ZooError(f"{where}._target_={path!r} cannot be imported: {error}{_advice(error, module)}") from error
     except Exception as error:  # whatever the module of a user raises
-        raise ZooError(f"{where}._target_={path!r} cannot be imported: {_one_line(error)}") from error
+        raise ZooError(f"{where}._target_={path!r} cannot be imported: {one_line(error)}") from error
     if trust is not None and own and not (name in getattr(package, "__all__", ()) and is_part(cls)):
         raise refused
     if trust is not None and not own:

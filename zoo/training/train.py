@@ -2,6 +2,7 @@
 
 import json
 import logging
+import shutil
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -15,6 +16,7 @@ from lightning.pytorch.utilities.model_helpers import is_overridden
 
 from zoo import signals
 from zoo.config import from_config, to_config
+from zoo.config.objects import one_line
 from zoo.data.batches import DataModule, follow_position
 from zoo.data.seeding import seed_default_generators
 from zoo.errors import ZooError
@@ -74,7 +76,7 @@ def _train_in(run: RunFolder, config: dict[str, Any], command: str) -> float:
     config = run.settled(config, command)
     complete = run.results.exists() and run.read_results().get("limits") == limits(config)
     parts = None if complete else Parts.of(config, run)
-    with run:
+    with run, unless_it_began(run):
         set_up_logging(run.log)
         if not run.locked:
             log.warning("%s is on a file system without locks: do not start a second run in it.", run.path)
@@ -93,6 +95,20 @@ def _train_in(run: RunFolder, config: dict[str, Any], command: str) -> float:
         results = run.read_results()
         report(run, results)
         return results["best"]
+
+
+@contextmanager
+def unless_it_began(run: RunFolder) -> Iterator[None]:
+    """Remove what a run has written that fails before its first step is saved, so that its folder is as it was."""
+    before = set(run.path.iterdir()) - {run.path / ".lock"}
+    try:
+        yield
+    except Exception:
+        if run.config not in before and not any(run.checkpoints.glob("*.ckpt")):
+            set_up_logging(None)  # closes the file
+            for path in set(run.path.iterdir()) - before:
+                shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink(missing_ok=True)
+        raise
 
 
 def limits(config: dict[str, Any]) -> dict[str, Any]:
@@ -216,7 +232,12 @@ def _train(parts: Parts, run: RunFolder, newest: Path | None) -> float:
     if newest:
         log.info("resuming from %s", newest)
     with joint_work(trainer):
-        trainer.fit(model, data, ckpt_path=newest, weights_only=True)
+        try:
+            trainer.fit(model, data, ckpt_path=newest, weights_only=True)
+        except Exception as error:
+            if newest or trainer.global_step or isinstance(error, (ZooError, OSError)):
+                raise
+            raise ZooError(f"the first batch does not pass through the model: {one_line(error)}") from error
         if best.best_model_score is None:
             raise ZooError(
                 f"there was no validation that gave {model.monitor}, by which the best weights are kept: see "
