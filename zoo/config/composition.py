@@ -88,7 +88,10 @@ def _count(values: Any) -> int:
 
 
 def _said(data: Any) -> Any:
-    vocabulary = getattr(locate(data.get("_target_"), "data"), "vocabulary", None)
+    try:
+        vocabulary = getattr(locate(data.get("_target_"), "data"), "vocabulary", None)
+    except (ZooError, AttributeError):  # what is wrong with the data is said when they are built
+        vocabulary = None
     return vocabulary(data) if vocabulary else 10
 
 
