@@ -95,7 +95,8 @@ def check_root(root: str | None, name: str, option: str) -> None:
     raise ZooError(
         f"data.root={root} holds files of your own, such as {found}, which {option} does not read: data.root is where "
         f"{name} is kept, or downloaded to. To train on your own files write a data module (docs/extend.md), and say "
-        f"data._target_=mypackage.MyData; of speech take data=speech_folder. If it is a directory of data sets, make a folder {name} in it."
+        "data._target_=mypackage.MyData; of speech take data=speech_folder. If it is a directory of data sets, make a "
+        f"folder {name} in it."
     )
 
 
