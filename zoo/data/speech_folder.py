@@ -145,13 +145,23 @@ def as_said(recording: Recording) -> Recording:
     """``recording`` with its text as it is said."""
     if recording.fault:
         return recording
-    text = spoken(recording.text)
+    try:
+        text = spoken(recording.text)
+    except ZooError as error:  # of a number
+        return replace(recording, fault=str(error))
     if not 0 < len(text.encode()) <= LONGEST:
         return replace(recording, fault=f"its text has {len(text.encode())} bytes of words, not 1 to {LONGEST}")
     return replace(recording, text=text)
 
 
 def vocabulary(recordings: Sequence[Recording]) -> list[str]:
-    """What is said in ``recordings``, in alphabetical order; in theirs for the ten digits."""
+    """What is said in ``recordings``, in alphabetical order; in theirs for the ten digits.
+
+    Raises:
+        ZooError: if nothing is.
+    """
     texts = {recording.text for recording in recordings if not recording.fault}
+    if not texts:
+        why = f", the first because {recordings[0].fault}" if recordings else ""
+        raise ZooError(f"none of {len(recordings)} recordings can be used{why}")
     return list(DIGITS) if texts == set(DIGITS) else sorted(texts)
