@@ -1,4 +1,4 @@
-"""Make the stored optimal lengths of the standard TSP test instances, and audit them."""
+"""Make the stored costs of the standard test instances, optimal or the best known."""
 
 from zoo.cli import main
 

@@ -14,6 +14,7 @@ import gzip
 import hashlib
 import io
 import json
+import pickle
 import random
 import resource
 import struct
@@ -24,24 +25,30 @@ import warnings
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import safetensors.torch
 import torch
 import yaml
+from PIL import Image
 
 import zoo
 from tests.hub.test_exporting import make
 from tests.models.cat_vae.test_model import make as make_vae
 from zoo import hub
-from zoo.cli.solve import read_points
 from zoo.config import to_config
-from zoo.data import sources
+from zoo.data import Text, sources
 from zoo.data.audio import read_wav, write_wav
+from zoo.data.pictures import ENDINGS, Files, Shape, decode
 from zoo.data.recordings import find, libraries, read_sound
+from zoo.data.tables import load as load_table
 from zoo.errors import ZooError
 from zoo.hub.pushing import stage
+from zoo.models.binary_net import BinaryMLP, BrickNet, packing
+from zoo.models.pointer_net import TSP, Knapsack, Sorting
+from zoo.models.pointer_net.files import load
+from zoo.models.pointer_net.tours.reading import read
 
 SECONDS, BYTES = 2, 500_000_000
 Case = Callable[[random.Random], bool]
@@ -331,28 +338,105 @@ def recordings(place: Path) -> Case:
 def points(place: Path) -> Case:
     """Points whose tour is asked for: read, or refused."""
     rows = [(0.1 * i, 5 - 0.7 * i) for i in range(12)]
-    head = ["NAME : a", "TYPE : TSP", "DIMENSION : 12", "EDGE_WEIGHT_TYPE : EUC_2D", "NODE_COORD_SECTION"]
-    good = {
-        "csv": ["x,y", *(f"{x},{y}" for x, y in rows)],
-        "tsp": [*head, *(f"{i} {x} {y}" for i, (x, y) in enumerate(rows)), "EOF"],
-    }
+    head = ["NAME : a", "TYPE : TSP", "DIMENSION : 12", "EDGE_WEIGHT_TYPE : {}"]
+    coordinates = ["NODE_COORD_SECTION", *(f"{i} {x} {y}" for i, (x, y) in enumerate(rows)), "EOF"]
+    weights = ["EDGE_WEIGHT_FORMAT : {}", "EDGE_WEIGHT_SECTION", *("7 " * i for i in range(12)), "EOF"]
+    good = [
+        ("csv", ["x,y", *(f"{x},{y}" for x, y in rows)], {}),
+        ("csv", ["city;lon;lat", *(f"c{y};{x};{y}".replace(".", ",") for x, y in rows)], {"distance": "great_circle"}),
+        *(("tsp", [*head, *coordinates], kind) for kind in ("EUC_2D", "GEO", "ATT", "EUC_3D")),
+        *(("tsp", [*head, *weights], f"EXPLICIT\n{form}") for form in ("LOWER_ROW", "UPPER_COL", "FULL_MATRIX")),
+    ]
 
     def case(rng: random.Random) -> bool:
-        suffix = rng.choice(sorted(good))
-        path = place / f"points.{suffix}"
-        damaged = damage_bytes("\n".join(good[suffix]).encode(), rng)
+        suffix, lines, of = rng.choice(good)
+        text = "\n".join(lines)
+        for word in of.split() if isinstance(of, str) else ():
+            text = text.replace("{}", word, 1)
+        damaged = damage_bytes(text.encode(), rng) if rng.random() < 0.9 else text.encode()
+        if rng.random() < 0.1:
+            damaged = damaged.replace(b"DIMENSION : 12", b"DIMENSION : %d" % rng.choice([0, 3, 5_000, 99_999, 10**12]))
         if rng.random() < 0.05:
-            damaged += b"\n" + rng.choice([b"1", b'"', b"1,1\n"]) * 200_000
+            damaged += b"\n" + rng.choice([b"1", b'"', b"1,1\n", b"\n", b"1 "]) * 200_000
+        path = place / f"points.{suffix}"
+        if rng.random() < 0.2:
+            path, damaged = path.with_name(f"points.{suffix}.gz"), gzip.compress(damaged, 1)
+            damaged = damage_bytes(damaged, rng) if rng.random() < 0.5 else damaged
         path.write_bytes(damaged)
         try:
-            names, found = read_points(path)
+            problem = read(path, **({} if isinstance(of, str) else of))
         except ZooError as error:
             assert len(str(error)) < 5000
             return True
-        assert found.shape == (len(names), 2) and len(names) > 1 and np.isfinite(found).all()
+        assert len(problem) > 1 and np.isfinite(problem.length(np.arange(len(problem))))
         return False
 
     return case
+
+
+def instances(place: Path) -> Case:
+    """Instances to train on: read as what their task checks, or refused."""
+    tasks = {"tsp": (TSP(), "x,y"), "knapsack": (Knapsack(), "weight,value,is_stop"), "sort": (Sorting(), "number")}
+
+    def case(rng: random.Random) -> bool:
+        name = rng.choice(sorted(tasks))
+        task, columns = tasks[name]
+        x = task.generate(3, 5, torch.Generator().manual_seed(rng.randrange(9))).numpy()
+        path = place / rng.choice(["made.npz", "made.csv", "made.tsp"])
+        if path.suffix == ".npz":
+            arrays: dict[str, Any] = {"x": x, "optimum": np.arange(3.0)}
+            if rng.random() < 0.5:
+                arrays[rng.choice(["x", "optimum", "y"])] = rng.choice(
+                    [
+                        x[0],
+                        x * np.inf,
+                        x[:0],
+                        x.astype("i1"),
+                        x.astype("c8"),
+                        x.astype("U9"),
+                        np.arange(3),
+                        np.zeros(()),
+                    ]
+                )
+            np.savez_compressed(buffer := io.BytesIO(), **arrays)
+            damaged = buffer.getvalue()
+            if rng.random() < 0.3:  # a header that says more than there is
+                damaged = npy_of(rng)
+            elif rng.random() < 0.5:
+                damaged = damage_bytes(damaged, rng)
+        elif path.suffix == ".csv":
+            rows = [",".join(map(str, [i, *row])) for i, rows in enumerate(x.tolist()) for row in rows]
+            text = "\n".join([f"instance,{columns}", *rows])
+            damaged = damage_bytes(text.encode(), rng)
+            if rng.random() < 0.05:
+                damaged += b"\n" + rng.choice([b"1", b'"', b"1,1\n", b","]) * 200_000
+        else:
+            lines = [f"{i} {row[0]} {row[-1]}" for i, row in enumerate(x[0].tolist())]
+            head = [f"DIMENSION: {len(lines)}", "EDGE_WEIGHT_TYPE: EUC_2D", "NODE_COORD_SECTION"]
+            damaged = damage_bytes("\n".join([*head, *lines]).encode(), rng)
+        path.write_bytes(damaged)
+        try:
+            groups = load(path, task)
+        except ZooError as error:
+            assert len(str(error)) < 5000
+            return True
+        for found, optimum in groups:
+            task.check(found)
+            assert optimum.shape == (len(found),)
+        return False
+
+    return case
+
+
+def npy_of(rng: random.Random) -> bytes:
+    """An archive with an array ``x`` whose header says another shape or kind than its content has."""
+    shape = rng.choice([(3, 10**9, 2), (10**6, 10**6, 2), (-1, 5, 2), (10**30,), "ab", (3, 5, 2)])
+    kind = rng.choice(["<f4", "<f8", "|O", "<U99999", "nonsense", "|V9"])
+    header = f"{{'descr': {kind!r}, 'fortran_order': False, 'shape': {shape!r}, }}\n".encode()
+    content = b"\x93NUMPY\x01\x00" + struct.pack("<H", len(header)) + header + bytes(rng.choice([0, 60, 240]))
+    with zipfile.ZipFile(buffer := io.BytesIO(), "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("x.npy", content)
+    return buffer.getvalue()
 
 
 def images(place: Path) -> Case:
@@ -383,9 +467,144 @@ def images(place: Path) -> Case:
     return case
 
 
+def pictures(place: Path) -> Case:
+    """Picture files of the user's in a folder, and in an archive that is damaged itself."""
+    rng = np.random.default_rng(0)
+    picture = Image.fromarray(rng.integers(0, 256, (30, 40, 3), dtype=np.uint8))
+    good = {}
+    for ending in ENDINGS:
+        picture.save(content := io.BytesIO(), format=Image.registered_extensions()[ending])
+        good[f"a{ending}"] = content.getvalue()
+    with zipfile.ZipFile(content := io.BytesIO(), "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, whole in good.items():
+            archive.writestr(name, whole)
+    packed = content.getvalue()
+
+    def case(rng: random.Random) -> bool:
+        name = rng.choice(sorted(good))
+        if rng.random() < 0.3:
+            root = place / "pictures.zip"
+            root.write_bytes(damage_bytes(packed, rng))
+        else:
+            root = place / "pictures"
+            root.mkdir(exist_ok=True)
+            (root / name).write_bytes(damage_bytes(good[name], rng))
+        try:
+            files = Files(root)
+            if root.is_file():
+                name = rng.choice(files.names() or [name])
+            decoded = decode(files, [name], Shape(8, 3))
+        except ZooError as error:
+            assert len(str(error)) < 5000
+            return True
+        assert decoded.pixels.shape == (1, 3, 8, 8)
+        return False
+
+    return case
+
+
+def batches(place: Path) -> Case:
+    """A file of CIFAR-10, which is a pickle."""
+    content = {"data": np.zeros((2, 3072), np.uint8), "labels": [3, 4]}
+    good, path = pickle.dumps(content, protocol=2), place / "data_batch_1"
+
+    def case(rng: random.Random) -> bool:
+        path.write_bytes(damage_bytes(good, rng))
+        try:
+            images, labels = sources.cifar10_batch(path)
+        except ZooError as error:
+            assert len(str(error)) < 5000
+            return True
+        assert images.shape == (len(labels), 3072)
+        return False
+
+    return case
+
+
+def tables(place: Path) -> Case:
+    """Tables to learn from: made numbers of, or refused."""
+    import pandas as pd
+
+    rows = [[0.5 * i, i % 7, ("red", "green", "")[i % 3], f"2020-01-{i % 28 + 1:02}", "ab"[i % 2]] for i in range(40)]
+    frame = pd.DataFrame(rows, columns=["number", "count", "colour", "when", "kind"])
+    frame.to_csv(place / "good.csv", index=False)
+    frame.to_parquet(place / "good.parquet")
+    good = {suffix: (place / f"good.{suffix}").read_bytes() for suffix in ("csv", "parquet")}
+
+    def case(rng: random.Random) -> bool:
+        suffix = rng.choice(sorted(good))
+        path = place / f"table.{suffix}"
+        path.write_bytes(damage_bytes(good[suffix], rng))
+        bins = rng.choice([None, None, 3])
+        try:
+            table = load_table(str(path), rng.choice(["kind", "kind", "number"]), "iris", bins, 0.2, 0.2)
+        except ZooError as error:
+            assert len(str(error)) < 5000
+            return True
+        assert table.x.isfinite().all() and len(table.x) == len(table.y) and int(table.y.max()) < table.inputs.classes
+        return False
+
+    return case
+
+
+def text(place: Path) -> Case:
+    """Texts to learn from: read, or refused."""
+    path = place / "text.txt"
+    good = "To be, or not to be: that is the question \N{EM DASH} wh\u00e4ther 'tis nobler\n" * 20
+
+    def case(rng: random.Random) -> bool:
+        path.write_bytes(damage_bytes(good.encode(rng.choice(["utf-8", "utf-8-sig", "utf-16"])), rng))
+        unit: Literal["character", "word"] = rng.choice(["character", "word"])
+        try:
+            data = Text(path=str(path), unit=unit, length=4, batch_size=2, words=rng.choice([3, 1000]))
+        except ZooError as error:
+            assert len(str(error)) < 5000
+            return True
+        data.setup()
+        assert all(0 <= int(tokens.max()) < data.vocabulary.size for (tokens,) in data.splits.values())
+        return False
+
+    return case
+
+
+def packed(place: Path) -> Case:
+    """Packed networks: computed with, or refused."""
+    nets = BinaryMLP(features=12, outputs=3, hidden=[9]), BrickNet(outputs=3, widths=(4, 8), bricks=4)
+    good = [packing.pack(network.eval()) for network in nets]
+
+    def case(rng: random.Random) -> bool:
+        which = rng.randrange(2)
+        path = place / "network.packed"
+        path.write_bytes(damage_bytes(good[which], rng))
+        try:
+            network = packing.load(path)
+        except ZooError:
+            return True
+        network(torch.zeros(2, 12) if which == 0 else torch.zeros(2, 1, 8, 8))
+        return False
+
+    return case
+
+
 READERS: dict[str, Callable[[Path], Case]] = {
     reader.__name__: reader
-    for reader in (configuration, weights, checkpoint, run_folder, card, sound, recordings, points, images)
+    for reader in (
+        *(
+            configuration,
+            weights,
+            checkpoint,
+            run_folder,
+            card,
+            sound,
+            recordings,
+            points,
+            instances,
+            images,
+            pictures,
+            batches,
+        ),
+        *(tables, text, packed),
+    )
 }
 
 

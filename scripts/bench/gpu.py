@@ -477,6 +477,9 @@ def training_config(where: Where, name: str, options: list[str], compiled: bool,
 
 MADE_UP = {
     "zoo.data.MNIST": "made_up.Images",
+    "zoo.data.FashionMNIST": "made_up.Images",
+    "zoo.data.CIFAR10": "made_up.ColourImages",
+    "zoo.data.Text": "made_up.Letters",
     "zoo.data.FSDD": "made_up.Words",
     "zoo.data.Espeak": "made_up.Words",
     "zoo.models.speech_judge.VocodedSpeech": "made_up.HeardWords",

@@ -2,23 +2,51 @@
 
 import torch
 
-from zoo.data import FSDD, MNIST, Speech, audio
+from zoo.data import CIFAR10, FSDD, MNIST, Speech, Text, audio
 from zoo.models.speech_judge import VocodedSpeech
 from zoo.models.speech_judge.data import Heard
 
 WORDS = 1280
 
 
+def noise_images(data: MNIST | CIFAR10) -> None:
+    if data.splits:
+        return
+    g = torch.Generator().manual_seed(0)
+    for split, count in (("train", 50_000), ("val", 10_000), ("test", 10_000)):
+        images = torch.randint(0, 256, (count, *data.shape_of({})), dtype=torch.uint8, generator=g)
+        data.splits[split] = images.to(data.device), torch.randint(10, (count,), generator=g).to(data.device)
+
+
 class Images(MNIST):
     """Noise in the shape of MNIST."""
+
+    def setup(self, stage: str | None = None) -> None:
+        noise_images(self)
+
+    def prepare_data(self) -> None:
+        """There is nothing to fetch."""
+
+
+class ColourImages(CIFAR10):
+    """Noise in the shape of CIFAR-10."""
+
+    def setup(self, stage: str | None = None) -> None:
+        noise_images(self)
+
+    def prepare_data(self) -> None:
+        """There is nothing to fetch."""
+
+
+class Letters(Text):
+    """Noise in the shape of Shakespeare."""
 
     def setup(self, stage: str | None = None) -> None:
         if self.splits:
             return
         g = torch.Generator().manual_seed(0)
-        for split, count in (("train", 50_000), ("val", 10_000), ("test", 10_000)):
-            images = torch.randint(0, 256, (count, *self.shape), dtype=torch.uint8, generator=g)
-            self.splits[split] = images.to(self.device), torch.randint(10, (count,), generator=g).to(self.device)
+        for split, count in (("train", 1_000_000), ("val", 20_000), ("test", 20_000)):
+            self.splits[split] = [torch.randint(self.vocabulary.size, (count,), generator=g).to(self.device)]
 
     def prepare_data(self) -> None:
         """There is nothing to fetch."""

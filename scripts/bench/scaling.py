@@ -139,7 +139,7 @@ def plain_step(config: dict, share: int, device: torch.device) -> Callable[[], N
     def step() -> None:
         x = next(batches)
         optimizer.zero_grad()
-        model.terms(x, model.posterior_logits(x))["neg_elbo"].mean().backward()
+        model.terms(x, model.posterior(x))["loss"].mean().backward()
         optimizer.step()
 
     return step
@@ -158,7 +158,7 @@ def ddp_step(config: dict, share: int, device: torch.device, noise: Noise) -> Ca
             self.model = model
 
         def forward(self, x: torch.Tensor) -> torch.Tensor:
-            return model.terms(x, model.posterior_logits(x))["neg_elbo"].mean()
+            return model.terms(x, model.posterior(x))["loss"].mean()
 
     wrapped = DistributedDataParallel(Step(), device_ids=[device.index] if device.type == "cuda" else None)
 
@@ -234,7 +234,7 @@ def single_accelerator(config: dict, batch_size: int, steps: int) -> None:
         optimizer = model.optimizer.configure(model.parameters(), 10**6)["optimizer"]
 
         def loss(x: torch.Tensor, model: torch.nn.Module = model) -> torch.Tensor:
-            return model.terms(x, model.posterior_logits(x))["neg_elbo"].mean()
+            return model.terms(x, model.posterior(x))["loss"].mean()
 
         compiled = loss if mode is None else torch.compile(loss, mode=mode)
 

@@ -142,6 +142,7 @@ def test_every_model_has_a_configuration_without_data(bench, monkeypatch):
         assert not config["data"]["_target_"].startswith("zoo.data."), name
     batch = next(iter(_set_up(bench.made_up.Images(batch_size=3))))
     assert batch[0].shape == (3, 1, 28, 28)
+    assert next(iter(_set_up(bench.made_up.Letters(batch_size=3, length=5))))[0].shape == (3, 6)
     assert next(iter(_set_up(bench.made_up.Words(speakers=["a", "b"], batch_size=5)))).mel.dim() == 3
 
 

@@ -198,6 +198,7 @@ def test_publish_and_play(run, tmp_path, monkeypatch, capsys):
         main("sample")
 
 
+@pytest.mark.slow
 def test_two_processes_train_together(tmp_path):
     options = ("trainer.devices=2", "+trainer.strategy=ddp", "epochs=1", "data.eval_episodes=4")
     result = run_script("train", *SMALL, *options, f"run={tmp_path / 'run'}")

@@ -55,9 +55,14 @@ BAD = {
     "play": (["actor_critic.cartpole", "episode=2"], "no option 'episode'. Did you mean 'episodes'"),
     "solve": (["pointer_net.tsp20", "ponts=x"], "no option 'ponts'. Did you mean 'points'"),
     "speak": (["speaker_generator.fsdd", "txet=4"], "no option 'txet'. Did you mean 'text'"),
+    "select": (["selector.mnist", "outptu=x.csv"], "no option 'outptu'. Did you mean 'output'"),
+    "write": (["language_model.shakespeare", "promtp=x"], "no option 'promtp'. Did you mean 'prompt'"),
+    "pack": (["binary_net.mnist", "outptu=x"], "no option 'outptu'. Did you mean 'output'"),
     "list": (["cat_vea"], "no model matches 'cat_vea'. Did you mean 'cat_vae'"),
     "publish": (["runs/mine", "cat_vae.mine", "modle.latents=3"], "no option 'modle.latents'. Did you mean 'model'"),
     "lab": (["gradeints"], "no experiment 'gradeints'. Did you mean 'gradients'"),
+    "study": (["foldr=x"], "no option 'foldr'. Did you mean 'folder'"),
+    "answers": (["sedes=3"], "no option 'sedes'. Did you mean 'seeds'"),
 }
 
 

@@ -353,6 +353,10 @@ MODELS = {
     ),
     "speaker_generator": (*FEW, "data.judged=20", "data.eval_batch_size=20"),  # a batch has not every digit
     "speech_judge": (*FEW, "data=voices_espeak"),  # which needs no download
+    "selector": (*FEW, "data=table", "model.k=4", "model.baselines=[random]"),
+    "language_model": (*FEW, "data.path=README.md", "data.length=32", "model.network.width=16"),
+    "binary_net": (*FEW, "model.network.hidden=[16]"),
+    "mixture_of_experts": (*FEW, "data=mnist_grey"),
 }
 """Options that make a model's run short, where a few batches of each kind do not."""
 EQUAL = ("pointer_net",)

@@ -92,6 +92,7 @@ def test_wandb_out_of_reach_does_not_stop_training(tmp_path, mnist_root):
     assert len(list((run.path / "wandb").glob("offline-run-*"))) == 1
 
 
+@pytest.mark.slow
 def test_a_folder_that_wandb_cannot_write_does_not_stop_training(tmp_path, mnist_root):
     run = RunFolder(tmp_path / "run")
     run.path.mkdir()

@@ -1,6 +1,7 @@
 """What a mistake on the command line gets."""
 
 import inspect
+import re
 
 import pytest
 from hydra._internal.utils import get_args_parser
@@ -10,7 +11,7 @@ from zoo.cli import train
 from zoo.config import composition
 from zoo.errors import ZooError
 from zoo.models.pointer_net import TSP
-from zoo.relaxations import RELAXATIONS, GumbelSoftmax, STGumbelSoftmax
+from zoo.relaxations import OF_CODEBOOKS, RELAXATIONS, GumbelSoftmax, STGumbelSoftmax
 
 BASE = ["model=cat_vae"]
 
@@ -19,7 +20,10 @@ BASE = ["model=cat_vae"]
     "overrides, message",
     [
         (["modle=cat_vae"], "no option 'modle'. Did you mean 'model'"),
-        (["model=cat_vea"], r"no model=cat_vea. Did you mean 'cat_vae'\? Choose from: actor_critic, cat_vae"),
+        (
+            ["model=cat_vea"],
+            r"no model=cat_vea. Did you mean 'cat_vae'\? Choose from: actor_critic, binary_net, ca",
+        ),
         (["model=cat_vae.mnist"], "pretrained weights: zoo eval cat_vae.mnist. To train .* model=cat_vae"),
         (["model=null"], "model=null is not valid: choose one of actor_critic"),
         ([*BASE, "nets=null"], "nets=null is not valid: choose one of"),
@@ -38,7 +42,7 @@ BASE = ["model=cat_vae"]
         ([*BASE, "seed.x=3"], "single value"),
         ([*BASE, "model.latents=lots"], "model.latents='lots' is not valid: input should be a valid integer"),
         ([*BASE, "model.latents=2.5"], "model.latents=2.5 is not valid"),
-        ([*BASE, "model.prior=flat"], "'uniform' or 'learned'"),
+        ([*BASE, "model.prior=flat"], "'uniform', 'learned', 'made' or 'transformer'"),
         ([*BASE, "+model.depth=3"], "model has no option 'depth'"),
         ([*BASE, "+surprise=3"], "no option 'surprise'"),
         ([*BASE, "relaxation=exact", "relaxation.tau=1"], "no option 'relaxation.tau'.*limit"),
@@ -140,8 +144,9 @@ def test_no_job_of_a_sweep_starts_where_one_would_have_an_option_without_effect(
 
 def test_every_file_of_every_group_passes():
     for group in ("model", "nets", "data", "annealing", "trainer", "logger", "experiment"):
-        base = [] if group in ("model", "experiment") else BASE  # an experiment brings its own model
-        for name in composition.choices(group):
+        for name, about in composition.choices(group).items():
+            named = re.search(r"model=\w+", about)  # the model that networks are for, where it is not cat_vae
+            base = [] if group in ("model", "experiment") else [named[0]] if group == "nets" and named else BASE
             composition.check(composition.compose([*base, f"{group}={name}"]))
 
 
@@ -151,7 +156,7 @@ def test_every_file_says_what_it_is():
 
 
 def test_relaxation_files_are_the_registry():
-    assert set(composition.choices("relaxation")) == set(RELAXATIONS)
+    assert set(composition.choices("relaxation")) == set(RELAXATIONS) | set(OF_CODEBOOKS)
 
 
 def test_sweeps_are_taken_apart():

@@ -418,7 +418,7 @@ def test_several_values_need_the_flag(tmp_path, monkeypatch):
 def test_a_folder_of_ones_own_pictures_is_not_taken_for_a_directory_of_data_sets(tmp_path, where, words):
     (tmp_path / "mine" / where).parent.mkdir(parents=True)
     (tmp_path / "mine" / where).write_bytes(b"")
-    with pytest.raises(ZooError, match=r"files of your own, such as .*To train on your own files"):
+    with pytest.raises(ZooError, match=r"holds something else, such as .*data=image_folder"):
         run_of(tmp_path / "run", *words, f"data.root={tmp_path / 'mine'}", *QUIET)
     assert [path.name for path in tmp_path.iterdir()] == ["mine"]
 

@@ -2,7 +2,6 @@
 
 import shutil
 
-import numpy as np
 import pytest
 import torch
 
@@ -12,7 +11,7 @@ from zoo import hub
 from zoo.cli import main
 from zoo.cli.eval import evaluate
 from zoo.cli.publish import publish
-from zoo.cli.solve import read_points, solve
+from zoo.cli.solve import solve
 from zoo.config.composition import compose, plain
 from zoo.errors import ZooError
 from zoo.models.pointer_net import TASKS, TSP, PointerDecoder, PointerNet, Sorting, TransformerEncoder
@@ -47,8 +46,9 @@ def config(*overrides: str) -> dict:
     return plain(composed)
 
 
-@pytest.mark.parametrize("objective", ["expectation", "self_label"])
-@pytest.mark.parametrize("data", TASKS)
+@pytest.mark.parametrize(
+    "data, objective", [*((data, "expectation") for data in TASKS), *((data, "self_label") for data in ("tsp", "cvrp"))]
+)
 def test_every_task_trains(data, objective, tmp_path):
     options = config(f"data={data}", "data.size=6", "epochs=1", f"model.objective={objective}")
     train(options, tmp_path, command="")
@@ -113,8 +113,8 @@ DIMENSION : 5
 EDGE_WEIGHT_TYPE : EUC_2D
 NODE_COORD_SECTION
 7 0 0
-8 10.5 0
-9 1.05e1 10
+8 10.4 0
+9 1.04e1 10
 10 0 10
 11 0 5
 EOF
@@ -122,77 +122,84 @@ EOF
 
 
 def test_a_tour_of_a_file(checkpoint, tmp_path, capsys, monkeypatch):
-    file = tmp_path / "five.tsp"
+    file, written = tmp_path / "five.tsp", [tmp_path / "a" / name for name in ("tour.png", "five.tour")]
     file.write_text(TSPLIB)
-    arguments = [f"checkpoint={checkpoint[0]}", f"points={file}", "polish=50", f"output={tmp_path / 'a' / 'tour.png'}"]
+    outputs = ",".join(map(str, written))
+    arguments = [f"checkpoint={checkpoint[0]}", f"points={file}", "seconds=0", f"output={outputs}"]
     monkeypatch.setattr("sys.argv", ["solve.py", *arguments])
     main("solve")
     lines = capsys.readouterr().out.splitlines()
     assert sorted(lines[0].split(), key=int) == ["7", "8", "9", "10", "11"]
-    assert float(lines[1].split()[-1]) == pytest.approx(41)  # around the rectangle
-    assert (tmp_path / "a" / "tour.png").stat().st_size > 5000
+    assert lines[1] == "five, 5 points, EUC_2D"
+    rows = {line[2:36].strip(): line for line in lines if "CPU-s" in line}
+    assert [*rows][:4] == ["network", "network + local search", "nearest neighbour", "farthest insertion"]
+    lengths = {name: float(line[36:50]) for name, line in rows.items()}
+    assert lengths["network + local search"] == 40  # around the rectangle, by whole numbers
+    winners = [name for name, line in rows.items() if line.startswith("*")]
+    assert len(winners) == 1 and lengths[winners[0]] == min(lengths.values())
+    assert written[0].stat().st_size > 5000 and "TYPE : TOUR" in written[1].read_text()
 
 
 @pytest.mark.parametrize(
-    "text", ["x,y\n1,2\n3,4\n5,6\n", "1;2\n3;4\n\n5;6", "1 2\n3\t4\n5 6\n", "\ufeff1,2\n3,4\n5,6\n"]
+    "text",
+    ["1,1\n1,1\n", "2,2\n2,2\n2,2\n3,3\n3,3\n", "0,0\n1e9,1e9\n", "0,0\n0,1\n0,2\n"],
 )
-def test_kinds_of_csv(text, tmp_path):
-    file = tmp_path / "points.csv"
-    file.write_text(text, encoding="utf-8")
-    names, points = read_points(file)
-    assert names == ["1", "2", "3"] and np.array_equal(points, [[1, 2], [3, 4], [5, 6]])
-
-
-@pytest.mark.parametrize("text", ["1,1\n1,1\n", "2,2\n2,2\n2,2\n3,3\n3,3\n", "0,0\n1e9,1e9\n", "0,0\n0,1\n0,2\n"])
 def test_points_in_one_place_or_line_have_tours(text, checkpoint, tmp_path):
     file = tmp_path / "points.csv"
     file.write_text(text)
-    options = {"checkpoint": checkpoint[0], "symmetries": 8, "starts": 9, "polish": 0}
-    tour = solve(points=file, output=tmp_path / "tour.png", **options)
+    tour = solve(checkpoint[0], file, starts=9, seconds=0.0)
     assert sorted(tour) == [str(i + 1) for i in range(len(text.split()))]
 
 
-@pytest.mark.parametrize(
-    "name, text, message",
-    [
-        ("a.csv", "", "has 0 points"),
-        ("a.csv", "x,y\n1,2\n", "has 1 point;"),
-        ("a.csv", "1,2\n3,nan\n", "line 2: a coordinate must be finite, got nan"),
-        ("a.csv", "1,2\n3,inf\n", "line 2: a coordinate must be finite"),
-        ("a.csv", "1,2\n3,four\n", "line 2: 'four' is no number"),
-        ("a.csv", "1,2\n3,4,5\n", "line 2: expected two coordinates, found 3 fields"),
-        ("a.csv", "1,2\nx,y\n", "line 2: 'x' is no number"),
-        ("a.tsp", TSPLIB.replace("11 0 5\n", ""), "says DIMENSION 5 but has 4 points"),
-        ("a.tsp", TSPLIB.replace("11 0 5", "11 0"), "line 10: expected a number and two coordinates"),
-        ("a.tsp", TSPLIB.replace("11 0 5", "11 0 nan"), "line 10: a coordinate must be finite"),
-        ("a.tsp", TSPLIB.replace("EUC_2D", "EXPLICIT"), "EDGE_WEIGHT_TYPE EXPLICIT"),
-        ("a.tsp", TSPLIB.replace("TYPE : TSP", "TYPE : ATSP"), "is of TYPE ATSP"),
-        ("a.tsp", "hello", "needs a NODE_COORD_SECTION"),
-    ],
-)
-def test_files_that_are_no_points(name, text, message, tmp_path):
-    file = tmp_path / name
-    file.write_text(text)
-    with pytest.raises(ZooError, match=message):
-        read_points(file)
+def test_a_matrix_has_a_tour(checkpoint, tmp_path):
+    file = tmp_path / "matrix.tsp"
+    head = "NAME: m\nTYPE: TSP\nDIMENSION: 4\nEDGE_WEIGHT_TYPE: EXPLICIT\nEDGE_WEIGHT_FORMAT: UPPER_ROW\n"
+    file.write_text(head + "EDGE_WEIGHT_SECTION\n9 1 9 9 1 1\n")
+    assert len(solve(checkpoint[0], file, seconds=0.0, output=[tmp_path / "a.svg"])) == 4
+
+
+def test_a_network_without_room_is_left_out_and_another_size_said(checkpoint, tmp_path, monkeypatch, caplog, capsys):
+    file = tmp_path / "points.csv"
+    file.write_text("".join(f"{i % 7},{i % 11}\n" for i in range(60)))
+    monkeypatch.setattr("zoo.models.pointer_net.tours.finding.free_memory", lambda: 1e4)
+    solve("pointer_net.tsp20", file, seconds=0.0)
+    said = [record.getMessage() for record in caplog.records]
+    assert any("was trained on 20 points" in text for text in said)
+    assert any("it is left out" in text for text in said)
+    assert "network" not in capsys.readouterr().out
 
 
 def test_what_cannot_be_solved(checkpoint, tmp_path, monkeypatch):
     file = tmp_path / "points.csv"
     file.write_text("1,2\n3,4\n")
-    options = {"symmetries": 1, "starts": 1, "polish": 0, "output": tmp_path / "tour.png"}
     with pytest.raises(ZooError, match="not a pointer network for tours"):
-        solve(checkpoint=checkpoint[1], points=file, **options)
+        solve(checkpoint[1], file)
     with pytest.raises(ZooError, match="cannot read points"):
-        solve(checkpoint=checkpoint[0], points=tmp_path, **options)
-    (tmp_path / "binary.csv").write_bytes(b"\xff\xfe\x00")
-    with pytest.raises(ZooError, match="cannot read points"):
-        read_points(tmp_path / "binary.csv")
+        solve(checkpoint[0], tmp_path)
     for arguments, message in (
         (["checkpoint=x"], "say which points"),
         (["speed=2"], "there is no option 'speed'"),
         (["starts=0"], "starts=0 is not valid"),
+        (["symmetries=9"], "symmetries=9 is not valid"),
+        (["seconds=-1"], "seconds=-1 is not valid"),
+        (["seconds=inf"], "seconds=inf is not valid"),
+        ([f"checkpoint={checkpoint[0]}", f"points={file}", "output="], "output= needs a value"),
+        ([f"checkpoint={checkpoint[0]}", f"points={file}", "output=a.gif"], "its ending says what it is to be"),
+        ([f"checkpoint={checkpoint[0]}", f"points={file}", f"output={tmp_path}/"], "its ending says what"),
     ):
         monkeypatch.setattr("sys.argv", ["solve.py", *arguments])
         with pytest.raises(SystemExit, match=message):
             main("solve")
+
+
+def test_data_of_another_task_are_refused_in_an_evaluation(checkpoint):
+    with pytest.raises(ZooError, match="is for TSP, the data are instances of Sorting"):
+        evaluate(hub.read("pointer_net.tsp20"), {"data": "sort", "data.test_instances": 4})
+
+
+def test_a_beam_wider_than_there_are_tours_finds_the_best():
+    scores = evaluate(
+        hub.read("pointer_net.tsp20"), {"data.size": 5, "data.test_instances": 50, "model.eval_beam": 100}
+    )
+    assert scores["validity"] == 1
+    assert scores["beam_cost"] == pytest.approx(scores["best_cost"], rel=0.01) and scores["beam_cost"] > 2

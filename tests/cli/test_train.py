@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 
+import zoo
 from tests.conftest import ROOT, SMALL, run_script, start_and_kill
 from zoo import hub
 from zoo.cli import main
@@ -17,7 +18,10 @@ from zoo.cli.publish import publish
 from zoo.cli.train import main as train_command
 from zoo.config.composition import check, compose, plain
 from zoo.errors import ZooError
+from zoo.models.cat_vae import ConvEncoder
+from zoo.models.image_classifier import ImageClassifier
 from zoo.relaxations import RELAXATIONS
+from zoo.training import AdamW
 from zoo.training.checkpointing import newest_checkpoint
 from zoo.training.loggers import read_metrics
 from zoo.training.runs import RunFolder
@@ -57,6 +61,8 @@ def test_a_run_leaves_what_it_promises(run):
     assert {path.name for path in run.pictures.iterdir()} == {
         "reconstructions.png",
         "samples.png",
+        "interpolations.png",
+        "code_maps.png",
         "code_usage.png",
         "curves.png",
     }
@@ -64,7 +70,16 @@ def test_a_run_leaves_what_it_promises(run):
     metrics = run.read_results()["metrics"]
     assert set(metrics) == {
         f"test/{name}"
-        for name in ("neg_elbo", "reconstruction", "kl", "nll", "active_latents", "perplexity", "information")
+        for name in (
+            "neg_elbo",
+            "reconstruction",
+            "kl",
+            "nll",
+            "neg_elbo_shuffled",
+            "active_latents",
+            "perplexity",
+            "information",
+        )
     }
     series = read_metrics(run.metrics)
     assert [step for step, _ in series["train/neg_elbo"]] == [10, 20, 30, 40, 50, 60]
@@ -73,7 +88,7 @@ def test_a_run_leaves_what_it_promises(run):
 
 def test_the_last_lines_say_where_everything_is(run):
     printed = (run.path / "stdout.txt").read_text()
-    for part in (str(run.path), str(run.best), "samples.png", "nll"):
+    for part in (str(run.path), str(run.best), "samples.png", "nll", "(Bernoulli likelihood, in nats an image"):
         assert part in printed.split("Test scores")[1]
 
 
@@ -213,6 +228,7 @@ def test_eval_repeats_the_test_scores_of_the_run(run, tmp_path, mnist_root):
         (["checkpoint={run}", "model.iwae_sampels=3"], "Did you mean 'iwae_samples'"),
         (["checkpoint={run}", "model.iwae_samples=0"], "iwae_samples >= 1"),
         (["checkpoint={run}", "model.latents=20"], "does not fit"),
+        (["checkpoint={run}/checkpoints/best.ckpt"], "does not say what it was trained on: add data="),
         (["checkpoint={run}", "data=mnits"], "Did you mean 'mnist'"),
         (
             ["checkpoint={run}", "output={run}/config.yaml/x.json", "trainer.limit_test_batches=1"],
@@ -244,6 +260,38 @@ def test_publish_makes_a_pretrained_model(run, tmp_path, mnist_root, monkeypatch
         publish(RunFolder(tmp_path), "cat_vae.x", [])
 
 
+@pytest.mark.parametrize("words", ["show=nearest", "show=interpolations", "show=code_maps", "replacement=false"])
+def test_sample_shows_what_is_asked_for(run, mnist_root, words, tmp_path, monkeypatch):
+    monkeypatch.setenv("ZOO_DATA_DIR", mnist_root)
+    output = tmp_path / "picture.png"
+    monkeypatch.setattr(sys, "argv", ["sample.py", f"checkpoint={run.path}", "n=4", f"output={output}", words])
+    main("sample")
+    assert output.stat().st_size > 1000
+
+
+def test_sample_prints_distances_in_the_features_of_a_judge(run, mnist_root, tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("ZOO_DATA_DIR", mnist_root)
+    output = tmp_path / "picture.png"
+    encoder = ConvEncoder(latents=1, categories=2, channels=2, hidden=8)
+    judge = zoo.save_pretrained(ImageClassifier(encoder=encoder, optimizer=AdamW()), tmp_path / "image_classifier.new")
+    words = [f"checkpoint={run.path}", f"judge={judge}", "n=4", f"output={output}"]
+    monkeypatch.setattr(sys, "argv", ["sample.py", *words])
+    main("sample")
+    found = dict(line.split() for line in capsys.readouterr().out.splitlines() if line.startswith("    "))
+    assert found.keys() == {"samples", "independent", "real"} and float(found["real"]) < float(found["samples"])
+
+
+def test_a_run_starts_from_the_weights_of_another_and_keeps_what_is_frozen(run, tmp_path, mnist_root, capsys):
+    folder = tmp_path / "prior"
+    train_here(folder, mnist_root, "model.prior=made", f"init={run.path}", "freeze=[encoder,decoder]", "epochs=1")
+    assert "anew: prior_net" in capsys.readouterr().err
+    before, after = zoo.from_pretrained(run.path), zoo.from_pretrained(folder)
+    for part in ("encoder", "decoder"):
+        for name, value in getattr(before, part).state_dict().items():
+            assert torch.equal(getattr(after, part).state_dict()[name], value)
+    assert not torch.equal(after.prior_logits, before.prior_logits)
+
+
 def test_sample_writes_a_picture(run, tmp_path, monkeypatch):
     output = tmp_path / "samples.png"
     monkeypatch.setattr(sys, "argv", ["sample.py", f"checkpoint={run.path}", "n=9", f"output={output}"])
@@ -260,6 +308,7 @@ def test_without_arguments_a_script_says_what_it_can_do(script):
     assert result.returncode == 0 and f"python scripts/{script}.py" in result.stdout
 
 
+@pytest.mark.slow
 def test_a_sweep_runs_every_job_and_refuses_a_wrong_one_first(tmp_path, mnist_root):
     fast = [option for option in FAST if option != "logger=csv"]
     options = ("-m", *fast, "epochs=1", "trainer.limit_train_batches=10", f"hydra.sweep.dir={tmp_path}")
@@ -275,6 +324,7 @@ def test_a_sweep_runs_every_job_and_refuses_a_wrong_one_first(tmp_path, mnist_ro
     ] in result.stdout
 
 
+@pytest.mark.slow
 def test_wandb_works_offline_without_an_account(tmp_path, mnist_root):
     options = [option for option in FAST if option != "logger=csv"]
     environment = {"ZOO_DATA_DIR": mnist_root, "HOME": str(tmp_path), "WANDB_API_KEY": "", "WANDB_MODE": ""}
@@ -286,6 +336,7 @@ def test_wandb_works_offline_without_an_account(tmp_path, mnist_root):
     assert {path.name.split("_")[0] for path in offline.rglob("*.png")} == {
         "reconstructions",
         "samples",
+        "interpolations",
         "code",
         "curves",
     }

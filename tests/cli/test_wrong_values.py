@@ -1,6 +1,7 @@
 """Every option of every file with values that it cannot have: accepted, or one clear error."""
 
 import copy
+import re
 import warnings
 from collections.abc import Iterator
 from typing import Any
@@ -59,7 +60,10 @@ def attempt(values: dict[str, Any], part: str) -> None:
 
 def walk(group: str, name: str, every: int) -> int:
     """Try every so-many-th wrong value of a file; how many were tried."""
-    config = composition.compose([*BASES[group], f"{group}={name}", *EXTRA.get(group, []), "run=x"])
+    named = re.search(r"model=\w+", composition.choices(group)[name]) if group == "nets" else None
+    config = composition.compose(
+        [*([named[0]] if named else BASES[group]), f"{group}={name}", *EXTRA.get(group, []), "run=x"]
+    )
     values = composition.plain(config)
     values.pop("run")
     parts = ("model",) if group in ("nets", "experiment") else (group,)

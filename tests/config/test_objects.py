@@ -10,10 +10,11 @@ import pytest
 import zoo
 from tests.hub.test_earlier_versions import paths
 from zoo import models
-from zoo.config import Configurable, Trust, check_config, from_config, locate, to_config, with_defaults
+from zoo.config import Configurable, Trust, check_config, from_config, locate, public_path, to_config, with_defaults
 from zoo.config.moved import present
 from zoo.errors import ZooError
 from zoo.models.cat_vae import MLPEncoder
+from zoo.models.pointer_net import TASKS
 from zoo.relaxations import RELAXATIONS, RLOO, ReinMax
 
 ENCODER = {
@@ -91,24 +92,44 @@ def test_a_configuration_of_unknown_origin_builds_only_parts_of_the_zoo(target):
 
 
 def test_what_a_configuration_of_unknown_origin_may_build_is_parts_of_models_and_data():
-    """The same as in 0.2, which had a list of packages."""
+    """The same as in 0.2, which had a list of packages; and what is new since then."""
     permitted = set()
     for package in (zoo, models):
         for module in pkgutil.iter_modules(package.__path__, f"{package.__name__}."):
             for name in dir(import_module(module.name)):
                 with contextlib.suppress(ZooError):
-                    locate(f"{module.name}.{name}", "model", trust=Trust())
-                    permitted.add(f"{module.name}.{name}")
-    expected = {present(path) for path in paths()}
+                    permitted.add(public_path(locate(f"{module.name}.{name}", "model", trust=Trust())))
+    new = {
+        "zoo.data": "CIFAR10 CelebA ImageFolder Omniglot",
+        "zoo.models.cat_vae": "LocalHead",
+        "zoo.models.chain": "MADE CodeTransformer",
+        "zoo.models.image_classifier": "ImageClassifier",
+        "zoo.models.likelihoods": "Bernoulli DiscretizedLogistic Gaussian GreyLevels Likelihood",
+        "zoo.models.tokenizer": "GridDecoder GridEncoder Tokenizer",
+    }
+    expected = {f"{package}.{name}" for package, names in new.items() for name in names.split()}
+    expected |= {present(path) for path in paths()}
     never = {"callbacks", "distributed", "loggers"}
     expected = {path for path in expected if path.split(".")[2] not in never} - {
         "zoo.data.Speech",
         "zoo.models.actor_critic.RunningNorm",
         "zoo.relaxations.ScoredProgram",
     }
+    expected |= {
+        f"zoo.{place}.{name}"
+        for place, names in {
+            "data": ("Table", "Text"),
+            "models.binary_net": ("BinaryMLP", "BinaryNet", "BrickNet"),
+            "models.language_model": ("LanguageModel", "Recurrent", "Transformer"),
+            "models.mixture_of_experts": ("Experts", "MixtureOfExperts", "Router"),
+            "models.selector": ("Bags", "MLPPredictor", "MLPScorer", "Selector"),
+        }.items()
+        for name in names
+    }
     relaxations = {path for path in permitted if path.startswith("zoo.relaxations.")}
     assert relaxations >= {path for path in expected if path.startswith("zoo.relaxations.")}
-    assert permitted - relaxations == {path for path in expected if not path.startswith("zoo.relaxations.")}
+    tasks = {f"zoo.models.pointer_net.{task.__name__}" for task in TASKS.values()}
+    assert permitted - relaxations == {path for path in expected if not path.startswith("zoo.relaxations.")} | tasks
 
 
 def test_what_cannot_be_written_down_is_an_error():

@@ -13,16 +13,24 @@ import pytest
 import torch
 from torch.utils.data import DataLoader, TensorDataset
 
+from tests.conftest import ROOT
 from tests.speech import write_digits
 from zoo.config import from_config, locate
 from zoo.config.composition import choices, compose, plain
 from zoo.data.batches import DataModule, Following, Place
 
 SIZES = {  # of one file for each class with loaders of its own, as small as it gets
+    "bags": {"items": 3, "batch_size": 12, "epoch_batches": 4, "eval_batch_size": 7, "eval_batches": 2},
     "fsdd": {"speakers": ["low", "high"], "labelled": 0.3, "batch_size": 20},
     "gymnasium": {"envs": 2, "epoch_steps": 8, "start": 2, "replay": 40},
     "mnist": {"batch_size": 12_000, "eval_batch_size": 6_000},
     "steps": {"batch_size": 6, "steps": 4},
+    "table": {
+        "batch_size": 150,
+        "passes": 3,
+        "eval_batch_size": 42,
+    },  # 85 rows of the test: one is left, for two processes
+    "text": {"path": str(ROOT / "README.md"), "length": 64, "batch_size": 60, "eval_batch_size": 7},
     "tsp": {"size": 4, "batch_size": 6, "epoch_batches": 4, "val_instances": 10, "test_instances": 7},
     "voices_fsdd": {"batch_size": 60},
 }
@@ -57,7 +65,7 @@ def data(request, root, mnist_root) -> DataModule:
     config = configuration(name) | SIZES[name]
     speech = config.get("speech", config)
     if "root" in speech:
-        speech["root"] = mnist_root if name == "mnist" else root
+        speech["root"] = mnist_root if name in ("mnist", "bags") else root
     if name == "voices_fsdd":
         speech["speakers"] = ["low", "high"]
     with warnings.catch_warnings():

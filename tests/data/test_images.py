@@ -28,10 +28,15 @@ def batches(mnist: MNIST, n: int = 1000, *, epoch: int = 0, **arguments) -> Imag
 
 def test_splits(mnist, mnist_root):
     assert {name: len(y) for name, (_, y) in mnist.splits.items()} == {"train": 50_000, "val": 10_000, "test": 10_000}
-    everything = MNIST(root=mnist_root, train_on="all")
-    everything.setup()
-    assert len(everything.splits["train"][1]) == 60_000
-    assert torch.equal(everything.splits["train"][0][50_000:], mnist.splits["val"][0])
+    most = MNIST(root=mnist_root, train_on="most")
+    most.setup()
+    assert {name: len(y) for name, (_, y) in most.splits.items()} == {"train": 59_000, "val": 1_000, "test": 10_000}
+    assert torch.equal(torch.cat([most.splits[name][0] for name in ("train", "val")])[50_000:], mnist.splits["val"][0])
+
+
+def test_all_of_earlier_versions_is_most(mnist_root):
+    data = from_config({"_target_": "zoo.data.MNIST", "root": mnist_root, "train_on": "all"})
+    assert data.train_on == "most"
 
 
 def test_images_stay_bytes_in_memory(mnist):
@@ -92,8 +97,8 @@ def test_the_last_incomplete_batch_is_dropped_only_in_training(mnist):
     [
         ({"batch_size": 0}, "batch_size"),
         ({"seed": -1}, "seed"),
-        ({"binarize": "dinamic"}, "'dynamic', 'threshold' or 'none'"),
-        ({"train_on": "everything"}, "'split' or 'all'"),
+        ({"binarize": "dinamic"}, "'dynamic', 'static', 'threshold' or 'none'"),
+        ({"train_on": "everything"}, "'split' or 'most'"),
         ({"batchsize": 3}, "Did you mean 'batch_size'"),
     ],
 )

@@ -22,7 +22,7 @@ from zoo.config import locate
 STORED = Path(__file__).parent / "stored"
 PRETRAINED = sorted(path.name for path in (STORED / "pretrained").iterdir())
 RUNS = sorted(path.name for path in (STORED / "runs").iterdir())
-QUICK = ("actor_critic", "cat_vae", "pointer_net")
+QUICK = ("actor_critic", "cat_vae")
 DRAWN = ("test/sampled", "test/neg_return")
 """Scores of actions that are drawn, of an agent in 8 steps: by other random numbers than in 0.2."""
 CLASSES = """
@@ -118,4 +118,4 @@ def test_a_stored_run_goes_on_to_its_end(name, tmp_path, digits, mnist_root):
     same = {key: value for key, value in scores.items() if not (name == "actor_critic" and key.startswith(DRAWN))}
     rel = 5e-3 if name == "speaker_generator" else 1e-3  # its speakers are drawn by other random numbers, too
     assert same and {key: results["metrics"][key] for key in same} == pytest.approx(same, rel=rel)
-    assert results["metrics"].keys() == scores.keys()
+    assert results["metrics"].keys() >= scores.keys()  # those of this version may be more

@@ -34,12 +34,14 @@ SECONDS, BYTES = 2, 500_000_000
 
 
 @pytest.fixture(autouse=True)
-def in_bounds():
+def in_bounds(request):
     """Every case of this file: in two seconds of a processor and 500 MB beside what the process had."""
+    if "folder" in request.fixturenames:
+        request.getfixturevalue("folder")  # the making of the example does not count
     scale = 1 if sys.platform == "darwin" else 1024
     before, began = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, time.process_time()
     yield
-    assert time.process_time() - began < 2 * SECONDS  # with the making of the example
+    assert time.process_time() - began < SECONDS
     assert (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * scale < BYTES
 
 
@@ -222,7 +224,7 @@ def test_pickles(tmp_path, content, message):
 P: Any = pickle
 
 
-@pytest.mark.parametrize("key", [P.EMPTY_TUPLE + P.TUPLE1 * 1_000_000, P.NONE, P.EMPTY_DICT])
+@pytest.mark.parametrize("key", [P.EMPTY_TUPLE + P.TUPLE1 * 200_000, P.NONE, P.EMPTY_DICT])
 def test_keys_of_dicts_are_names(tmp_path, key):
     """What hashes a tuple in a tuple in a tuple ... ends the process without an exception."""
     content = P.PROTO + b"\2" + P.EMPTY_DICT + key + P.NONE + P.SETITEM + P.STOP

@@ -47,7 +47,17 @@ TINY = {
     "factored": ("sizes=3x3", "relaxations=rloo", *ACTOR_CRITIC),
     "gradients_pointer": ("size=4", "steps=2", "draws=32"),
     "optima": ("size=5", "instances=20", "audit=3"),
+    "planted": (
+        "kind=xor",
+        "relaxations=simple",
+        "seeds=1",
+        "epochs=1",
+        "data.passes=1",
+        "model.predictor.hidden=[8]",
+        "model.baselines=[]",
+    ),
     "reproduce": ("polynomial", "methods=ReinMax", "epochs=1", "data.steps=5"),
+    "tsplib": ("seconds=0.01",),
 }
 """What makes each small. Those of ``gradients`` and ``cells`` have tests of their own."""
 PLACES = {
@@ -55,6 +65,7 @@ PLACES = {
     "gradients_pointer": ("out={}",),
     "optima": ("output={}/made.npz",),
     "reproduce": ("runs={}/runs", "out={}"),
+    "tsplib": ("folder={}", "instances={}/instances"),
 }
 MADE = {
     "compare": ("relaxations.md", "samples.png"),
@@ -65,7 +76,9 @@ MADE = {
     "factored": (),
     "gradients_pointer": ("gradients.md", "gradients.png"),
     "optima": ("made.npz",),
+    "planted": ("planted_xor.md", "xor_0.csv"),
     "reproduce": ("polynomial.md", "polynomial.png"),
+    "tsplib": ("tsplib.md", "tsplib.json"),
 }
 ROWS = {
     "compare": "| 2 x 8 | `reinmax` |",
@@ -73,14 +86,16 @@ ROWS = {
     "compare_rl": "| `softmax` |",
     "compare_speaker": "| `softmax` | mean vector |",
     "gradients_pointer": "| RLOO |",
+    "planted": "| `simple` |",
     "reproduce": "| ReinMax |",
+    "tsplib": "| network + local search |",
 }
 
 
-def shortest(points: np.ndarray, **_: object) -> np.ndarray:
+def shortest(matrix: np.ndarray, **_: object) -> np.ndarray:
     """The optimal tour by trying them all, in place of the packages that need not be there."""
-    tours = [np.array((0, *rest)) for rest in itertools.permutations(range(1, len(points)))]
-    return min(tours, key=lambda tour: optima.length(points, tour))
+    tours = [np.array((0, *rest)) for rest in itertools.permutations(range(1, len(matrix)))]
+    return min(tours, key=lambda tour: matrix[tour, np.roll(tour, -1)].sum())
 
 
 @pytest.fixture(autouse=True)
@@ -95,6 +110,11 @@ def test_an_experiment_runs(name, tmp_path, monkeypatch, mnist_root, capsys):
     if name == "compare_speaker":
         data = str(tmp_path / "data")
         write_digits(Path(data) / "fsdd" / "recordings", {"george": 100.0, "yweweler": 180.0}, takes=11)
+    if name == "tsplib":  # an instance with the name, the size and the metric of one of TSPLIB
+        rows = [f"{i} {i * i % 7} {i * i % 11}" for i in range(14)]
+        head = ["NAME: burma14", "DIMENSION: 14", "EDGE_WEIGHT_TYPE: EUC_2D", "NODE_COORD_SECTION"]
+        (tmp_path / "instances").mkdir()
+        (tmp_path / "instances" / "burma14.tsp").write_text("\n".join([*head, *rows]))
     monkeypatch.setenv("ZOO_DATA_DIR", data)
     places = [place.format(tmp_path) for place in PLACES.get(name, ("folder={}",))]
     monkeypatch.setattr(sys, "argv", ["zoo", "lab", name, *TINY[name], *places])
@@ -112,7 +132,7 @@ def test_an_experiment_runs(name, tmp_path, monkeypatch, mnist_root, capsys):
 
 
 def test_every_experiment_is_tested_has_a_door_and_explains_itself():
-    assert {*TINY, "gradients", "cells"} == set(experiments())
+    assert {*TINY, "gradients", "cells", "codebooks"} == set(experiments())
     for name, path in experiments().items():
         module = ast.parse(path.read_text())
         text = ast.get_docstring(module)
@@ -127,7 +147,7 @@ def test_a_door_is_a_few_lines():
         assert lines[1:-1] == ["", "from zoo.cli import main", "", 'if __name__ == "__main__":']
 
 
-@pytest.mark.parametrize("name", ["gradients", *TINY])
+@pytest.mark.parametrize("name", ["gradients", "codebooks", *TINY])
 def test_every_option_of_an_experiment_is_explained(name):
     from importlib import import_module
 

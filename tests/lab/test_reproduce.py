@@ -53,7 +53,7 @@ def test_mnist_vae(tmp_path, started):
     assert [(c.model.categories, c.model.latents) for c in started] == 2 * ([(8, 4)] * 5 + [(8, 16)] * 5)
     assert [c.seed for c in started] == [0] * 10 + [1] * 10
     for config in started:
-        assert config.data.binarize == "none" and config.data.train_on == "all" and config.data.batch_size == 100
+        assert config.data.binarize == "none" and config.data.train_on == "most" and config.data.batch_size == 100
         assert config.model.encoder.activation == "relu" and config.model.decoder.init == "pytorch"
     assert [c.relaxation.tau for c in started if "ReinMax" in c.relaxation._target_] == [1.3, 1.5] * 2
     row = "| ST | 100.50 (0.00) | 101.50 (0.00) | 100.50 (0.00) | 101.50 (0.00) |"

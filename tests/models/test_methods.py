@@ -49,8 +49,9 @@ def test_a_pointer_network_solves_points_wherever_they_lie():
     assert far_cost == pytest.approx(1000 * cost, rel=1e-4) and model.solve(points, symmetries=8)[1] <= cost
     orders, costs = model.solve([points, points[::-1]])
     assert orders.shape == (2, 20) and costs.shape == (2,)
-    with pytest.raises(ZooError, match="at least 2 elements"):
-        model.solve(points[:1])
+    assert model.solve(points[:1]) == (0, 0.0)
+    with pytest.raises(ZooError, match="at least 1 element"):
+        model.solve(points[:0])
     order, cost = zoo.from_pretrained("pointer_net.sort10").solve(points[:10, :1])
     assert cost < 1e-3 and np.all(np.diff(points[order, 0]) > -0.02)
     assert all(len(task.columns) == task.features for task in TASKS.values())

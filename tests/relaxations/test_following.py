@@ -923,6 +923,12 @@ class Normalised(nn.Module):
         return self.layers(y).squeeze(1)
 
 
+def shared(y):
+    """Costs ``(rows,)`` with a draw in weights that three examples share."""
+    seen = F.batch_norm(DATA[:3, :1] * y.sum(0), None, None, training=True)
+    return seen.square().mean().expand(len(y))
+
+
 @pytest.mark.parametrize("make", [Reinforce, RLOO, Rebar, Relax, DisARM, ARM])
 def test_batch_normalisation_behind_a_draw_is_refused(make):
     relaxation = make()
@@ -931,6 +937,10 @@ def test_batch_normalisation_behind_a_draw_is_refused(make):
             drawn(relaxation, model)
     drawn(relaxation, Normalised(nn.BatchNorm1d(8)).eval())
     drawn(relaxation, Normalised(nn.LayerNorm(8)))
+    one, several = (lambda draw, rows=rows: shared(draw(torch.zeros(rows, K))) for rows in (1, 2))
+    assert relaxation.expectation(one).isfinite().all()  # there are no others
+    with pytest.raises(ZooError, match="each row see"):
+        relaxation.expectation(several)
     before = nn.Sequential(nn.Linear(K, K), nn.BatchNorm1d(K))
     if make in (Reinforce, RLOO):
         x = torch.randn(BATCH, K)

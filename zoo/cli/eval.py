@@ -19,6 +19,7 @@ from typing import Any
 from zoo import hub
 from zoo.cli.arguments import command
 from zoo.cli.options import pretrained, written
+from zoo.errors import ZooError
 
 log = logging.getLogger(__name__)
 TAKES = ("model", "data", "trainer", "relaxation", "seed")
@@ -50,7 +51,7 @@ main = command(score, text=str(__doc__), takes=lambda: TAKES, notes=pretrained)
 
 
 def evaluate(saved: hub.Saved, overrides: dict[str, Any]) -> dict[str, float]:
-    """The test scores of a saved model, by name.
+    """The test scores of a saved model, by name; what they are in is logged.
 
     Args:
         saved: as :func:`zoo.hub.read` gives it.
@@ -77,6 +78,8 @@ def evaluate(saved: hub.Saved, overrides: dict[str, Any]) -> dict[str, float]:
     )
     with joint_work(trainer):
         scores = trainer.test(model, data, verbose=False)[0]
+    if units := getattr(model, "units", ""):
+        log.info("%s", units)
     return {name.removeprefix("test/"): value for name, value in scores.items()}
 
 
@@ -109,6 +112,8 @@ def configure(saved: hub.Saved, overrides: dict[str, Any]) -> tuple[dict[str, An
         if key not in groups:
             composition.check_key(config, key)
             OmegaConf.update(config, key, value, merge=not (isinstance(value, dict) and "_target_" in value))
+    if not config["data"]:
+        raise ZooError(f"{saved.origin} does not say what it was trained on: add data=, such as data=mnist")
     composition.retarget(config, list(given.items()))
     values = composition.plain(config)
     check_config(values["model"], where="model", trust=Trust.of(saved.trust))

@@ -2,14 +2,18 @@
 
     python scripts/sample.py checkpoint=cat_vae.mnist
     python scripts/sample.py checkpoint=runs/mine n=100 seed=1 output=mine.png
+    python scripts/sample.py checkpoint=cat_vae.mnist show=nearest                  beside the nearest training images
+    python scripts/sample.py checkpoint=cat_vae.mnist temperature=0.7 replacement=false
+    python scripts/sample.py checkpoint=cat_vae.mnist judge=image_classifier.mnist  and their distance to real images
 
 The picture shows pixel means.
 """
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any, Literal
 
-from pydantic import NonNegativeInt, PositiveInt
+from pydantic import NonNegativeInt, PositiveFloat, PositiveInt
 
 from zoo import hub
 from zoo.cli.arguments import command
@@ -22,6 +26,10 @@ def sample(
     *,
     n: PositiveInt = 64,
     seed: NonNegativeInt = 0,
+    temperature: PositiveFloat = 1.0,
+    replacement: bool = True,
+    show: Literal["samples", "nearest", "interpolations", "code_maps"] = "samples",
+    judge: str | None = None,
     output: Path = Path("samples.png"),
     trust: Sequence[str] = (),
 ) -> None:
@@ -29,31 +37,89 @@ def sample(
 
     Args:
         checkpoint: a pretrained model, its folder, a run folder or a checkpoint file of one.
-        n: how many samples.
+        n: how many samples; of interpolations, how many pairs of test images.
         seed: of the draws.
+        temperature: of the prior.
+        replacement: false for samples of codes that all differ.
+        show: samples; nearest, each beside the nearest training image; interpolations of test images; code_maps, which
+            pixels each latent moves.
+        judge: an image classifier, in whose features the Fréchet distance of samples to the test images is printed.
         output: the picture.
         trust: packages whose classes it may name beside those of this project, such as mypkg: their code runs.
 
     Raises:
-        ZooError: if the model generates nothing, or ``output`` cannot be written.
+        ZooError: if the model generates nothing, or not what is asked for, or ``output`` cannot be written.
     """
     from torch import Tensor
 
     from zoo.data.seeding import PREDICT, seed_default_generators
-    from zoo.training.plots import image_grid
+    from zoo.training.plots import image_grid, image_pairs
 
-    model = hub.from_pretrained(checkpoint, trust=trust)
+    model: Any = hub.from_pretrained(checkpoint, trust=trust)
     if not hasattr(model, "sample"):
         raise ZooError(f"{checkpoint} is a {type(model).__name__}, which generates nothing to sample")
+    how: dict[str, Any] = {}
+    how |= {} if temperature == 1 else {"temperature": temperature}
+    how |= {} if replacement else {"replacement": replacement}
+    needs = dict.fromkeys(how, "sample_codes") | ({"judge": "draw_pixels"} if judge else {})
+    needs |= {"show": {"interpolations": "interpolate", "code_maps": "code_map"}.get(show, "sample")}
+    if lacking := [option for option, method in needs.items() if not hasattr(model, method)]:
+        raise ZooError(
+            f"{checkpoint} is a {type(model).__name__}, which has no use for {', '.join(lacking)}: leave it out"
+        )
+    splits = {} if show == "samples" and not judge else images_of(checkpoint, trust)
     seed_default_generators(seed, PREDICT)
-    images = model.sample(n)
-    if not (isinstance(images, Tensor) and images.dim() == 4 and images.shape[1] in (1, 3)):
-        shape = tuple(images.shape) if isinstance(images, Tensor) else type(images).__name__
-        raise ZooError(f"{checkpoint} draws no pictures (n, channels, height, width), but {shape}: call model.sample")
-    figure = image_grid(images, f"Samples of {checkpoint}: pixel means")
+    if show == "interpolations":
+        figure = image_grid(model.interpolate(splits["test"][: 2 * n]).flatten(0, 1), "From one image to another")
+    elif show == "code_maps":
+        figure = image_grid(model.code_map(splits["test"][:n]), f"Which pixels each latent of {checkpoint} moves")
+    else:
+        images = model.sample(n, **how)
+        if not (isinstance(images, Tensor) and images.dim() == 4 and images.shape[1] in (1, 3)):
+            shape = tuple(images.shape) if isinstance(images, Tensor) else type(images).__name__
+            raise ZooError(
+                f"{checkpoint} draws no pictures (n, channels, height, width), but {shape}: call model.sample"
+            )
+        if show == "nearest":
+            from zoo.lab.samples import nearest
+
+            figure = image_pairs(
+                images, nearest(images, splits["train"]), "Samples, each before its nearest training image"
+            )
+        else:
+            figure = image_grid(images, f"Samples of {checkpoint}: pixel means")
     with written(output) as path:
         figure.savefig(path, dpi=120)
     print(output)
+    if judge:
+        from zoo.lab.samples import scores
+
+        classifier: Any = hub.from_pretrained(judge, trust=trust)
+        if not hasattr(classifier, "features"):
+            raise ZooError(f"judge={judge} is a {type(classifier).__name__}, which has no features(x)")
+        print(f"Fréchet distance to real images, in the features of {judge}")
+        for name, value in scores(model, classifier, splits["test"], temperature=temperature).items():
+            print(f"    {name:<24} {value:10.4g}")
+
+
+def images_of(checkpoint: str, trust: Sequence[str]) -> dict[str, Any]:
+    """Training and test images of the data that ``checkpoint`` was trained on, as it saw them.
+
+    Raises:
+        ZooError: if these are no images.
+    """
+    import torch
+
+    from zoo.config import Trust, from_config
+
+    saved = hub.read(checkpoint, trust)
+    data = from_config(saved.data, where="data", trust=Trust.of(saved.trust))
+    data.prepare_data()
+    data.setup()
+    if not hasattr(data, "splits"):
+        raise ZooError(f"{checkpoint} was trained on {type(data).__name__}, which has no images to compare with")
+    loaders = {"train": data.train_dataloader(), "test": data.test_dataloader()}
+    return {name: torch.cat([batch[0] for batch in loader]) for name, loader in loaders.items()}
 
 
 main = command(sample, text=str(__doc__), notes=pretrained)

@@ -28,7 +28,20 @@ from zoo.errors import ZooError, cause, did_you_mean
 
 CONFIGS = resource("configs")
 KEYS = [key for key in OmegaConf.load(CONFIGS / "train.yaml") if key not in ("defaults", "hydra")]
-GROUPS = ("model", "nets", "data", "relaxation", "annealing", "callbacks", "trainer", "logger", "experiment")
+GROUPS = (
+    "model",
+    "nets",
+    "quantizer",
+    "data",
+    "relaxation",
+    "annealing",
+    "callbacks",
+    "trainer",
+    "logger",
+    "experiment",
+)
+FILLING = ("nets", "quantizer", "experiment")
+"""Groups whose files only fill in other options."""
 OBJECTS = ("model", "data", "trainer")
 """What every run is made of, each an object of its own."""
 SEARCH_PATH = "hydra.searchpath"
@@ -70,8 +83,13 @@ def claim(parent: Path) -> Path:
     return folder
 
 
-def _call(function: str, argument: str, part: str) -> Any:
-    value = getattr(locate(function, "call")(argument), part)
+def _call(function: str, argument: Any, part: str) -> Any:
+    argument = OmegaConf.to_container(argument, resolve=True) if OmegaConf.is_config(argument) else argument
+    answer = locate(function, "call")(argument)
+    if not hasattr(answer, part):
+        known = [name for name in dir(answer) if not name.startswith("_")]
+        raise ZooError(f"{part!r} is not valid.{did_you_mean(part, known)} {function} has {', '.join(known)}")
+    value = getattr(answer, part)
     return list(value) if isinstance(value, tuple) else value
 
 
@@ -92,7 +110,7 @@ def _said(data: Any) -> Any:
         vocabulary = getattr(locate(data.get("_target_"), "data"), "vocabulary", None)
     except (ZooError, AttributeError):  # what is wrong with the data is said when they are built
         vocabulary = None
-    return vocabulary(data) if vocabulary else 10
+    return vocabulary(data) if callable(vocabulary) else 10
 
 
 # What is said in the data: ${said:${data}} is a list of texts, or 10 for the digits.
@@ -110,6 +128,18 @@ OmegaConf.register_new_resolver("job_name", _job_name, replace=True)
 
 # How many a list has, or is said to have: ${count:${data.speakers}}.
 OmegaConf.register_new_resolver("count", _count, replace=True)
+
+
+def _image_shape(data: Any) -> list[int]:
+    values = OmegaConf.to_container(data, resolve=True)
+    cls = locate(values.get("_target_"), "data")
+    ask = getattr(cls, "shape_of", None)
+    shape = ask(values) if ask else getattr(cls, "shape", None)
+    return list(shape) if isinstance(shape, (tuple, list)) else [1, 28, 28]
+
+
+# Channels, height and width of the images of a data module: ${image_shape:${data}}; of one that does not say, MNIST's.
+OmegaConf.register_new_resolver("image_shape", _image_shape, replace=True)
 
 
 def _task(target: str, part: str) -> int:
@@ -508,7 +538,7 @@ def check_values(values: dict[str, Any], asked: Sequence[str] = ()) -> None:
     Raises:
         ZooError: naming the option that is wrong.
     """
-    known = {*GROUPS, *KEYS} - {"nets", "experiment"}  # these two only fill in others
+    known = {*GROUPS, *KEYS} - {*FILLING}
     for name in OBJECTS:
         if not isinstance(values.get(name), dict) or "_target_" not in values[name]:
             raise ZooError(f"{name}={values.get(name)!r} is not valid: choose one of {', '.join(choices(name))}.")

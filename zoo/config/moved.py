@@ -60,7 +60,11 @@ def up_to_date(config: dict[str, Any]) -> dict[str, Any]:
     encoder = config.get("speaker_encoder")
     if isinstance(encoder, dict) and is_earlier(encoder):
         config = {name: value for name, value in config.items() if name not in OF_THE_SPEAKER}
+    if config["_target_"] == "zoo.tasks.TSP":
+        config = {"scaled": False} | config
     task = config.get("task")
     if "objective" in config and isinstance(task, dict) and task.get("_target_") in SELF_LABELLED:
         config = config | {"objective": config["objective"] or "self_label"}
+    if config.get("train_on") == "all":  # which validated on images that it trained on
+        config = config | {"train_on": "most"}
     return config | {"_target_": present(config["_target_"])}

@@ -216,6 +216,7 @@ def check_config(config: Any, *, where: str = "config", trust: Trust | None = No
 
 def _check_arguments(config: Config, where: str, trust: Trust | None) -> None:
     """Check the names and types of the arguments of one object."""
+    config = up_to_date(config)
     cls = locate(config["_target_"], where, trust=trust)
     if not callable(cls):
         raise ZooError(f"{where}._target_={config['_target_']!r} is a {type(cls).__name__}, which builds nothing.")

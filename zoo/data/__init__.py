@@ -2,8 +2,28 @@
 
 from zoo.data.espeak import Espeak
 from zoo.data.fsdd import FSDD
+from zoo.data.image_folder import CIFAR10, CelebA, ImageFolder, Omniglot
 from zoo.data.images import MNIST, FashionMNIST
+from zoo.data.inputs import Inputs, inputs
 from zoo.data.speech import Speech
 from zoo.data.speech_folder import SpeechFolder
+from zoo.data.tables import Table
+from zoo.data.texts import Text, vocabulary
 
-__all__ = ["FSDD", "MNIST", "Espeak", "FashionMNIST", "Speech", "SpeechFolder"]
+__all__ = [
+    "CIFAR10",
+    "FSDD",
+    "MNIST",
+    "CelebA",
+    "Espeak",
+    "FashionMNIST",
+    "ImageFolder",
+    "Inputs",
+    "Omniglot",
+    "Speech",
+    "SpeechFolder",
+    "Table",
+    "Text",
+    "inputs",
+    "vocabulary",
+]

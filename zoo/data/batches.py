@@ -93,7 +93,8 @@ class Slices(Batches[Batch]):
         self, count: int, *, batch_size: int, key: tuple[int, ...], shuffle: bool, device: torch.device, place: Place
     ) -> None:
         full, rest = divmod(count, batch_size)
-        super().__init__(full + (rest > 0 and not shuffle), place)
+        # Fewer examples than processes, of which some would have none, go with the batch before.
+        super().__init__(full + (not shuffle and (rest >= place.world_size or (rest > 0 and not full))), place)
         self.count, self.batch_size, self.key, self.shuffle, self.device = count, batch_size, key, shuffle, device
 
     def take(self, index: Tensor, epoch: int, batch: int) -> Batch:
@@ -106,8 +107,9 @@ class Slices(Batches[Batch]):
             order = torch.randperm(self.count, generator=g, device=self.device)
         else:
             order = torch.arange(self.count, device=self.device)
-        for batch in range(start, len(self)):
-            yield self.take(order[batch * self.batch_size : (batch + 1) * self.batch_size], epoch, batch)
+        for batch in range(start, self.length):
+            end = self.count if batch + 1 == self.length and not self.shuffle else (batch + 1) * self.batch_size
+            yield self.take(order[batch * self.batch_size : end], epoch, batch)
 
 
 class DataModule(Configurable, LightningDataModule):

@@ -1,4 +1,4 @@
-"""How the bytes of MNIST and FashionMNIST get here: a chain of sources, each checked before it is believed.
+"""How the bytes of data sets of images get here: a chain of sources, each checked before it is believed.
 
 Files are kept in torchvision's own layout (``<root>/MNIST/raw/train-images-idx3-ubyte`` and so on), so a
 directory filled by torchvision serves, and the other way round.
@@ -16,14 +16,14 @@ import sys
 import zipfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from itertools import chain, islice
 from pathlib import Path
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from zoo.errors import ZooError
+from zoo.errors import ZooError, cause
 from zoo.files import scratch, temporary
 
 log = logging.getLogger(__name__)
@@ -56,10 +56,21 @@ LARGEST = 60000 * 28 * 28 + 17  # bytes, one more than any file has: an archive 
 LARGEST_PICKLE = 300_000_000  # bytes, of 70,000 images in float32
 DOWNLOAD_TIMEOUT = 20  # seconds without an answer
 
-OWN = (".png", ".jpg", ".jpeg", ".gif", ".bmp", ".tif", ".tiff", ".webp", ".wav", ".flac", ".mp3", ".ogg")
-"""Endings of pictures and sounds."""
-KEPT = ("MNIST", "FashionMNIST", "fsdd", "espeak-")
-"""How the folders begin that this project keeps data in."""
+CIFAR10 = "cifar-10-batches-py"
+"""The folder of CIFAR-10 in torchvision's layout."""
+CIFAR10_FILES = {"train": [f"data_batch_{i}" for i in range(1, 6)], "test": ["test_batch"]}
+OMNIGLOT = "omniglot-py"
+"""The folder of Omniglot in torchvision's layout."""
+OMNIGLOT_FOLDERS = ("images_background", "images_evaluation")
+LARGEST_BATCH = 100_000_000  # bytes, three times what a file of CIFAR-10 has
+
+KEPT = (
+    *("MNIST", "FashionMNIST", "BinarizedMNIST", CIFAR10, "cifar10_jpeg", "celeba", OMNIGLOT),
+    *("fsdd", "espeak-", "shakespeare"),
+)
+"""How the folders and archives begin that this project keeps data in, or reads it from."""
+NO_DATA = (".", "readme", "license", "lost+found")
+"""How what says nothing of a directory begins."""
 
 Arrays = dict[str, bytes]
 """The four files of a data set: name -> the bytes of the idx file."""
@@ -71,7 +82,7 @@ def data_root(root: str | None) -> Path:
 
 
 def check_root(root: str | None, name: str, option: str) -> None:
-    """Refuse a folder of the user's own pictures or sounds as the directory of the data set ``name``.
+    """Refuse a folder that holds something else as the directory of the data set ``name``.
 
     Without this a run on ``data.root=<my pictures>`` would train on something else, and put that beside them.
 
@@ -90,23 +101,23 @@ def check_root(root: str | None, name: str, option: str) -> None:
     folder = Path(root).expanduser()
     if folder.exists() and not folder.is_dir():
         raise ZooError(f"data.root={root} is not a directory")
-    if (folder / name).exists() or not (found := own_file(folder)):
+    if (folder / name).exists() or not (found := foreign_file(folder)):
         return
     raise ZooError(
-        f"data.root={root} holds files of your own, such as {found}, which {option} does not read: data.root is where "
-        f"{name} is kept, or downloaded to. To train on your own files write a data module (docs/extend.md), and say "
-        "data._target_=mypackage.MyData; of speech take data=speech_folder. If it is a directory of data sets, make a "
-        f"folder {name} in it."
+        f"data.root={root} holds something else, such as {found}, which {option} does not read: data.root is where "
+        f"{name} is kept, or downloaded to. To train on your own pictures, say data=image_folder data.root={root}; on "
+        "recordings, data=speech_folder; on anything else, write a data module (docs/extend.md). If it is a directory "
+        f"of data sets, make a folder {name} in it."
     )
 
 
-def own_file(folder: Path) -> Path | None:
-    """A picture or sound in ``folder`` or a folder in it, of which it looks at the first thousand entries."""
+def foreign_file(folder: Path) -> Path | None:
+    """Something in ``folder`` that is no data set of this project."""
     try:
-        entries = list(islice(folder.iterdir(), 1000))
-        others = [entry for entry in entries if entry.is_dir() and not entry.name.startswith(KEPT)]
-        below = (path for entry in others for path in islice(entry.iterdir(), 100))
-        return next((path for path in chain(entries, below) if path.suffix.lower() in OWN and path.is_file()), None)
+        with os.scandir(folder) as entries:
+            names = (entry.name for entry in entries)
+            other = (name for name in names if not name.startswith(KEPT) and not name.lower().startswith(NO_DATA))
+            return next((folder / name for name in other), None)
     except OSError:  # what cannot be read is reported where it is read
         return None
 
@@ -246,15 +257,102 @@ def unpack(pickled: bytes) -> Arrays:
     }
 
 
-class ArrayUnpickler(pickle.Unpickler):
-    """Reads NumPy arrays and plain containers; anything else in the file is refused, not run."""
+P: Any = pickle
+
+
+class ArrayUnpickler(P._Unpickler):
+    """Reads NumPy arrays and plain containers; anything else in the file is refused, not run.
+
+    It is the unpickler in Python: the one in C takes memory by what a damaged file says.
+    """
+
+    dispatch: ClassVar[dict[int, Any]] = {
+        code: load for code, load in P._Unpickler.dispatch.items() if code != P.BYTEARRAY8[0]
+    }
 
     def find_class(self, module: str, name: str) -> object:
         if name == "_reconstruct" and module in ("numpy.core.multiarray", "numpy._core.multiarray"):
-            return lambda _subtype, shape, dtype: np.ndarray(shape, dtype)
+            return lambda _subtype, _shape, dtype: np.ndarray(0, dtype)  # its shape comes with what it holds
         if module == "numpy" and name in ("ndarray", "dtype"):
             return getattr(np, name)
+        if (module, name) == ("_codecs", "encode"):  # how Python 3 writes bytes for Python 2
+            return lambda text, _encoding: text.encode("latin1")
         raise pickle.UnpicklingError(f"refusing {module}.{name}: only arrays are expected here")
+
+
+def cifar10(root: Path) -> dict[str, tuple[Tensor, Tensor]]:
+    """CIFAR-10 from torchvision's layout under ``root``; downloaded first where it is missing.
+
+    Returns:
+        ``train`` and ``test`` -> uint8 images ``(n, 3, 32, 32)`` and int64 labels ``(n,)``.
+
+    Raises:
+        ZooError: if it cannot be had, or is damaged.
+    """
+    folder = root / CIFAR10
+    if not folder.is_dir():
+        jpeg = next((path for path in (root / "cifar10_jpeg", root / "cifar10_jpeg.zip") if path.exists()), None)
+        hint = f" {jpeg} is there: data.files=jpeg trains on it." if jpeg else ""
+        download("CIFAR10", CIFAR10, root, hint)
+    parts = {}
+    for part, files in CIFAR10_FILES.items():
+        batches = [cifar10_batch(folder / file) for file in files]
+        images, labels = (np.concatenate(arrays) for arrays in zip(*batches))
+        parts[part] = (torch.from_numpy(images).view(-1, 3, 32, 32), torch.from_numpy(labels))
+    return parts
+
+
+def cifar10_batch(path: Path) -> tuple[np.ndarray, np.ndarray]:
+    """The images ``(n, 3072)`` and labels of a file of CIFAR-10."""
+    try:
+        with path.open("rb") as file:
+            content = file.read(LARGEST_BATCH)
+        batch = ArrayUnpickler(io.BytesIO(content), encoding="latin1").load()
+        images, labels = np.ascontiguousarray(batch["data"]), np.array(batch["labels"], dtype=np.int64)
+        if images.dtype != np.uint8 or images.shape != (len(labels), 3072) or not ((labels >= 0) & (labels < 10)).all():
+            raise ValueError(f"it holds {images.dtype} {images.shape} and {len(labels)} labels")
+    except Exception as error:  # a damaged pickle can raise anything
+        raise ZooError(f"{path} is missing or damaged ({cause(error)}): remove {path.parent}, or restore it") from error
+    return images, labels
+
+
+def omniglot(root: Path) -> Path:
+    """The folder of Omniglot in torchvision's layout under ``root``; downloaded first where it is missing.
+
+    Raises:
+        ZooError: if it cannot be had.
+    """
+    folder = root / OMNIGLOT
+    if not all((folder / name).is_dir() for name in OMNIGLOT_FOLDERS):
+        download("Omniglot", OMNIGLOT, root)
+    return folder
+
+
+def download(name: str, kept: str, root: Path, hint: str = "") -> None:
+    """Let torchvision download a data set to ``root``, whole or not at all.
+
+    Args:
+        name: of torchvision's class.
+        kept: the folder that it makes.
+
+    Raises:
+        ZooError: if it cannot, saying where to put the files.
+    """
+    from torchvision import datasets
+
+    try:
+        with scratch(root / kept) as place, socket_timeout(DOWNLOAD_TIMEOUT):
+            option = "train" if name == "CIFAR10" else "background"
+            for part in (True, False):
+                getattr(datasets, name)(place, download=True, **{option: part})
+            if (root / kept).exists():
+                (root / kept).rename(place / "old")
+            (place / kept).rename(root / kept)
+    except Exception as error:  # of the network, of its checks, of the disk
+        raise ZooError(
+            f"{name} is not in {root / kept}, and cannot be downloaded ({cause(error)}).{hint} Put torchvision's files "
+            f"there, or point data.root= or ZOO_DATA_DIR at a directory that holds {kept}"
+        ) from error
 
 
 def to_bytes(grey: np.ndarray) -> np.ndarray:

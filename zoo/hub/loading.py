@@ -1,6 +1,7 @@
 """Load what is saved of a model: a shipped one, a folder, a run, a checkpoint, a repository of the Hugging Face hub."""
 
 import hashlib
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
 
     from zoo.config import Trust
     from zoo.training import ZooModule
+
+log = logging.getLogger(__name__)
 
 HEADER = 10_000_000  # bytes, of the names and shapes of some 100,000 tensors
 
@@ -133,6 +136,46 @@ def read(name: str | Path, trust: Sequence[str] = ()) -> Saved:
         return read_pretrained(find_pretrained(name), trust)
     except OSError as error:  # of a name that is too long, or a folder that may not be looked into
         raise ZooError(f"{str(name)[:300]} cannot be read: {error.strerror}") from error
+
+
+def start_from(model: Any, name: str) -> None:
+    """Give ``model`` the weights of what is saved under ``name`` where they fit: by their names, and by their shapes.
+
+    A convolution of images with another number of channels gets the mean over the channels, as much as they were
+    together. What fits is counted in the log, and what starts anew is named.
+
+    Raises:
+        ZooError: if there is nothing of that name, or nothing fits.
+    """
+    import torch
+    from torch import nn
+
+    saved, own_state = read(name).state, model.state_dict()
+    fitting, anew = {}, []
+    for key, now in own_state.items():
+        if key.startswith("relaxation.") or not now.is_floating_point():
+            continue
+        before = saved.get(key)
+        module = model.get_submodule(key.rpartition(".")[0]) if "." in key else None
+        if before is not None and before.shape == now.shape:
+            fitting[key] = before
+        elif (
+            before is not None
+            and isinstance(module, nn.Conv2d)
+            and before.dim() == 4
+            and before.shape[:1] + before.shape[2:] == now.shape[:1] + now.shape[2:]
+        ):
+            fitting[key] = before.mean(1, keepdim=True).expand(now.shape) * (before.shape[1] / now.shape[1])
+        else:
+            anew.append(key)
+    if not fitting:
+        raise ZooError(f"init={name}: none of its weights fits this model, by name and shape")
+    with torch.no_grad():
+        model.load_state_dict(own_state | fitting)
+    count = sum(value.numel() for value in fitting.values())
+    log.info(
+        "init=%s: %d weights in %d tensors%s", name, count, len(fitting), f"; anew: {', '.join(anew)}" * bool(anew)
+    )
 
 
 def find_pretrained(name: str | Path) -> Path:

@@ -150,6 +150,7 @@ def model_card(
         "",
         "## Metrics",
         "",
+        *([f"Scores: {units}.", ""] if (units := getattr(model, "units", "")) else []),
         "| metric | value |",
         "| --- | --- |",
         *(f"| {metric} | {value:.4g} |" for metric, value in config["metrics"].items()),

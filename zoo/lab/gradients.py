@@ -138,7 +138,7 @@ def vae_problem(run: Path, draws: int, cases: int = 4) -> Problem:
         return (F.softplus(logits) - logits * pixels).sum(-1)  # -log of the Bernoulli likelihood
 
     about = f"`-log p(x|z)` of {cases} test images under the decoder of a trained VAE, at their posteriors"
-    return Problem("vae", about, model.posterior_logits(images), cost, draws, 250)
+    return Problem("vae", about, model.posterior(images).logits, cost, draws, 250)
 
 
 def train_vae(folder: Path, *, quick: bool) -> Path:

@@ -17,6 +17,7 @@ from typing import Any, TypeVar
 
 from zoo.relaxations.antithetic import ARM, DisARM
 from zoo.relaxations.base import RELAXATIONS, Draw, Pathwise, Program, Relaxation, ScoredProgram, Tempered
+from zoo.relaxations.codebooks import VQ, Codeword
 from zoo.relaxations.control_variates import Rebar, Relax
 from zoo.relaxations.distributions import (
     Bernoulli,
@@ -41,6 +42,7 @@ from zoo.relaxations.gumbel_rao import GumbelRao, ReinMaxCV, ReinMaxRao
 from zoo.relaxations.igr import IGR
 from zoo.relaxations.imle import AIMLE, IMLE, PerturbedOptimizer
 from zoo.relaxations.noise import CommonNumbers, Noise, PartOfBatch
+from zoo.relaxations.quantizers import BSQ, FSQ, LFQ, CodebookQuantizer, Quantizer, ResidualQuantizer
 from zoo.relaxations.score_function import RLOO, Reinforce
 from zoo.relaxations.simple import Simple
 from zoo.relaxations.softmax import Softmax, STArgmax
@@ -81,6 +83,9 @@ RELAXATIONS |= {
     "exact": Exact,
 }
 
+OF_CODEBOOKS: dict[str, type[Relaxation]] = {"vq": VQ}
+"""Relaxations that serve :class:`Codeword` alone, by their names on the command line."""
+
 DISTRIBUTIONS: dict[str, type[Distribution]] = {
     "categorical": Categorical,
     "bernoulli": Bernoulli,
@@ -119,8 +124,15 @@ def register(name: str) -> Callable[[Registered], Registered]:
 
 
 __all__ = [
+    "BSQ",
     "DISTRIBUTIONS",
+    "FSQ",
+    "LFQ",
+    "OF_CODEBOOKS",
     "RELAXATIONS",
+    "VQ",
+    "CodebookQuantizer",
+    "Codeword",
     "CommonNumbers",
     "Distribution",
     "Draw",
@@ -128,7 +140,9 @@ __all__ = [
     "PartOfBatch",
     "Pathwise",
     "Program",
+    "Quantizer",
     "Relaxation",
+    "ResidualQuantizer",
     "ScoredProgram",
     "Tempered",
     "register",

@@ -111,6 +111,8 @@ class Following:
         self.seen: set[int] = set()  # by both modes
         self.pins: list[Any] = []  # so that no identity is used twice
         self.level = -1  # of torch.func, where the derivative is taken; -1 is autograd
+        self.alone = True  # whether every draw has been of a single row, which has no others to see
+        self.excused = False  # whether rows would see each other if there were several
         self.calling = ""  # the present function
         self.written: list[int] = []  # memory that it has changed
         self.harmless = 0  # whether it may take numbers out
@@ -138,6 +140,7 @@ class Following:
                     self.check_independent([x, mask, *(vars(x).values() if isinstance(x, Distribution) else ())])
             with _disable_current_modes():  # else the draw would take other numbers than in a run that is not followed
                 value = draw(x, mask)
+            self.alone = self.alone and value.shape[getattr(x, "batch_dim", 0)] == 1
             with torch._C.DisableTorchFunction():
                 self.begin(value)
             return value
@@ -197,6 +200,8 @@ class Following:
         if name == "__get__":
             name = getattr(getattr(func, "__self__", None), "__name__", "")
         if name in COUPLING and batch_statistics(args, kwargs):
+            self.excused = True
+        if self.excused and not self.alone:
             raise ZooError(
                 f"{self.name} cannot serve a program in which batch normalisation behind a draw lets each row see the "
                 "others' draws: its gradient would be wrong. Put it into eval(), take layer or group normalisation, or "
@@ -514,7 +519,8 @@ def run_watched(program: Program, draw: Draw, by: Relaxation, *, independent: bo
         return run(program, draw)
     with Following(by, independent=independent) as following:
         result = run(program, following.drawing(draw))
-    known.add(kind)
+    if not following.excused:
+        known.add(kind)
     return result
 
 

@@ -24,7 +24,7 @@ class ScoreFunction(TakesBaseline):
     """Base of the estimators that weigh ``grad log p(draw)`` by the program's cost.
 
     The program must not let one row of the batch see another's draw, as batch normalisation behind a draw does: the
-    gradient of a draw would need the costs of all rows. Where that is seen, it is refused.
+    gradient of a draw would need the costs of all rows. Where that is seen, it is refused; a single row has no others.
     """
 
     unbiased = True

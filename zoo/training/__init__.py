@@ -2,5 +2,6 @@
 
 from zoo.training.module import ZooModule
 from zoo.training.optim import AdamW
+from zoo.training.remembered import Remembered
 
-__all__ = ["AdamW", "ZooModule"]
+__all__ = ["AdamW", "Remembered", "ZooModule"]

@@ -86,13 +86,15 @@ def train(model: "str | LightningModule", *words: str, run: str | Path | None = 
 
 def as_words(name: str, value: Any) -> Iterator[str]:
     """An option of :func:`train` as words of the command line."""
-    group = name in composition.GROUPS
+    named = value is None or isinstance(value, (str, list, tuple))
+    group = name in composition.GROUPS and (named or name not in composition.FILLING)
     if name in SEVERAL and isinstance(value, (list, tuple)) and not all(isinstance(one, str) for one in value):
         for one in value:
             yield from as_words(name, one)
         return
-    key = name if group or name.split(".")[0] in (*composition.KEYS, *composition.GROUPS) else f"model.{name}"
-    if group and (value is None or isinstance(value, (str, list, tuple))):
+    of_the_whole = name.split(".")[0] in (*composition.KEYS, *composition.GROUPS) and name not in composition.FILLING
+    key = name if group or of_the_whole else f"model.{name}"
+    if group and named:
         yield f"{key}=" + ("null" if value is None else value if isinstance(value, str) else f"[{','.join(value)}]")
         return
     config = to_config(dict(value) if isinstance(value, Mapping) else value)

@@ -46,6 +46,11 @@ class ZooModule(Configurable, LightningModule):
     noise_source: Noise = DEFAULT
     """The source of what the module draws itself; :class:`SeedEachBatch` sets it, and that of the relaxations."""
 
+    @property
+    def units(self) -> str:
+        """What the scores are in, for people; empty where their names say it."""
+        return ""
+
     @classmethod
     def without_effect(cls, arguments: Config) -> str:
         """Why nothing is drawn through a relaxation in training with these arguments; empty if something is.

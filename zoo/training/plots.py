@@ -11,7 +11,7 @@ from torchvision.utils import make_grid
 
 
 def image_grid(images: Tensor, title: str, *, columns: int = 8) -> Figure:
-    """Images ``(n, channels, height, width)`` in [0, 1], grey or of three colours, in rows of ``columns``."""
+    """Images ``(n, channels, height, width)`` in [0, 1], grey or in colour, in rows of ``columns``."""
     grid = make_grid(images.detach().float().cpu(), nrow=columns, padding=2, pad_value=0.5).permute(1, 2, 0)
     height, width, _ = grid.shape
     figure = Figure(figsize=(6, 6 * height / width + 0.4), layout="constrained")

@@ -19,10 +19,11 @@ from zoo.config import from_config, to_config
 from zoo.config.objects import one_line
 from zoo.data.batches import DataModule, follow_position
 from zoo.data.seeding import seed_default_generators
-from zoo.errors import ZooError
+from zoo.errors import ZooError, did_you_mean
 from zoo.files import atomic
 from zoo.hub import own
 from zoo.hub.files import read_checkpoint
+from zoo.hub.loading import start_from
 from zoo.training import callbacks
 from zoo.training.checkpointing import (
     AtomicCheckpointIO,
@@ -160,6 +161,9 @@ class Parts:
         own.check_storable(to_config(model), "model")
         own.check_storable(config["data"], "data")
         own.check_weights(model)
+        if config.get("init"):
+            start_from(model, config["init"])
+        freeze(model, config.get("freeze") or [])
         if config["compile"]:
             compile_networks(model)
         mine = isinstance(data, DataModule)
@@ -213,6 +217,25 @@ def built(config: dict[str, Any], where: str, kind: type, methods: tuple[str, ..
     return value
 
 
+def freeze(model: LightningModule, names: list[str]) -> None:
+    """Let the weights of the parts with these dotted names stay as they are.
+
+    Raises:
+        ZooError: if there is no such part, or nothing is left to train.
+    """
+    for name in names:
+        try:
+            part: Any = model.get_submodule(name) if name else None
+        except AttributeError:
+            part = None
+        if part is None:
+            known = [child for child, value in model.named_children() if any(True for _ in value.parameters())]
+            raise ZooError(f"freeze={name!r} is no part of the model.{did_you_mean(name, known)} Its parts: {known}")
+        part.requires_grad_(False)
+    if names and not any(parameter.requires_grad for parameter in model.parameters()):
+        raise ZooError(f"freeze={names} leaves nothing to train")
+
+
 def compile_networks(model: LightningModule) -> None:
     """Compile the networks of ``model``, in place."""
     if isinstance(model, ZooModule):
@@ -254,6 +277,7 @@ def _train(parts: Parts, run: RunFolder, newest: Path | None) -> float:
             "steps": trainer.fit_loop.epoch_loop.global_step,
             "seconds": round(time.time() - parts.began, 1),
             "limits": limits(config),
+            "units": getattr(model, "units", ""),
         }
         with atomic(run.results) as temporary:
             temporary.write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
@@ -264,7 +288,8 @@ def _train(parts: Parts, run: RunFolder, newest: Path | None) -> float:
 
 def report(run: RunFolder, results: dict[str, Any]) -> None:
     """Tell where everything is and how good it is."""
-    log.info("\nTest scores")
+    units = results.get("units")
+    log.info("\nTest scores%s", f" ({units})" if units else "")
     for name, value in results["metrics"].items():
         log.info("    %-24s %10.3f", name.removeprefix("test/"), value)
     log.info("Run folder  %s", run.path)

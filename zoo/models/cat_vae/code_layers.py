@@ -29,11 +29,11 @@ def code_logits(width: int, latents: int, categories: int) -> nn.Linear:
     return layer
 
 
-def start_dark(layer: Linear) -> Linear:
-    """``layer``, whose outputs are logits of pixels, with a bias of -2: 12% ink, as in MNIST.
+def start_at(bias: float, layer: Linear) -> Linear:
+    """``layer``, whose outputs are of pixels, with ``bias``: as logits, -2 is 12% ink, as in MNIST.
 
     From a bias of 0, half ink, the first steps would prefer whichever code is darkest, whatever the image.
     """
     assert layer.bias is not None
-    nn.init.constant_(layer.bias, -2.0)
+    nn.init.constant_(layer.bias, bias)
     return layer

@@ -7,8 +7,8 @@ from typing import Literal
 from torch import Tensor, nn
 
 from zoo.config import Configurable, check_positive
-from zoo.models.cat_vae.code_layers import code_input, code_logits, start_dark
-from zoo.models.layers import Activation, hidden_layers
+from zoo.models.cat_vae.code_layers import code_input, code_logits, start_at
+from zoo.models.layers import Activation, check_images, hidden_layers
 
 Init = Literal["scaled", "pytorch"]
 
@@ -39,6 +39,7 @@ class MLPEncoder(Configurable, nn.Module):
     ) -> None:
         super().__init__()
         check_positive(latents=latents, categories=categories, hidden=hidden, shape=shape)
+        self.shape = tuple(shape)
         self.layers = nn.Sequential(
             nn.Flatten(),
             nn.Linear(math.prod(shape), hidden[0]),
@@ -46,15 +47,24 @@ class MLPEncoder(Configurable, nn.Module):
             code_logits(hidden[-1], latents, categories),
             nn.Unflatten(1, (latents, categories)),
         )
+        self.width = hidden[-1]
         if init == "pytorch":
             reset(self.layers)
 
+    def features(self, x: Tensor) -> Tensor:
+        """What the logits are a linear function of, ``(batch, hidden[-1])``."""
+        check_images(x, self.shape)
+        return self.layers[:-2](x)
+
+    def logits(self, features: Tensor) -> Tensor:
+        return self.layers[-2:](features)
+
     def forward(self, x: Tensor) -> Tensor:
-        return self.layers(x)
+        return self.logits(self.features(x))
 
 
 class MLPDecoder(Configurable, nn.Module):
-    """Codes ``(batch, latents, categories)`` to Bernoulli logits ``(batch, *shape)``.
+    """Codes ``(batch, latents, categories)`` to logits or features of pixels, ``(batch, *shape)``.
 
     Args:
         latents, categories: the size of the code.
@@ -62,6 +72,8 @@ class MLPDecoder(Configurable, nn.Module):
         shape: of an image: channels, height, width.
         activation: after each hidden layer.
         init: of the weights: ``scaled`` as in :mod:`.code_layers`, or PyTorch's own, as most papers have it.
+        out_channels: of the result, if not those of the images.
+        start: the bias of the last layer at first.
 
     Raises:
         ValueError: if a number is less than 1 or there is no hidden layer.
@@ -76,15 +88,18 @@ class MLPDecoder(Configurable, nn.Module):
         shape: Sequence[int] = (1, 28, 28),
         activation: Activation = "silu",
         init: Init = "scaled",
+        out_channels: int | None = None,
+        start: float = -2.0,
     ) -> None:
         super().__init__()
         check_positive(latents=latents, categories=categories, hidden=hidden, shape=shape)
+        out_shape = (out_channels or shape[0], *shape[1:])
         self.layers = nn.Sequential(
             nn.Flatten(),
             code_input(latents, categories, hidden[0]),
             *hidden_layers(hidden, activation),
-            start_dark(nn.Linear(hidden[-1], math.prod(shape))),
-            nn.Unflatten(1, tuple(shape)),
+            start_at(start, nn.Linear(hidden[-1], math.prod(out_shape))),
+            nn.Unflatten(1, out_shape),
         )
         if init == "pytorch":
             reset(self.layers)

@@ -6,7 +6,7 @@ et al. 2015, arXiv 1506.03134; many starts after Kwon et al. 2020, arXiv 2010.16
 """
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -14,13 +14,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from zoo.config import Config, locate
+from zoo.config import Config, check_positive, locate
 from zoo.data.seeding import PREDICT, generator
 from zoo.errors import ZooError
-from zoo.models.pointer_net.metrics import OptimalityGap
+from zoo.models.pointer_net.metrics import OptimalityGap, Validity
 from zoo.models.pointer_net.nets import Memory, PointerDecoder, State
 from zoo.models.pointer_net.tasks import Task
-from zoo.models.pointer_net.tasks.base import Objective
+from zoo.models.pointer_net.tasks.base import Objective, Progress
 from zoo.relaxations import Categorical, Draw, Pathwise, Relaxation, ScoredProgram
 from zoo.training import AdamW, ZooModule
 
@@ -104,9 +104,11 @@ class PointerNet(ZooModule):
         self.progress = ("loss", "cost")
         self.monitor = "val/cost"
         self.scores: Any = task.metrics()
+        self.validity = nn.ModuleDict()  # of the solutions of each way to decode, by name
         self.gaps = nn.ModuleDict()  # of further ways to decode, by name
         self.instance_gaps: list[Tensor] = []  # of the last evaluation, for its histogram
-        decoder.nothing.requires_grad_(not task.cyclic)  # there the first element is given, and this has no part in it
+        # Where the first element is given, nothing is ever in place of the last one.
+        decoder.nothing.requires_grad_(task.first_elements(task.smallest) is None)
 
     @classmethod
     def without_effect(cls, arguments: Config) -> str:
@@ -118,7 +120,14 @@ class PointerNet(ZooModule):
     # Building solutions -------------------------------------------------------------------------------------------
 
     def encode(self, x: Tensor) -> Memory:
-        """Everything of instances ``(batch, n, features)`` that does not change from step to step."""
+        """Everything of instances ``(batch, n, features)`` that does not change from step to step.
+
+        Raises:
+            ZooError: if the weights were converted to half or double precision.
+        """
+        if (dtype := self.decoder.instance.weight.dtype) != torch.float32:
+            raise ZooError(f"a pointer network has weights in float32, these are {dtype}; for half precision: autocast")
+        x = self.task.normal(x).float()
         distances = self.task.relation(x)
         return self.decoder.prepare(self.encoder(x, distances), distances)
 
@@ -132,26 +141,35 @@ class PointerNet(ZooModule):
             ZooError: if the mask leaves nothing to choose.
         """
         batch, n = x.shape[:2]
-        taken = torch.zeros(batch, starts, n, dtype=torch.bool, device=x.device)
         given = self.task.starts(n, starts, x.device)
-        choices, first, last, index = [], None, None, None
-        state: State = {}
+        choices, first, last = [], None, None
+        progress, state = self.task.begin(x, starts), State()
         stuck = torch.zeros(batch, starts, dtype=torch.bool, device=x.device)
         for step in range(self.task.steps(n)):
             if step == 0 and given is not None:
                 last = given.expand(batch, starts)
             else:
-                mask = self.task.mask(x, taken, index)
+                mask, context = self.task.mask(x, progress), self.task.context(x, progress)
                 stuck |= ~mask.any(-1)
-                context = self.task.context(x, taken)
                 logits, state = self.decoder.step(memory, mask, first, last, context, state)
                 last = choose(logits, mask)
             first = last if first is None else first
             index = last.detach().argmax(-1) if last.is_floating_point() else last  # of a relaxed choice its mode
-            taken = taken.scatter(-1, index.unsqueeze(-1), True)
+            progress = self.task.advance(x, progress, index)
             choices.append(last)
+            if self.all_over(x, progress, step):
+                break
         refuse_dead_ends(stuck.any(1))  # once, as each look at the device's data waits for it
         return choices
+
+    def all_over(self, x: Tensor, progress: Progress, step: int) -> bool:
+        """Whether after ``step``, counted from 0, only stops would follow in all solutions."""
+        if step + 1 < self.task.fewest_steps(x.shape[1]) or step + 1 == self.task.steps(x.shape[1]):
+            return False
+        # An export cannot look at its data; parts of a batch are to draw as often as the whole.
+        if torch.compiler.is_exporting() or self.noise_source.parts > 1:
+            return False
+        return bool(self.task.over(x, progress).all())
 
     def build(self, x: Tensor, memory: Memory, choose: Choose, starts: int) -> tuple[Tensor, Tensor]:
         """Orders ``(batch, starts, steps)`` built by a ``choose`` that gives indices, and their costs."""
@@ -164,16 +182,9 @@ class PointerNet(ZooModule):
         Returns:
             ``(batch, starts, drawn steps, n)``, ``-inf`` where the task's mask forbids.
         """
-        n, steps = x.shape[1], order.shape[2]
-        given = int(self.task.starts(n, 1, x.device) is not None)
-        step = torch.arange(steps, device=x.device)
-        when = torch.full((*order.shape[:2], n), steps, device=x.device)  # an element is chosen first
-        when = when.scatter_reduce(-1, order, step.expand_as(order), "amin")
-        taken = when.unsqueeze(2) < step.view(-1, 1)  # before each step
-        masks = self.task.mask(x, taken[:, :, 1:], order[:, :, :-1])
-        if not given:
-            masks = torch.cat([self.task.mask(x, taken[:, :, 0], None).unsqueeze(2), masks], 2)
-        context = self.task.context(x, taken[:, :, given:])
+        given = int(self.task.first_elements(x.shape[1]) is not None)
+        progress = {name: part[:, :, given:] for name, part in self.task.prefixes(x, order).items()}
+        masks, context = self.task.mask(x, progress), self.task.context(x, progress)
         return masked(self.decoder.score(memory, order, masks, given, context), masks)
 
     def log_prob(self, x: Tensor, memory: Memory, order: Tensor) -> Tensor:
@@ -228,16 +239,25 @@ class PointerNet(ZooModule):
         steps = label.shape[1]
         order = label.unsqueeze(1)
         given = self.task.starts(x.shape[1], self.train_starts(x), x.device)
-        if given is not None:
+        if given is not None and self.task.cyclic:
             begin = (label.unsqueeze(1) == given.view(1, -1, 1)).int().argmax(-1, keepdim=True)
             rotated = (begin + torch.arange(steps, device=x.device)) % steps
             order = label.unsqueeze(1).expand(-1, len(given), -1).gather(2, rotated)
-        return -self.log_prob(x, memory, order).mean() / (steps - (given is not None))
+        return -self.log_prob(x, memory, order).mean() / max(1, steps - (given is not None))
 
     def train_starts(self, x: Tensor) -> int:
-        return min(self.starts, x.shape[1]) if self.task.cyclic else self.starts
+        first = self.task.first_elements(x.shape[1])
+        return self.starts if first is None else min(self.starts, len(first))
 
     # Lightning's steps --------------------------------------------------------------------------------------------
+
+    def setup(self, stage: str) -> None:
+        task = getattr(getattr(self.trainer, "datamodule", None), "task", None)
+        if isinstance(task, Task) and type(task) is not type(self.task):
+            raise ZooError(
+                f"this pointer network is for {type(self.task).__name__}, the data are instances of "
+                f"{type(task).__name__}: choose data= of the same task"
+            )
 
     def on_fit_start(self) -> None:
         if self.objective != "expectation":
@@ -261,12 +281,15 @@ class PointerNet(ZooModule):
         costs = self._greedy_scores(x, optimum)
         self.instance_gaps.append(100 * (costs.mean(1) - optimum) / optimum.abs())
         decoded = {"cost": costs.mean(1), "one_start_cost": costs[:, 0], "best_cost": costs.amin(1)}
-        if self.eval_symmetries > 1:
-            decoded["augmented_cost"] = self.augmented(x, self.eval_symmetries)[1]
-        if self.eval_samples:
-            decoded["sampled_cost"] = self.best_sample(x, self.eval_samples)[1]
-        if self.eval_beam:
-            decoded["beam_cost"] = self.beam(x, self.eval_beam)[1]
+        ways = (
+            ("augmented", self.augmented, self.eval_symmetries if self.eval_symmetries > 1 else 0),
+            ("sampled", self.best_sample, self.eval_samples),
+            ("beam", self.beam, self.eval_beam),
+        )
+        for name, decode, number in ways:
+            if number:
+                order, decoded[f"{name}_cost"] = decode(x, number)
+                self._check_validity(name, x, order.unsqueeze(1))
         decoded |= {f"{name}_cost": cost for name, cost in self.task.heuristics(x).items()}
         for name, cost in decoded.items():
             self._gap(name).update(cost, optimum)
@@ -275,9 +298,16 @@ class PointerNet(ZooModule):
     def _greedy_scores(self, x: Tensor, optimum: Tensor) -> Tensor:
         """Costs ``(batch, starts)`` of greedy solutions, each counted in the task's metrics."""
         order, costs = self.greedy(x)
+        self._check_validity("greedy", x, order)
         for start in range(order.shape[1]):
             self.task.update(self.scores, x, order[:, start], optimum)
         return costs
+
+    def _check_validity(self, name: str, x: Tensor, order: Tensor) -> None:
+        if name not in self.validity:
+            self.validity[name] = Validity().to(self.device)
+        metric: Any = self.validity[name]
+        metric.update(self.task.valid(x, order))
 
     def _gap(self, name: str) -> Any:
         name = name.removesuffix("cost") + "gap"
@@ -296,6 +326,18 @@ class PointerNet(ZooModule):
 
     def _log_scores(self, stage: str) -> None:
         metric: Any
+        shares: dict[str, float] = {}
+        for name, metric in self.validity.items():
+            if metric.count:
+                shares[name] = float(metric.compute())
+            metric.reset()
+        if shares:
+            self.log(f"{stage}/validity", min(shares.values()), sync_dist=True)
+        if wrong := [f"{share:.4%} of those by {name}" for name, share in shares.items() if not share == 1]:
+            raise ZooError(
+                f"not all solutions keep to the rules of {type(self.task).__name__}, only {', '.join(wrong)}: "
+                "its mask allows what its `valid` forbids, or there is an error in the decoder"
+            )
         for name, metric in (*self.gaps.items(), *self.scores.items()):
             if metric.count and metric.compute().isfinite():  # what is measured against an optimum needs one
                 self.log(f"{stage}/{name}", metric.compute(), sync_dist=True)
@@ -309,9 +351,15 @@ class PointerNet(ZooModule):
 
         Args:
             x: instances.
-            starts: of a cycle; by default ``eval_starts``, at most one for each element. Other tasks have one.
+            starts: by default ``eval_starts``, at most one for each first element. Where that is drawn, one.
+
+        Raises:
+            ValueError: if ``starts`` is less than 1.
         """
-        starts = min(starts or self.eval_starts, x.shape[1]) if self.task.cyclic else 1
+        starts = self.eval_starts if starts is None else starts
+        check_positive(starts=starts)
+        first = self.task.first_elements(x.shape[1])
+        starts = 1 if first is None else min(starts, len(first))
         return self.build(x, self.encode(x), most_probable, starts)
 
     @torch.no_grad()
@@ -320,9 +368,13 @@ class PointerNet(ZooModule):
 
         Returns:
             orders ``(batch, steps)`` and costs ``(batch,)``.
+
+        Raises:
+            ValueError: if ``symmetries`` is less than 1.
         """
+        check_positive(symmetries=symmetries)
         orders, costs = zip(*(best_of(*self.greedy(copy)) for copy in self.task.symmetries(x)[:symmetries]))
-        order, _ = best_of(torch.stack(orders, 1), torch.stack(costs, 1))
+        order, _ = best_of(together(orders), torch.stack(costs, 1))
         return order, self.task.cost(x, order.unsqueeze(1)).squeeze(1)
 
     @torch.no_grad()
@@ -336,13 +388,18 @@ class PointerNet(ZooModule):
 
         Returns:
             orders ``(batch, steps)`` and costs ``(batch,)``.
+
+        Raises:
+            ValueError: if a number is less than 1.
         """
+        check_positive(samples=samples, at_once=at_once)
         memory = self.encode(x)
         parts = [
             best_of(*self.build(x, memory, self.sample_choice, min(at_once, samples - begin)))
             for begin in range(0, samples, at_once)
         ]
-        return best_of(*(torch.stack(part, 1) for part in zip(*parts)))
+        orders, costs = zip(*parts)
+        return best_of(together(orders), torch.stack(costs, 1))
 
     def sample_choice(self, logits: Tensor, mask: Tensor) -> Tensor:
         """Indices ``(batch, starts)`` drawn from the allowed elements."""
@@ -350,37 +407,48 @@ class PointerNet(ZooModule):
 
     @torch.no_grad()
     def beam(self, x: Tensor, width: int) -> tuple[Tensor, Tensor]:
-        """Beam search for the most probable solution, a cycle from its first element; of the last beam the cheapest.
+        """Beam search for the most probable solution; of the last beam the cheapest.
+
+        A cycle is searched from its first element; other solutions whose first element is given from as many as fit.
 
         Returns:
             orders ``(batch, steps)`` and costs ``(batch,)``.
+
+        Raises:
+            ValueError: if ``width`` is less than 1.
         """
+        check_positive(width=width)
         memory = self.encode(x)
         batch, n = x.shape[:2]
         rows = torch.arange(batch, device=x.device).unsqueeze(1)
-        taken = torch.zeros(batch, width, n, dtype=torch.bool, device=x.device)
-        log_p = torch.full((batch, width), -torch.inf, device=x.device)
-        log_p[:, 0] = 0.0  # one beam to begin with
+        first_elements = self.task.first_elements(n)
+        begun = 1 if first_elements is None or self.task.cyclic else min(width, len(first_elements))
+        log_p = torch.zeros(batch, width, device=x.device)
+        alive = (torch.arange(width, device=x.device) < begun).expand(batch, -1)  # the others hold nothing yet
         order = torch.zeros(batch, width, 0, dtype=torch.int64, device=x.device)
-        state: State = {}
+        progress, state = self.task.begin(x, width), State()
         for step in range(self.task.steps(n)):
-            given = self.task.starts(n, 1, x.device) if step == 0 else None
+            given = self.task.starts(n, begun, x.device) if step == 0 else None
             if given is not None:
-                chosen = given.expand(batch, width)
+                chosen = F.pad(given, (0, width - begun), value=int(given[0])).expand(batch, -1)
             else:
                 first, last = (order[..., 0], order[..., -1]) if step else (None, None)
-                mask = self.task.mask(x, taken, last)
-                logits, state = self.decoder.step(memory, mask, first, last, self.task.context(x, taken), state)
-                longer = log_p.unsqueeze(-1) + masked(logits, mask).log_softmax(-1)
-                longer = longer.nan_to_num(nan=-torch.inf)  # of a beam that is not in use
-                log_p, flat = longer.flatten(1).topk(width)
+                mask, context = self.task.mask(x, progress), self.task.context(x, progress)
+                logits, state = self.decoder.step(memory, mask, first, last, context, state)
+                longer = (log_p.unsqueeze(-1) + masked(logits, mask).log_softmax(-1)).flatten(1)
+                allowed = (mask & alive.unsqueeze(-1)).flatten(1)
+                _, flat = longer.masked_fill(~allowed, -torch.inf).topk(width)
+                log_p, alive = longer.gather(1, flat), allowed.gather(1, flat)
                 parent, chosen = flat // n, flat % n
-                order, taken = order[rows, parent], taken[rows, parent]
-                state = {name: part[rows, parent] for name, part in state.items()}
+                order = order[rows, parent]
+                progress, state = ({name: part[rows, parent] for name, part in of.items()} for of in (progress, state))
             order = torch.cat([order, chosen.unsqueeze(-1)], -1)
-            taken = taken.scatter(-1, chosen.unsqueeze(-1), True)
-        refuse_dead_ends(log_p[:, 0] == -torch.inf)
-        return best_of(order, self.task.cost(x, order).masked_fill(log_p == -torch.inf, torch.inf))
+            progress = self.task.advance(x, progress, chosen)
+            if self.all_over(x, progress, step):
+                break
+        refuse_dead_ends(~alive.any(1))
+        order = torch.where(alive.unsqueeze(-1), order, order[rows, alive.int().argmax(1, keepdim=True)])
+        return best_of(order, self.task.cost(x, order))
 
     @torch.no_grad()
     def solve(self, instances: Any, *, symmetries: int = 1) -> tuple[np.ndarray, np.ndarray]:
@@ -403,7 +471,6 @@ class PointerNet(ZooModule):
         """
         given = self.given(instances).float()
         x = given.unsqueeze(0) if given.dim() == 2 else given
-        self.task.check(x)
         order, _ = self.augmented(self.task.as_trained(x), symmetries)
         cost = self.task.cost(x, order.unsqueeze(1)).squeeze(1)
         if given.dim() == 2:
@@ -424,7 +491,8 @@ class PointerNet(ZooModule):
         """
         if not torch.compiler.is_exporting():
             self.task.check(x)
-        return best_of(*self.greedy(x))[0]
+        order, _ = best_of(*self.greedy(x))
+        return F.pad(order, (0, self.task.steps(x.shape[1]) - order.shape[1]))  # with stops, where all ended early
 
     def pictures(self, batch: tuple[Tensor, Tensor]) -> "dict[str, Figure]":
         """The task's own drawings of solutions, the pointers as a heat map, and the gaps of the last test."""
@@ -454,6 +522,12 @@ def best_of(order: Tensor, cost: Tensor) -> tuple[Tensor, Tensor]:
     cost, best = cost.min(1)
     index = best.view(-1, 1, 1).expand(-1, 1, order.shape[2])  # no len(): it would fix the batch of an export
     return order.gather(1, index).squeeze(1), cost
+
+
+def together(orders: Sequence[Tensor]) -> Tensor:
+    """Orders ``(batch, steps)`` that may differ in their steps as ``(batch, orders, steps)``, with stops at the end."""
+    steps = max(order.shape[1] for order in orders)
+    return torch.stack([F.pad(order, (0, steps - order.shape[1])) for order in orders], 1)
 
 
 def refuse_dead_ends(stuck: Tensor) -> None:

@@ -254,7 +254,7 @@ class PointerDecoder(Configurable, nn.Module):
                 state = {**state, "opening": self.opening(memory, first)}
             cue = state["opening"] + choose(memory.last, last)
         if context is not None and self.context is not None:
-            cue = cue + self.cue(memory, self.context(context))
+            cue = cue + self.cue(memory, self.context(context.float()))
         if self.lstm is not None:
             kept = None
             if "hidden" in state:
@@ -283,7 +283,7 @@ class PointerDecoder(Configurable, nn.Module):
             cue = torch.cat([begin.expand(batch, starts, -1, -1), cue], 2)
         cue = cue.flatten(1, 2)  # (batch, rows, cue)
         if context is not None and self.context is not None:
-            cue = cue + self.cue(memory, self.context(context.flatten(1, 2)))
+            cue = cue + self.cue(memory, self.context(context.flatten(1, 2).float()))
         if self.lstm is not None:
             query = self.lstm(cue[..., : self.width].reshape(batch * starts, -1, self.width))[0]
             query = query.reshape(batch, -1, self.width)

@@ -21,14 +21,16 @@ def tours(
 ) -> Figure:
     """Paths through points of the plane, each ``(n, 2)``, in the order of indices ``(steps,)``."""
     rows = -(-len(points) // columns)
-    figure = Figure(figsize=(3 * columns, 3.2 * rows), layout="constrained")
+    side = 3.2 if len(points) > 1 else 8.0
+    figure = Figure(figsize=(side * columns, side * rows + 0.3), layout="constrained")
     for axes, place, order, title in zip(figure.subplots(rows, columns, squeeze=False).flat, points, orders, titles):
         path = place[torch.cat([order, order[:1]]) if closed else order]
-        axes.plot(*path.T.numpy(), linewidth=1)
-        axes.plot(*place.T.numpy(), "o", markersize=4)
-        axes.plot(*path[0].numpy(), "s", markersize=6)  # where it starts
-        axes.set_title(title, fontsize="small")
-        axes.set_aspect("equal")
+        size = min(4.0, side * 12 / len(place) ** 0.5)  # markers that do not touch
+        axes.plot(*path.T.numpy(), linewidth=min(1.0, size / 2))
+        axes.plot(*place.T.numpy(), "o", markersize=size, markeredgewidth=0)
+        axes.plot(*path[0].numpy(), "s", markersize=max(3.0, 1.5 * size))  # where it starts
+        axes.set_title(title.replace("$", r"\$"), fontsize="small")
+        axes.set_aspect("equal", adjustable="datalim")
         axes.set_xticks([])
         axes.set_yticks([])
     return figure

@@ -1,14 +1,16 @@
-"""Optimal tours by other people's solvers: ``pip install 'discrete-latent-zoo[solvers]'``.
+"""Optimal and good tours by other people's solvers: ``pip install 'discrete-latent-zoo[solvers]'``.
 
 fast-tsp is a local search with a time limit, exact up to 20 points by slow dynamic programming; HiGHS is a
 mixed-integer solver that proves its optimum. Lengths are computed from the tours in float64.
 """
 
+from importlib.util import find_spec
+
 import numpy as np
 
 from zoo.errors import ZooError
 
-GRID = 46_000  # fast-tsp takes whole distances up to 65535; the square's diagonal is sqrt(2)
+GRID = 65_000  # fast-tsp takes whole distances up to 65535
 EXACT, QUICK = 20, 12  # fast-tsp solves up to 20 points by dynamic programming, up to 12 within a millisecond
 
 
@@ -23,11 +25,15 @@ def length(points: np.ndarray, order: np.ndarray) -> float:
     return float(np.sqrt(((tour - np.roll(tour, -1, 0)) ** 2).sum(-1)).sum())
 
 
-def fast_tour(points: np.ndarray, *, seconds: float = 0.01, starts: int = 2) -> np.ndarray:
+def has_fast_tsp() -> bool:
+    return find_spec("fast_tsp") is not None
+
+
+def fast_tour(matrix: np.ndarray, *, seconds: float = 0.01, starts: int = 2) -> np.ndarray:
     """The best tour of several runs of fast-tsp's local search, int64 ``(n,)``.
 
     Args:
-        points: ``(n, 2)``, n >= 3.
+        matrix: distances ``(n, n)``, n >= 3.
         seconds: of each run.
         starts: runs. From 13 to 20 points each run has points twice, others in each, so that there are 21 and the
             local search is used: the dynamic programme takes 50 ms of 20 points.
@@ -39,24 +45,25 @@ def fast_tour(points: np.ndarray, *, seconds: float = 0.01, starts: int = 2) -> 
         import fast_tsp
     except ImportError as error:
         raise missing("fast-tsp") from error
-    n, tours = len(points), []
-    scale = GRID / max(1e-12, np.ptp(points, axis=0).max())
+    n, tours = len(matrix), []
+    # As they are where they are whole and small enough, else on a grid.
+    scale = 1.0 if matrix.max() <= GRID and (matrix == np.round(matrix)).all() else GRID / max(1e-300, matrix.max())
     for run in range(starts if n > QUICK else 1):
         again = (run + np.arange(EXACT + 1 - n if QUICK < n <= EXACT else 0)) % n
         index = np.concatenate([np.arange(n), again])
-        whole = np.round(distances(points[index]) * scale).astype(np.int64)
+        whole = np.round(matrix[np.ix_(index, index)] * scale).astype(np.int64)
         found = index[fast_tsp.find_tour(whole, duration_seconds=seconds)]
         _, first = np.unique(found, return_index=True)
         tours.append(found[np.sort(first)])
-    return min(tours, key=lambda order: length(points, order))
+    return min(tours, key=lambda order: matrix[order, np.roll(order, -1)].sum())
 
 
-def exact_tour(points: np.ndarray, *, seconds: float = 60.0) -> np.ndarray:
+def exact_tour(matrix: np.ndarray, *, seconds: float = 60.0) -> np.ndarray:
     """A tour of proven least length by HiGHS, int64 ``(n,)``: degree constraints, and each subtour forbidden as it is
     found (Dantzig, Fulkerson & Johnson 1954).
 
     Args:
-        points: ``(n, 2)``, n >= 3.
+        matrix: distances ``(n, n)``, n >= 3.
         seconds: after which it gives up.
 
     Raises:
@@ -66,7 +73,7 @@ def exact_tour(points: np.ndarray, *, seconds: float = 60.0) -> np.ndarray:
         import highspy
     except ImportError as error:
         raise missing("highspy") from error
-    n = len(points)
+    n = len(matrix)
     first, second = np.triu_indices(n, 1)
     solver = highspy.Highs()
     solver.setOptionValue("output_flag", False)
@@ -75,7 +82,7 @@ def exact_tour(points: np.ndarray, *, seconds: float = 60.0) -> np.ndarray:
     solver.setOptionValue("mip_rel_gap", 0.0)
     solver.setOptionValue("mip_abs_gap", 1e-9)
     edges = np.arange(len(first), dtype=np.int32)
-    for cost in distances(points)[first, second]:
+    for cost in matrix[first, second]:
         solver.addCol(float(cost), 0.0, 1.0, 0, [], [])
     for edge in edges:
         solver.changeColIntegrality(int(edge), highspy.HighsVarType.kInteger)

@@ -58,6 +58,8 @@ class SeedEachBatch(Callback):
 
 def use_noise(module: LightningModule, noise: Noise) -> None:
     """Let ``module`` and its relaxations draw from ``noise``."""
+    if getattr(module, "noise_source", None) is noise is DEFAULT:
+        return  # as in a single process after every batch: to walk through all modules costs more than small ones do
     for part in module.modules():
         if isinstance(part, ZooModule):
             part.noise_source = noise

@@ -1,9 +1,11 @@
 """What a combinatorial task tells the pointer network that solves it.
 
 Shapes: instances ``x`` are ``(batch, elements, features)``; a solution is an ``order`` of indices of elements, int64
-``(batch, starts, steps)``, or its one-hot or relaxed ``choices``, ``(batch, starts, steps, elements)``.
+``(batch, starts, steps)``, or its one-hot or relaxed ``choices``, ``(batch, starts, steps, elements)``. Where a
+solution can end early, element 0 is its stop, which is repeated to the end.
 """
 
+import itertools
 from typing import TYPE_CHECKING, Literal
 
 import torch
@@ -20,6 +22,9 @@ if TYPE_CHECKING:
 EVAL_SEED = 0  # validation and test instances are the same in every run
 
 Objective = Literal["expectation", "self_label", "supervised"]
+Progress = dict[str, Tensor]
+"""How far solutions are, by name, ``(batch, ...)`` or with more at the end: ``taken``, boolean, of each element;
+``last``, the element chosen last, int64, -1 before the first; and what a task keeps beside them."""
 
 
 class Task(Configurable):
@@ -43,6 +48,8 @@ class Task(Configurable):
     """Whether :meth:`cost_of_choices` has a gradient, so that pathwise relaxations can be trained."""
     smallest = 1
     """The fewest elements of an instance."""
+    extra = 0
+    """Elements beside those that the size of an instance counts: a stop or a depot."""
     objective: Objective = "expectation"
     train_starts = 20
     """On what, and from how many starts, a model is trained where nothing else is said."""
@@ -58,33 +65,83 @@ class Task(Configurable):
         """The instances on which every model is validated or tested, by ``stage`` of :mod:`zoo.data.seeding`."""
         return self.generate(count, size, generator(device, EVAL_SEED, stage))
 
+    def check_size(self, size: int) -> None:
+        """Refuse a size that instances cannot have.
+
+        Raises:
+            ValueError: saying which they can have.
+        """
+        if size + self.extra < self.smallest:
+            raise ValueError(
+                f"size must be at least {self.smallest - self.extra} for {type(self).__name__}, got {size}"
+            )
+
     def steps(self, elements: int) -> int:
-        """Choices in a solution."""
+        """Choices in a solution, at most."""
         return elements
+
+    def fewest_steps(self, elements: int) -> int:
+        """Choices after which a solution may be over: from then on :meth:`over` is asked."""
+        return self.steps(elements)
+
+    def first_elements(self, elements: int) -> range | None:
+        """The elements one of which is given as the first of a solution, so that starts differ in it; None where it is
+        drawn like the others."""
+        return range(elements) if self.cyclic else None
 
     def starts(self, elements: int, starts: int, device: torch.device) -> Tensor | None:
         """The given first elements, ``(starts,)``, spread evenly; None where the first element is drawn too."""
-        if not self.cyclic:
+        first = self.first_elements(elements)
+        if first is None:
             return None
-        return torch.arange(starts, device=device) * elements // starts
+        return first.start + torch.arange(starts, device=device) * len(first) // starts
+
+    def normal(self, x: Tensor) -> Tensor:
+        """Instances with the same solutions, as the networks see them: of one scale, where that means nothing."""
+        return x
 
     def relation(self, x: Tensor) -> Tensor | None:
-        """A distance of every two elements, ``(batch, elements, elements)``."""
+        """A distance of every two elements of instances that are :meth:`normal`, ``(batch, elements, elements)``."""
         return None
 
-    def mask(self, x: Tensor, taken: Tensor, last: Tensor | None) -> Tensor:
-        """Which elements may come next, boolean, true where allowed, of the shape of ``taken``.
+    # The rules: how far a solution is, what may come next. The same functions serve decoding, one step after another,
+    # and scoring, all steps of whole solutions at once: then there is one dimension more before the last.
 
-        Args:
-            x: instances.
-            taken: boolean ``(batch, ..., elements)``: the elements already chosen.
-            last: int64 ``(batch, ...)``: the element chosen last; None at the first step.
-        """
-        return ~taken
+    def begin(self, x: Tensor, starts: int) -> Progress:
+        """Of ``starts`` solutions of each instance, before the first choice."""
+        taken = torch.zeros(x.shape[0], starts, x.shape[1], dtype=torch.bool, device=x.device)
+        return {"taken": taken, "last": torch.full(taken.shape[:2], -1, device=x.device)}
 
-    def context(self, x: Tensor, taken: Tensor) -> Tensor | None:
+    def advance(self, x: Tensor, progress: Progress, chosen: Tensor) -> Progress:
+        """After the choice of ``chosen``, int64 ``(batch, starts)``."""
+        return {"taken": progress["taken"].scatter(-1, chosen.unsqueeze(-1), True), "last": chosen}
+
+    def prefixes(self, x: Tensor, order: Tensor) -> Progress:
+        """Before each choice of whole solutions, ``(batch, starts, steps, ...)`` each."""
+        if type(self).advance is Task.advance:  # in one go
+            step = torch.arange(order.shape[2], device=x.device)
+            when = torch.full((*order.shape[:2], x.shape[1]), order.shape[2], device=x.device)
+            when = when.scatter_reduce(-1, order, step.expand_as(order), "amin")  # an element is chosen first
+            last = torch.cat([torch.full_like(order[..., :1], -1), order[..., :-1]], -1)
+            return {"taken": when.unsqueeze(2) < step.view(-1, 1), "last": last}
+        progress = itertools.accumulate(
+            order[..., :-1].unbind(-1), lambda so_far, chosen: self.advance(x, so_far, chosen),
+            initial=self.begin(x, order.shape[1]),
+        )  # fmt: skip
+        steps = list(progress)
+        return {name: torch.stack([step[name] for step in steps], 2) for name in steps[0]}
+
+    def mask(self, x: Tensor, progress: Progress) -> Tensor:
+        """Which elements may come next, boolean ``(batch, ..., elements)``, true where allowed."""
+        return ~progress["taken"]
+
+    def context(self, x: Tensor, progress: Progress) -> Tensor | None:
         """Numbers ``(batch, ..., contexts)`` that the decoder is told at each step."""
         return None
+
+    def over(self, x: Tensor, progress: Progress) -> Tensor:
+        """Where only stops would follow, boolean ``(batch, ...)``."""
+        return progress["last"] == 0
 
     def cost(self, x: Tensor, order: Tensor) -> Tensor:
         """The cost of solutions, lower is better, ``(batch, starts)``, without gradient."""
@@ -132,7 +189,12 @@ class Task(Configurable):
         return x.unsqueeze(0)
 
     def as_trained(self, x: Tensor) -> Tensor:
-        """Instances that have the same solutions as ``x``, in the range of those that networks are trained on."""
+        """Instances that have the same solutions as ``x``, in the range of those that networks are trained on.
+
+        Raises:
+            ZooError: of :meth:`check`, but for what lies outside of that range.
+        """
+        self.check(x)
         return x
 
     def valid(self, x: Tensor, order: Tensor) -> Tensor:
@@ -140,7 +202,7 @@ class Task(Configurable):
         return (order.sort(-1).values == torch.arange(x.shape[1], device=x.device)).all(-1)
 
     def metrics(self) -> nn.ModuleDict:
-        """torchmetrics of this task, by name; :meth:`update` feeds them."""
+        """torchmetrics of this task beside validity, by name; :meth:`update` feeds them."""
         return nn.ModuleDict()
 
     def update(self, metrics: dict[str, Metric], x: Tensor, order: Tensor, optimum: Tensor) -> None:
@@ -160,18 +222,26 @@ class Task(Configurable):
             ZooError: saying what is wrong with them.
         """
         name = type(self).__name__
+        if not x.is_floating_point():
+            raise ZooError(f"{name} instances must be floating-point numbers, got {x.dtype}")
         if x.dim() != 3 or x.shape[-1] != self.features:
             raise ZooError(f"{name} instances must be (batch, elements, {self.features}), got {tuple(x.shape)}")
         if x.shape[1] < self.smallest:
-            raise ZooError(f"{name} needs at least {self.smallest} elements, got {x.shape[1]}")
+            least = f"{self.smallest} element{'s' * (self.smallest != 1)}"
+            raise ZooError(f"{name} needs at least {least}, got {x.shape[1]}")
         if not x.isfinite().all():
             bad = (~x.isfinite().all(-1)).nonzero()[0].tolist()
             raise ZooError(f"{name}: element {bad[1]} of instance {bad[0]} is not finite: {x[tuple(bad)].tolist()}")
 
 
-def positions(order: Tensor) -> Tensor:
-    """The position of each element in a permutation ``(..., n)``: its inverse."""
-    return order.argsort(-1)
+def each(values: Tensor, like: Tensor) -> Tensor:
+    """``values`` ``(batch, elements)`` as ``(batch, 1, ..., elements)`` with as many dimensions as ``like``."""
+    return values.view(values.shape[0], *[1] * (like.dim() - 2), -1)
+
+
+def gather(values: Tensor, index: Tensor) -> Tensor:
+    """Of ``values`` ``(batch, elements)`` those at ``index`` ``(batch, ...)``."""
+    return values.gather(1, index.reshape(index.shape[0], -1)).view(index.shape)
 
 
 def pick(values: Tensor, order: Tensor) -> Tensor:

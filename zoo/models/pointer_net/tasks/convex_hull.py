@@ -6,8 +6,8 @@ import torch
 from torch import Tensor, nn
 from torchmetrics import Metric
 
-from zoo.models.pointer_net.metrics import AreaRatio, ExactMatch, Validity
-from zoo.models.pointer_net.tasks.base import Task, pick, with_stop
+from zoo.models.pointer_net.metrics import AreaRatio, ExactMatch
+from zoo.models.pointer_net.tasks.base import Progress, Task, each, gather, pick, with_stop
 
 
 class ConvexHull(Task):
@@ -21,6 +21,7 @@ class ConvexHull(Task):
     """
 
     features = 3
+    extra = 1
     columns = ("a", "b", "is_stop")
     smallest = 4  # three points and the stop
 
@@ -35,20 +36,19 @@ class ConvexHull(Task):
         angles = torch.atan2(b, a).scatter(1, lowest, -torch.inf)
         return torch.cat([torch.full_like(angles[:, :1], torch.inf), angles], 1)
 
-    def mask(self, x: Tensor, taken: Tensor, last: Tensor | None) -> Tensor:
+    def mask(self, x: Tensor, progress: Progress) -> Tensor:
+        taken, last = progress["taken"], progress["last"]
         angles = self.angles(x)
-        every = angles.view(len(x), *[1] * (taken.dim() - 2), -1)
-        if last is None:
-            return (every == -torch.inf).expand_as(taken)
-        points = (every > angles.gather(1, last.reshape(len(x), -1)).view(*last.shape, 1))[..., 1:]
+        every = each(angles, taken)
+        points = (every > gather(angles, last.clamp_min(0)).unsqueeze(-1))[..., 1:]
         stop = (taken[..., 1:].sum(-1, keepdim=True) >= 3) | ~points.any(-1, keepdim=True)
-        return torch.cat([stop, points], -1)
+        return torch.where(last.unsqueeze(-1) < 0, every == -torch.inf, torch.cat([stop, points], -1))
 
     def corners(self, x: Tensor) -> Tensor:
         """Coordinates of the elements, ``(batch, elements, 2)``; the stop goes back to the lowest point."""
         points = x[..., 1:, :2]
         lowest = points[..., 1].argmin(1)
-        return torch.cat([points[torch.arange(len(x), device=x.device), lowest].unsqueeze(1), points], 1)
+        return torch.cat([points[torch.arange(x.shape[0], device=x.device), lowest].unsqueeze(1), points], 1)
 
     def cost(self, x: Tensor, order: Tensor) -> Tensor:
         return 1 - area(pick(self.corners(x), order)) / self.hull_area(x).unsqueeze(1)
@@ -61,17 +61,17 @@ class ConvexHull(Task):
         return area(pick(self.corners(x), self.optimal_order(x))).clamp_min(1e-12)
 
     def optimum(self, x: Tensor) -> Tensor:
-        return x.new_zeros(len(x))
+        return x.new_zeros(x.shape[0])
 
     @torch.no_grad()
     def optimal_order(self, x: Tensor) -> Tensor:
         """By wrapping: from each corner on to the point with the least turn to the left (Jarvis 1973)."""
         points = x[:, 1:, :2].double()
-        rows = torch.arange(len(x), device=x.device)
+        rows = torch.arange(x.shape[0], device=x.device)
         start = current = points[..., 1].argmin(1)
-        heading = points.new_zeros(len(x))
-        order = torch.zeros(len(x), x.shape[1], dtype=torch.int64, device=x.device)
-        done = torch.zeros(len(x), dtype=torch.bool, device=x.device)
+        heading = points.new_zeros(x.shape[0])
+        order = torch.zeros(x.shape[0], x.shape[1], dtype=torch.int64, device=x.device)
+        done = torch.zeros(x.shape[0], dtype=torch.bool, device=x.device)
         for step in range(x.shape[1] - 1):
             order[:, step] = (current + 1).masked_fill(done, 0)
             a, b = (points - points[rows, current].unsqueeze(1)).unbind(-1)
@@ -97,10 +97,9 @@ class ConvexHull(Task):
         return stops_last & (cross >= -1e-6).all(-1) & (used <= 1).all(-1) & ~stop[..., 0]
 
     def metrics(self) -> nn.ModuleDict:
-        return nn.ModuleDict({"validity": Validity(), "exact": ExactMatch(), "area_ratio": AreaRatio()})
+        return nn.ModuleDict({"exact": ExactMatch(), "area_ratio": AreaRatio()})
 
     def update(self, metrics: dict[str, Metric], x: Tensor, order: Tensor, optimum: Tensor) -> None:
-        metrics["validity"].update(self.valid(x, order.unsqueeze(1)))
         metrics["exact"].update(order, self.optimal_order(x))
         metrics["area_ratio"].update(area(pick(self.corners(x), order)), self.hull_area(x))
 

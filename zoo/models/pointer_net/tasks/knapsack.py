@@ -1,57 +1,93 @@
 """The knapsack problem: a subset of items, of the greatest value that a capacity can hold."""
 
+import logging
+
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torchmetrics import Metric
 
-from zoo.models.pointer_net.metrics import OptimalityGap, Validity
-from zoo.models.pointer_net.tasks.base import Task, pick, with_stop
+from zoo.config import check_positive
+from zoo.errors import ZooError
+from zoo.models.pointer_net.metrics import OptimalityGap
+from zoo.models.pointer_net.tasks.base import Progress, Task, each, gather, pick, with_stop
 
-UNITS = 100  # weights are whole numbers of hundredths, so that dynamic programming is exact
+LARGEST = 10_000_000  # capacity in units up to which there is a dynamic programme, which has a number for each
+MOST = 2**53  # units that can be counted exactly
+log = logging.getLogger(__name__)
 
 
 class Knapsack(Task):
     """Point at items, one after another, as long as any fits; then at the stop. The cost is minus their value.
 
-    Elements are the stop ``(0, 0, 1)`` and items ``(weight, value, 0)``; weights are uniform on 0.01, 0.02, ..., 1,
-    values uniform in [0, 1], and the capacity is a quarter of the number of items, 12.5 for 50 (Bello et al. 2016,
-    arXiv 1611.09940, section 5.4).
+    Elements are the stop ``(0, 0, 1)`` and items ``(weight, value, 0)``. Weights are whole numbers of units, so that
+    what fits is decided exactly, and the optimum by dynamic programming. Random weights are uniform on 0.01, 0.02,
+    ..., 1, values uniform in [0, 1] (Bello et al. 2016, arXiv 1611.09940, section 5.4).
+
+    Args:
+        capacity: weight that it holds; null for a quarter of the number of items, 12.5 for 50.
+        units: of a weight of 1.
+
+    Raises:
+        ValueError: if a number is out of range, or the capacity no whole number of units.
     """
 
     features = 3
+    extra = 1
     columns = ("weight", "value", "is_stop")
     contexts = 2
     smallest = 2  # an item and the stop
 
+    def __init__(self, *, capacity: float | None = None, units: int = 100) -> None:
+        check_positive(units=units)
+        if capacity is not None and not (0 < capacity * units <= MOST and whole(capacity * units)):
+            raise ValueError(
+                f"capacity must be positive, a whole number of units of 1/{units} and at most {MOST} of them, "
+                f"got {capacity}"
+            )
+        self.capacity, self.units = capacity, units
+
     def generate(self, count: int, size: int, g: torch.Generator) -> Tensor:
-        weight = torch.randint(1, UNITS + 1, (count, size), generator=g, device=g.device) / UNITS
+        weight = torch.randint(1, self.units + 1, (count, size), generator=g, device=g.device) / self.units
         return with_stop(torch.stack([weight, torch.rand(count, size, generator=g, device=g.device)], -1))
 
+    def check(self, x: Tensor) -> None:
+        super().check(x)
+        if (x[:, 1:] < 0).any():
+            raise ZooError("Knapsack: weights and values must not be negative")
+        if not whole(x[..., 0].double() * self.units).all():
+            raise ZooError(
+                f"Knapsack: weights must be whole numbers of units of 1/{self.units}: set model.task.units, "
+                "or multiply weights and capacity"
+            )
+
     def weights(self, x: Tensor) -> Tensor:
-        """In whole hundredths, int64 ``(batch, elements)``."""
-        return (x[..., 0] * UNITS).round().long()
+        """In whole units, int64 ``(batch, elements)``."""
+        return (x[..., 0].double() * self.units).round().long()
 
-    def capacity(self, x: Tensor) -> int:
-        """In whole hundredths."""
-        return (x.shape[1] - 1) * UNITS // 4
+    def limit(self, x: Tensor) -> int:
+        """The capacity in whole units."""
+        if self.capacity is None:
+            return (x.shape[1] - 1) * self.units // 4
+        return round(self.capacity * self.units)
 
-    def remaining(self, x: Tensor, taken: Tensor) -> Tensor:
-        """Of the capacity, in whole hundredths, ``(batch, ...)``."""
-        return self.capacity(x) - (taken * self.per_step(self.weights(x), taken)).sum(-1)
+    def begin(self, x: Tensor, starts: int) -> Progress:
+        so_far = super().begin(x, starts)
+        return {**so_far, "spare": torch.full_like(so_far["last"], self.limit(x))}
 
-    def per_step(self, values: Tensor, taken: Tensor) -> Tensor:
-        """``values`` ``(batch, elements)`` with the dimensions of ``taken``."""
-        return values.view(len(values), *[1] * (taken.dim() - 2), -1)
+    def advance(self, x: Tensor, progress: Progress, chosen: Tensor) -> Progress:
+        spare = progress["spare"] - gather(self.weights(x), chosen)
+        return {**super().advance(x, progress, chosen), "spare": spare}
 
-    def mask(self, x: Tensor, taken: Tensor, last: Tensor | None) -> Tensor:
-        fits = ~taken & (self.per_step(self.weights(x), taken) <= self.remaining(x, taken).unsqueeze(-1))
+    def mask(self, x: Tensor, progress: Progress) -> Tensor:
+        fits = ~progress["taken"] & (each(self.weights(x), progress["taken"]) <= progress["spare"].unsqueeze(-1))
         items = fits[..., 1:]
         return torch.cat([~items.any(-1, keepdim=True), items], -1)
 
-    def context(self, x: Tensor, taken: Tensor) -> Tensor:
-        """What remains of the capacity: its share of the whole, and in units of the heaviest item, at most 2."""
-        remaining = self.remaining(x, taken).float()
-        return torch.stack([remaining / max(1, self.capacity(x)), (remaining / UNITS).clamp_max(2.0)], -1)
+    def context(self, x: Tensor, progress: Progress) -> Tensor:
+        """What remains of the capacity: its share of the whole, and in units of weight, at most 2."""
+        spare = progress["spare"].float()
+        return torch.stack([spare / max(1, self.limit(x)), (spare / self.units).clamp_max(2.0)], -1)
 
     def cost(self, x: Tensor, order: Tensor) -> Tensor:
         return -pick(x[..., 1:2], order).sum((-2, -1))
@@ -59,29 +95,38 @@ class Knapsack(Task):
     def cost_of_choices(self, x: Tensor, choices: Tensor) -> Tensor:
         return -(choices @ x[..., 1:2].unsqueeze(1)).sum((-2, -1))
 
-    @torch.no_grad()
-    def optimum(self, x: Tensor) -> Tensor:
-        """By dynamic programming over capacities, all instances at once (Bellman 1957)."""
-        best = x.new_zeros(len(x), self.capacity(x) + 1)
-        at = torch.arange(best.shape[1], device=x.device)
-        for weight, value in zip(self.weights(x).T[1:], x[..., 1].T[1:]):
-            source = at - weight.unsqueeze(1)
-            added = best.gather(1, source.clamp_min(0)) + value.unsqueeze(1)
-            best = torch.where((source >= 0) & (added > best), added, best)
-        return -best[:, -1]
+    def optimum(self, x: Tensor) -> Tensor | None:
+        """By dynamic programming over capacities (Bellman 1957), of one instance at a time, which bounds the memory."""
+        limit = self.limit(x)
+        if limit > LARGEST:
+            log.warning("a capacity of %d units is more than the %d whose optimum is looked for", limit, LARGEST)
+            return None
+        optimum = np.zeros(len(x))
+        for i, (weights, values) in enumerate(zip(self.weights(x).cpu().numpy(), x[..., 1].double().cpu().numpy())):
+            best = np.zeros(limit + 1)
+            for weight, value in zip(weights[1:].tolist(), values[1:].tolist()):
+                if weight <= limit:
+                    np.maximum(best[weight:], best[: limit + 1 - weight] + value, out=best[weight:])
+            optimum[i] = -best[-1]
+        return torch.from_numpy(optimum).to(x)
 
     def valid(self, x: Tensor, order: Tensor) -> Tensor:
         """Within the capacity, no item twice, none after the stop, and no further item would fit."""
         used = torch.nn.functional.one_hot(order, x.shape[1]).sum(-2)[..., 1:]
         weight = self.weights(x)[:, None, 1:]
-        spare = self.capacity(x) - (used * weight).sum(-1)
+        spare = self.limit(x) - (used * weight).sum(-1)
         stop = order == 0
         full = ((used > 0) | (weight > spare.unsqueeze(-1))).all(-1)
         return (used <= 1).all(-1) & (spare >= 0) & (stop[..., 1:] | ~stop[..., :-1]).all(-1) & full
 
     def metrics(self) -> nn.ModuleDict:
-        return nn.ModuleDict({"validity": Validity(), "gap": OptimalityGap()})
+        return nn.ModuleDict({"gap": OptimalityGap()})
 
     def update(self, metrics: dict[str, Metric], x: Tensor, order: Tensor, optimum: Tensor) -> None:
-        metrics["validity"].update(self.valid(x, order.unsqueeze(1)))
         metrics["gap"].update(self.cost(x, order.unsqueeze(1)).squeeze(1), optimum)
+
+
+def whole(units: Tensor | float) -> Tensor:
+    """Whether these are whole numbers, but for the rounding of what they were divided by in float32."""
+    units = torch.as_tensor(units, dtype=torch.float64)
+    return (units - units.round()).abs() <= 1e-6 * units.abs().clamp_min(1.0)

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 from torchmetrics import Metric
 
-from zoo.models.pointer_net.metrics import ExactMatch, KendallTau, Validity
+from zoo.models.pointer_net.metrics import ExactMatch, KendallTau
 from zoo.models.pointer_net.tasks.base import Task, pick
 
 
@@ -32,16 +32,15 @@ class Sorting(Task):
         return (choices * self.errors(x).unsqueeze(1)).sum((-2, -1))
 
     def optimum(self, x: Tensor) -> Tensor:
-        return x.new_zeros(len(x))
+        return x.new_zeros(x.shape[0])
 
     def optimal_order(self, x: Tensor) -> Tensor:
         return x.squeeze(-1).argsort(-1)
 
     def metrics(self) -> nn.ModuleDict:
-        return nn.ModuleDict({"validity": Validity(), "exact": ExactMatch(), "kendall_tau": KendallTau()})
+        return nn.ModuleDict({"exact": ExactMatch(), "kendall_tau": KendallTau()})
 
     def update(self, metrics: dict[str, Metric], x: Tensor, order: Tensor, optimum: Tensor) -> None:
         values = pick(x, order).squeeze(-1)  # equal numbers may stand in either order
-        metrics["validity"].update(self.valid(x, order))
         metrics["exact"].update(values, x.squeeze(-1).sort(-1).values)
         metrics["kendall_tau"].update(values)

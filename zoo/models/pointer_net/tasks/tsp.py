@@ -10,7 +10,7 @@ from torchmetrics import Metric
 
 from zoo.data.seeding import TEST
 from zoo.errors import ZooError
-from zoo.models.pointer_net.metrics import OptimalityGap, Validity
+from zoo.models.pointer_net.metrics import OptimalityGap
 from zoo.models.pointer_net.tasks.base import Task, pick
 from zoo.models.pointer_net.tasks.heuristics import farthest_insertion, nearest_neighbour
 
@@ -20,10 +20,13 @@ if TYPE_CHECKING:
 STANDARD_SEEDS = {False: 4321, True: 1234}  # of validation and test in the literature
 STANDARD = 10_000
 OPTIMA = Path(__file__).parent / "optima"
+CLUSTERS, DEVIATION = (3, 8), 0.07
+SLACK = 1e-6  # about the unit square
+TINY = 1e-30  # of squares of distances: smaller ones would lose digits in float32
 
 
 class TSP(Task):
-    """Closed tours through points of the unit square, the cost their Euclidean length.
+    """Closed tours through points of the plane, the cost their Euclidean length.
 
     Args:
         gradient: of the length in the choices, for pathwise relaxations.
@@ -33,47 +36,88 @@ class TSP(Task):
             - ``edges``: of the bilinear form ``sum_t z_t' D z_(t+1)``; the only one with soft choices.
             - ``next_edge``: only of the edge that leads to the element, in ``edges``.
 
-    The test instances are the standard ones, ``np.random.seed(1234)``, ``np.random.uniform(size=(10000, n, 2))``, those
-    of validation the same from 4321 (Kool et al. 2019, arXiv 1803.08475).
+        points: how random ones are spread.
+
+            - ``uniform``: over the unit square.
+            - ``clustered``: normally about three to eight centres, with deviation 0.07, cut off at the square.
+            - ``mixed``: half of the instances this way, half that.
+
+        scaled: whether the networks see the points shifted and scaled so that their bounding box touches 0 and has a
+            longer side of 1: then tours do not depend on the unit. Up to version 0.2 they were seen as they are.
+
+    Where points are uniform, the test instances are the standard ones, ``np.random.seed(1234)``,
+    ``np.random.uniform(size=(10000, n, 2))``, those of validation the same from 4321 (Kool et al. 2019, arXiv
+    1803.08475).
     """
 
     features = 2
     columns = ("x", "y")
     relational = True
     cyclic = True
-    smallest = 2
 
-    def __init__(self, *, gradient: Literal["counterfactual", "edges", "next_edge"] = "counterfactual") -> None:
-        self.gradient = gradient
+    def __init__(
+        self,
+        *,
+        gradient: Literal["counterfactual", "edges", "next_edge"] = "counterfactual",
+        points: Literal["uniform", "clustered", "mixed"] = "uniform",
+        scaled: bool = True,
+    ) -> None:
+        self.gradient, self.points, self.scaled = gradient, points, scaled
 
     def generate(self, count: int, size: int, g: torch.Generator) -> Tensor:
-        return torch.rand(count, size, 2, generator=g, device=g.device)
+        uniform = torch.rand(count, size, 2, generator=g, device=g.device)
+        if self.points == "uniform":
+            return uniform
+        centres = torch.rand(count, CLUSTERS[1], 2, generator=g, device=g.device)
+        number = torch.randint(CLUSTERS[0], CLUSTERS[1] + 1, (count, 1), generator=g, device=g.device)
+        cluster = (torch.rand(count, size, generator=g, device=g.device) * number).long()
+        noise = torch.randn(count, size, 2, generator=g, device=g.device)
+        clustered = (pick(centres, cluster) + DEVIATION * noise).clamp(0, 1)
+        if self.points == "clustered":
+            return clustered
+        half = torch.rand(count, 1, 1, generator=g, device=g.device) < 0.5
+        return torch.where(half, uniform, clustered)
 
     def standard(self, count: int, size: int, stage: int, device: torch.device | str) -> Tensor:
+        if self.points != "uniform":
+            return super().standard(count, size, stage, device)
         random = np.random.RandomState(STANDARD_SEEDS[stage == TEST])
         return torch.from_numpy(random.uniform(size=(max(count, STANDARD), size, 2))[:count]).float().to(device)
 
     def standard_optimum(self, x: Tensor, stage: int) -> Tensor:
         """As stored for the standard test instances; ``scripts/optima.py`` makes them."""
-        stored = stored_optima(x.shape[1]) if stage == TEST else None
-        optimum = torch.full((len(x),), torch.nan)
-        if stored is not None:
-            known = min(len(x), len(stored))
-            optimum[:known] = stored[:known]
-        return optimum.to(x.device)
+        known = stage == TEST and self.points == "uniform"
+        return stored_optima("tsp" if known else None, x.shape[1], x)
+
+    def normal(self, x: Tensor) -> Tensor:
+        return unit_square(x) if self.scaled else single(x)
+
+    def check(self, x: Tensor) -> None:
+        self.check_points(x)
+        if not self.scaled and (x.amin() < -SLACK or x.amax() > 1 + SLACK):
+            raise ZooError(f"{type(self).__name__}: this network knows points of the unit square: scale them into it")
+
+    def check_points(self, x: Tensor) -> None:
+        """:meth:`check`, wherever the points lie."""
+        super().check(x)
+        extent = (single(x).amax(1) - single(x).amin(1)).amax(1)
+        wrong = (extent > 0) & ~(extent.square() * x.shape[1]).isfinite() | (extent > 0) & (extent.square() < TINY)
+        if wrong.any():
+            raise ZooError(
+                f"{type(self).__name__}: instance {int(wrong.nonzero()[0])} is {float(extent[wrong][0]):g} wide, whose "
+                f"square {x.dtype} cannot hold: give it in another unit, or as float64"
+            )
 
     def as_trained(self, x: Tensor) -> Tensor:
-        """The points moved and scaled into the unit square."""
-        low = x.amin(1, keepdim=True)
-        extent = (x.amax(1, keepdim=True) - low).amax(-1, keepdim=True)
-        return (x - low) / torch.where(extent > 0, extent, 1.0)
+        self.check_points(x)
+        return unit_square(x)
 
     def relation(self, x: Tensor) -> Tensor:
         """Euclidean distances ``(batch, n, n)``, exactly zero between a point and itself."""
-        return (x.unsqueeze(2) - x.unsqueeze(1)).square().sum(-1).sqrt()
+        return plane_distances(x)
 
     def cost(self, x: Tensor, order: Tensor) -> Tensor:
-        points = pick(x, order)
+        points = pick(single(x), order)
         return (points - points.roll(-1, -2)).square().sum(-1).sqrt().sum(-1)
 
     def cost_of_choices(self, x: Tensor, choices: Tensor) -> Tensor:
@@ -147,10 +191,8 @@ class TSP(Task):
         return order.flip(1) if rounds % 2 else order
 
     def symmetries(self, x: Tensor) -> Tensor:
-        """The eight reflections and rotations of the square (Kwon et al. 2020, arXiv 2010.16011, table 1)."""
-        a, b = x.unbind(-1)
-        pairs = ((a, b), (1 - a, b), (a, 1 - b), (1 - a, 1 - b), (b, a), (1 - b, a), (b, 1 - a), (1 - b, 1 - a))
-        return torch.stack([torch.stack(pair, -1) for pair in pairs])
+        """The eight reflections and rotations of the bounding square (Kwon et al. 2020, arXiv 2010.16011, table 1)."""
+        return reflections(x)
 
     def heuristics(self, x: Tensor) -> dict[str, Tensor]:
         return {
@@ -164,7 +206,10 @@ class TSP(Task):
         from zoo.models.pointer_net.plots import tours
 
         try:
-            better, name = [torch.from_numpy(solvers.fast_tour(p)) for p in x.double().cpu().numpy()], "optimal"
+            better, name = (
+                [torch.from_numpy(solvers.fast_tour(solvers.distances(p))) for p in x.double().cpu().numpy()],
+                "optimal",
+            )
         except ZooError:
             better, name = list(self.improve(x, order, 200).cpu()), "after local search"
         points, orders = [*x.cpu(), *x.cpu()], [*order.cpu(), *better]
@@ -174,14 +219,43 @@ class TSP(Task):
         return {"tours": tours(points, orders, titles, columns=len(x))}
 
     def metrics(self) -> nn.ModuleDict:
-        return nn.ModuleDict({"validity": Validity(), "gap": OptimalityGap()})
+        return nn.ModuleDict({"gap": OptimalityGap()})
 
     def update(self, metrics: dict[str, Metric], x: Tensor, order: Tensor, optimum: Tensor) -> None:
-        metrics["validity"].update(self.valid(x, order))
         metrics["gap"].update(self.cost(x, order.unsqueeze(1)).squeeze(1), optimum)
 
 
-def stored_optima(size: int) -> Tensor | None:
-    """Optimal lengths of the standard test instances, float32 ``(10000,)``, where they are stored."""
-    path = OPTIMA / f"tsp{size}.npz"
-    return torch.from_numpy(np.load(path)["length"].astype(np.float32)) if path.is_file() else None
+def single(x: Tensor) -> Tensor:
+    """``x`` in at least float32."""
+    return x if x.dtype == torch.float64 else x.float()
+
+
+def plane_distances(x: Tensor) -> Tensor:
+    """Euclidean distances ``(batch, n, n)`` of points ``(batch, n, 2)``, exactly zero between a point and itself."""
+    return (x.unsqueeze(2) - x.unsqueeze(1)).square().sum(-1).sqrt()
+
+
+def unit_square(x: Tensor) -> Tensor:
+    """Points ``(batch, n, 2)`` shifted and scaled so that their bounding box touches 0 and has a longer side of 1."""
+    x = single(x)
+    low = x.amin(1, keepdim=True)
+    extent = (x.amax(1, keepdim=True) - low).amax(2, keepdim=True)
+    return (x - low) / torch.where(extent > 0, extent, 1.0)
+
+
+def reflections(x: Tensor) -> Tensor:
+    """Points ``(batch, n, 2)`` and their seven other reflections and rotations, ``(8, batch, n, 2)``."""
+    a, b = x.unbind(-1)
+    c, d = (x.amin(1, keepdim=True) + x.amax(1, keepdim=True) - x).unbind(-1)
+    pairs = ((a, b), (c, b), (a, d), (c, d), (b, a), (d, a), (b, c), (d, c))
+    return torch.stack([torch.stack(pair, -1) for pair in pairs])
+
+
+def stored_optima(name: str | None, size: int, x: Tensor) -> Tensor:
+    """Least costs of the first standard test instances ``x``, ``(batch,)``, NaN where none are stored."""
+    optimum = torch.full((len(x),), torch.nan)
+    path = OPTIMA / f"{name}{size}.npz"
+    if name and path.is_file():
+        stored = torch.from_numpy(np.load(path)["length"].astype(np.float32))[: len(x)]
+        optimum[: len(stored)] = stored
+    return optimum.to(x.device)

@@ -1,0 +1,208 @@
+"""A mixture of experts whose router chooses: each example goes to k of E experts.
+
+Jacobs et al. 1991 mixed all of them; sent to a few, each costs what those few cost (Shazeer et al. 2017, arXiv
+1701.06538; Fedus et al. 2022, arXiv 2101.03961).
+"""
+
+import math
+from typing import TYPE_CHECKING, Any, Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from zoo.config import Config
+from zoo.data.seeding import PREDICT, generator
+from zoo.relaxations import Categorical, Relaxation, Subset
+from zoo.training import AdamW, ZooModule
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+
+class MixtureOfExperts(ZooModule):
+    """A classifier of experts, of which a router chooses k for each example.
+
+    Args:
+        experts: ``(x, weights)`` to logits of the classes, see :class:`.nets.Experts`; it knows how many it is.
+        router: examples ``(batch, features)`` to logits of the experts ``(batch, experts)``.
+        relaxation: how gradients pass through the choice; any of :mod:`zoo.relaxations`, for k > 1 one that serves
+            subsets.
+        optimizer: with its learning-rate schedule.
+        shape: of an example.
+        k: experts for each example; what they say is averaged.
+        routing: ``layer`` for draws by the relaxation, or ``noisy_top_k``: normal noise on the logits, the k largest,
+            and their softmax probabilities as weights, without the layer (Shazeer et al. 2017, section 2.1).
+        balance: weight of the load-balance loss ``E sum_e f_e p_e``, of the share f of examples and the mean
+            probability p of each expert; 1 is the least it can be without it (Fedus et al. 2022, equation 4).
+        capacity: an expert takes at most this many times its even share of a batch, in order; what is beyond is
+            dropped, and has no part of that expert. None for no limit.
+
+    Raises:
+        ValueError: if a number is out of range.
+    """
+
+    monitor = "val/error"
+    curves = ("balance",)
+    experts: Any
+    router: Any
+    used: Tensor
+    dropped: Tensor
+
+    def __init__(
+        self,
+        *,
+        experts: nn.Module,
+        router: nn.Module,
+        relaxation: Relaxation,
+        optimizer: AdamW,
+        shape: list[int],
+        k: int = 1,
+        routing: Literal["layer", "noisy_top_k"] = "layer",
+        balance: float = 0.1,
+        capacity: float | None = None,
+    ) -> None:
+        super().__init__()
+        self.experts, self.router, self.relaxation, self.optimizer = experts, router, relaxation, optimizer
+        count = self.experts.experts
+        if not 1 <= k <= count:
+            raise ValueError(f"k={k} of {count} experts: k must be from 1 to the number of experts")
+        if not balance >= 0 or (capacity is not None and not capacity > 0):
+            raise ValueError(f"need balance >= 0 and capacity > 0, got {balance}, {capacity}")
+        self.shape, self.k, self.routing = list(shape), k, routing
+        self.balance, self.capacity = balance, capacity
+        self.register_buffer("used", torch.zeros(count, dtype=torch.float64), persistent=False)
+        self.register_buffer("dropped", torch.zeros(2, dtype=torch.float64), persistent=False)
+
+    @classmethod
+    def without_effect(cls, arguments: Config) -> str:
+        if arguments.get("routing") == "noisy_top_k":
+            return "with model.routing=noisy_top_k nothing is drawn through the layer"
+        return super().without_effect(arguments)
+
+    # The objective ------------------------------------------------------------------------------------------------
+
+    def law(self, logits: Tensor) -> Any:
+        """What is drawn: one of the experts, or k of them."""
+        return Categorical(logits) if self.k == 1 else Subset(logits, self.k)
+
+    def limited(self, weights: Tensor) -> Tensor:
+        """``weights`` without those of examples for which an expert has no room."""
+        if self.capacity is None:
+            return weights
+        room = math.ceil(self.capacity * self.k * len(weights) / weights.shape[-1])
+        taken = (weights > 0).cumsum(0)
+        return weights * (taken <= room)
+
+    def imbalance(self, logits: Tensor, weights: Tensor) -> Tensor:
+        """The load-balance loss of a batch, a scalar; 1 where all is even."""
+        share = (weights.detach() > 0).float().mean(0) / self.k
+        return logits.shape[-1] * (share * logits.softmax(-1).mean(0)).sum()
+
+    def predict(self, x: Tensor, weights: Tensor) -> Tensor:
+        """Logits of the classes by experts with ``weights``."""
+        return self.experts(x, self.limited(weights) / self.k)
+
+    def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> dict[str, Tensor]:
+        x, y = batch[0].flatten(1), batch[1]
+        logits = self.router(x).float()
+        if self.routing == "noisy_top_k":
+            noisy = logits + self.noise_source.normal(logits)
+            p = noisy.softmax(-1)
+            weights = p * torch.zeros_like(p).scatter(-1, noisy.topk(self.k).indices, 1.0)
+            loss = F.cross_entropy(self.predict(x, self.k * weights).float(), y)
+            weights = weights.detach()
+        else:
+            loss, weights = self.expected_cost(lambda draw: self.drawn(x, y, draw(self.law(logits))))
+            loss = loss.mean()
+        values = {"loss": loss, "cost": loss.detach()}
+        if self.balance:
+            imbalance = self.imbalance(logits, weights)
+            values |= {"loss": loss + self.balance * imbalance, "balance": imbalance.detach()}
+        return values
+
+    def drawn(self, x: Tensor, y: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
+        """The program after its draw: the cost of each example, and where each went."""
+        return F.cross_entropy(self.predict(x, weights).float(), y, reduction="none"), weights
+
+    # Evaluation ---------------------------------------------------------------------------------------------------
+
+    def route(self, x: Tensor) -> Tensor:
+        """Weights of the experts in the end, ``(batch, experts)``: the k that are most probable."""
+        logits = self.router(x).float()
+        chosen = self.law(logits).mode()
+        return self.k * chosen * logits.softmax(-1) if self.routing == "noisy_top_k" else chosen
+
+    def validation_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> dict[str, Tensor]:
+        return self._evaluate(*batch)
+
+    def test_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> dict[str, Tensor]:
+        return self._evaluate(*batch)
+
+    def _evaluate(self, x: Tensor, y: Tensor) -> dict[str, Tensor]:
+        x = x.flatten(1)
+        weights = self.route(x)
+        kept = self.limited(weights)
+        logits = self.experts.sparse(x, kept / self.k) if hasattr(self.experts, "sparse") else self.predict(x, weights)
+        self.used += (kept > 0).sum(0)
+        self.dropped += torch.stack([(weights > 0).sum() - (kept > 0).sum(), (weights > 0).sum()])
+        return {"error": (logits.argmax(-1) != y).float().mean(), "cost": F.cross_entropy(logits.float(), y)}
+
+    def on_validation_epoch_end(self) -> None:
+        self._report("val")
+
+    def on_test_epoch_end(self) -> None:
+        self._report("test")
+        if hasattr(self.experts, "multiplications") and hasattr(self.router, "multiplications"):
+            cost = self.router.multiplications + self.k * self.experts.multiplications
+            self.log("test/multiplications", float(cost), sync_dist=True)
+            dense = self.experts.experts * self.experts.multiplications
+            self.log("test/multiplications_of_all", float(dense), sync_dist=True)
+
+    def _report(self, stage: str) -> None:
+        """How the examples of all processes are spread."""
+        used, dropped = (self.trainer.strategy.reduce(v.clone(), reduce_op="sum") for v in (self.used, self.dropped))
+        share = used / used.sum().clamp_min(1)
+        values = {
+            "least_used": share.min(),
+            "most_used": share.max(),
+            "dropped": dropped[0] / dropped[1].clamp_min(1),
+        }
+        self.log_dict({f"{stage}/{name}": value.float() for name, value in values.items()}, sync_dist=True)
+        self.share = share.cpu()
+        self.used.zero_()
+        self.dropped.zero_()
+
+    # What it is for -----------------------------------------------------------------------------------------------
+
+    @property
+    def example_input_array(self) -> Tensor:
+        """Two examples of noise: what :func:`zoo.export` traces ``forward`` with."""
+        return torch.rand(2, *self.shape, generator=generator(self.device, 0, PREDICT), device=self.device)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Examples to log-probabilities of the classes, and which experts each went to, ``(batch, experts)``.
+
+        No expert is ever full here: what an example gets does not depend on the others.
+        """
+        x = x.flatten(1)
+        weights = self.route(x)
+        return self.experts(x, weights / self.k).float().log_softmax(-1), (weights > 0).to(weights.dtype)
+
+    def pictures(self, batch: Any) -> "dict[str, Figure]":
+        """Which classes go to which expert, and the images that each gets."""
+        from zoo.training.plots import heat_map, image_grid
+
+        x, y = batch[0].to(self.device), batch[1]
+        with torch.no_grad():
+            weights = self.route(x.flatten(1)).cpu()
+        classes = F.one_hot(y.cpu()).to(weights.dtype)
+        table = (classes.T @ (weights > 0).to(weights.dtype)) / classes.sum(0).clamp_min(1).unsqueeze(1)
+        pictures = {"routes": heat_map(table.float(), "Where the examples of each class go", "expert", "class")}
+        if x.dim() == 4:
+            rows = []
+            for i in range(weights.shape[1]):
+                mine = x.cpu()[weights[:, i] > 0][:8]
+                rows.append(torch.cat([mine, mine.new_zeros(8 - len(mine), *mine.shape[1:])]))
+            pictures["experts"] = image_grid(torch.cat(rows), "What each expert gets: a row each")
+        return pictures
