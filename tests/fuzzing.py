@@ -41,6 +41,7 @@ from zoo.config import to_config
 from zoo.data import Text, sources
 from zoo.data.audio import read_wav, write_wav
 from zoo.data.pictures import ENDINGS, Files, Shape, decode
+from zoo.data.recordings import find, libraries, read_sound
 from zoo.data.tables import load as load_table
 from zoo.errors import ZooError
 from zoo.hub.pushing import stage
@@ -306,6 +307,34 @@ def sound(place: Path) -> Case:
     return case
 
 
+def recordings(place: Path) -> Case:
+    """Sounds of one's own in every format, and tables that list them: read, or refused with what is said of them."""
+    soundfile, good = libraries()[0], {}
+    for name in ("a.wav", "a.flac", "a.ogg", "a.mp3"):
+        soundfile.write(place / name, np.sin(np.linspace(0, 500, 4000)), 16000)
+        good[name] = (place / name).read_bytes()
+    rows = [{"path": f"{i}.wav", "text": f"word {i}", "speaker": "a"} for i in range(9)]
+    good["a.jsonl"] = "\n".join(map(json.dumps, rows)).encode()
+    good["a.csv"] = "\n".join(["path,text,speaker", *(",".join(row.values()) for row in rows)]).encode()
+
+    def case(rng: random.Random) -> bool:
+        name = rng.choice(sorted(good))
+        path = place / name
+        path.write_bytes(damage_bytes(good[name], rng))
+        try:
+            if name in ("a.jsonl", "a.csv"):
+                assert all(len(found.text) <= 1000 for found in find(path))
+            else:
+                samples, _ = read_sound(path)
+                assert samples.dim() == 1 and samples.isfinite().all()
+        except ValueError as error:
+            assert len(str(error)) < 5000
+            return True
+        return False
+
+    return case
+
+
 def points(place: Path) -> Case:
     """Points whose tour is asked for: read, or refused."""
     rows = [(0.1 * i, 5 - 0.7 * i) for i in range(12)]
@@ -560,7 +589,20 @@ def packed(place: Path) -> Case:
 READERS: dict[str, Callable[[Path], Case]] = {
     reader.__name__: reader
     for reader in (
-        *(configuration, weights, checkpoint, run_folder, card, sound, points, instances, images, pictures, batches),
+        *(
+            configuration,
+            weights,
+            checkpoint,
+            run_folder,
+            card,
+            sound,
+            recordings,
+            points,
+            instances,
+            images,
+            pictures,
+            batches,
+        ),
         *(tables, text, packed),
     )
 }

@@ -72,7 +72,7 @@ MODELS: dict[str, tuple[str, ...]] = {
     "speaker_generator": (
         *("data=fsdd", "data.speakers=[low,high]", "data.mix=[0.7,0.3]", "data.labelled=0.1", "data.batch_size=10"),
         *("model.speaker_encoder.width=8", "model.residual_encoder.width=8", "model.decoder.width=8"),
-        *("model.judged=0", "epochs=2"),
+        *("data.judged=0", "epochs=2"),
     ),
 }
 """Runs of a few seconds."""

@@ -86,4 +86,6 @@ def noise_words(count: int, speakers: int) -> Speech:
         label=torch.full_like(speaker, -1),
         speaker=speaker,
         extra=torch.zeros(count, dtype=torch.bool),
+        frames=torch.randn(count, 80, audio.MELS, generator=g),
+        letters=torch.randint(97, 123, (count, 5), generator=g),
     )

@@ -54,7 +54,7 @@ RUNS = {
         "trainer.check_val_every_n_epoch=10",
     ),
     "speaker_generator": (
-        *("data=fsdd", "data.speakers=[george,theo]", "data.mix=[0.7,0.3]", "data.batch_size=8", "model.judged=0"),
+        *("data=fsdd", "data.speakers=[george,theo]", "data.mix=[0.7,0.3]", "data.batch_size=8", "data.judged=0"),
         *("model.speaker_encoder.width=8", "model.residual_encoder.width=8", "model.decoder.width=8"),
         *("trainer.check_val_every_n_epoch=10", "pictures_every_n_epochs=10"),
     ),

@@ -1,27 +1,37 @@
-"""Speak digits, and save them as a wav file.
+"""Speak words, and save them as a sound.
 
-    python scripts/speak.py checkpoint=speaker_generator.fsdd text="4 0 7"                 a drawn speaker
-    python scripts/speak.py checkpoint=speaker_generator.fsdd text="4 0 7" speaker=theo    one of the speakers
-    python scripts/speak.py checkpoint=runs/mine text="four zero seven" speaker=2          one of the codes
+    python scripts/speak.py checkpoint=speaker_generator.fsdd text="4 0 7"                    a drawn speaker
+    python scripts/speak.py checkpoint=speaker_generator.fsdd text="4 0 7" speaker=theo       one of the speakers
+    python scripts/speak.py checkpoint=speaker_generator.fsdd text=407 speaker=theo:0.7,george:0.3    a blend of voices
+    python scripts/speak.py checkpoint=speaker_generator.fsdd text="zero" n=10                ten draws in a row
+    python scripts/speak.py checkpoint=runs/mine text="four zero seven" speaker=2 speed=1.2 output=x.flac
 
-Griffin-Lim makes sound of what the model says.
+A fresh draw each time, unless a seed is given. Griffin-Lim makes sound of what the model says.
 """
 
+import io
 import logging
+import secrets
+import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Annotated, Any
 
-from pydantic import NonNegativeInt
+from pydantic import Field, NonNegativeInt, PositiveInt
 
 from zoo import hub
 from zoo.cli.arguments import command
 from zoo.cli.options import pretrained, written
 from zoo.errors import ZooError
 
+if TYPE_CHECKING:
+    from torch import Tensor
+
 log = logging.getLogger(__name__)
-LONGEST = 1000  # digits
+LONGEST = 1000  # words
+BETWEEN = 4000  # samples between utterances
+KINDS = (".wav", ".flac", ".ogg", ".mp3")
 
 
 def speak(
@@ -29,62 +39,96 @@ def speak(
     text: str,
     *,
     speaker: str = "sample",
-    seed: NonNegativeInt = 0,
-    output: Path = Path("speech.wav"),
+    n: PositiveInt = 1,
+    speed: Annotated[float, Field(ge=0.25, le=4.0)] = 1.0,
+    spread: Annotated[float, Field(ge=0.0, le=2.0)] | None = None,
+    seed: NonNegativeInt | None = None,
+    output: str = "speech.wav",
     trust: Sequence[str] = (),
 ) -> None:
-    """Write digits, spoken by one speaker, to a file, and say who it is and how long it took.
+    """Write words, spoken by one speaker at a time, to a file, and say who it is and how long it took.
 
     Args:
         checkpoint: a speaker generator: a pretrained model, its folder or a run folder.
-        text: digits, as "4 0 7", 407 or "four zero seven".
-        speaker: sample, a name, a code, or mean for the mean vector in place of a choice.
-        seed: of the draws.
-        output: the wav file.
+        text: words that it has learned, such as "4 0 7", 407 or "four zero seven".
+        speaker: sample; a name or a code, or several, as theo,george, each of whom speaks; a blend of voices, as
+            theo:0.7,george:0.3; or mean for the mean vector in place of a choice.
+        n: how often; each time all is drawn anew.
+        speed: how many times as fast.
+        spread: how much takes vary: 0 for the most typical, 1 as the model has it; null for its default.
+        seed: of the draws; null for fresh ones.
+        output: a file .wav, or .flac, .ogg or .mp3 with the extra speech; or - for wav to the standard output.
         trust: packages whose classes it may name beside those of this project, such as mypkg: their code runs.
 
     Raises:
-        ZooError: if the model does not speak, the text is no digits, or there is no such speaker.
+        ZooError: if the model does not speak, it has not learned a word, or there is no such speaker.
     """
-    from zoo.models.speaker_generator.words import WORDS, find_voice, read_digits
-
-    digits = read_digits(text)
-    if len(digits) > LONGEST:
-        raise ZooError(f"text= has {len(digits)} digits, and {LONGEST} are the most: speak it in parts")
+    if output != "-" and Path(output).suffix.lower() not in KINDS:
+        raise ZooError(f"output={output} must end with {', '.join(KINDS)}, or be - for the standard output")
 
     import torch
 
-    from zoo.data.audio import SAMPLE_RATE, write_wav
-    from zoo.data.seeding import PREDICT, seed_default_generators
+    from zoo.data.audio import SAMPLE_RATE
+    from zoo.data.recordings import libraries
     from zoo.models.speaker_generator import SpeakerGenerator
     from zoo.models.speaker_generator.pictures import in_a_row
+    from zoo.models.speaker_generator.words import read_voices, read_words
     from zoo.training.runs import set_up_logging
 
+    if output != "-" and Path(output).suffix.lower() != ".wav":
+        libraries()
     set_up_logging(None)
     model = hub.from_pretrained(checkpoint, trust=trust)
     if not isinstance(model, SpeakerGenerator):
         raise ZooError(f"{checkpoint} is a {type(model).__name__}, which does not speak")
-    content = torch.tensor(digits)
-    model.speak(content[:1])  # what the first call alone costs is not the speed of the model
-    seed_default_generators(seed, PREDICT)
-    names = model.speaker_names
+    if len(words := read_words(text, model.words)) > LONGEST:
+        raise ZooError(f"text= has {len(words)} words, and {LONGEST} are the most: speak it in parts")
+    content = torch.tensor(words)
+    voices: list[tuple[str, Any]] = [("", None)]
     if speaker == "mean":
-        chosen: Any = model.log_prior(content).exp()
-        about = "the mean vector"
-    else:
-        code = int(model.sample_speaker(content[:1])) if speaker == "sample" else find_voice(speaker, names)
-        chosen = torch.full_like(content, code)
-        about = f"code {code}" + (f", {names[code]}" if names[code] else "")
-    began = time.perf_counter()
-    sounds = model.speak(content, chosen)
-    took = time.perf_counter() - began
-    sound = in_a_row(sounds)
-    with written(output) as path:
-        write_wav(path, sound)
-    seconds = sum(len(one) for one in sounds) / SAMPLE_RATE
-    log.info("%s: %s", about, " ".join(WORDS[digit] for digit in digits))
+        voices = [("the mean vector", model.log_prior(content).exp())]
+    elif speaker != "sample":
+        voices = read_voices(speaker, model.speaker_names)
+    model.speak(content[:1])  # what the first call alone costs is not the speed of the model
+    seed = secrets.randbits(31) if seed is None else seed
+    parts: list[Tensor] = []
+    seconds, took = 0.0, 0.0
+    for take in range(n):
+        for about, voice in voices:
+            own = 1000 * seed + take
+            if voice is None:
+                voice = int(model.sample_speaker(content[:1], seed=own))
+                about = f"code {voice}" + (f", {model.speaker_names[voice]}" if model.speaker_names[voice] else "")
+            began = time.perf_counter()
+            sounds = model.speak(content, voice, spread=spread, speed=speed, seed=own)
+            took += time.perf_counter() - began
+            seconds += sum(len(one) for one in sounds) / SAMPLE_RATE
+            parts += [in_a_row(sounds), torch.zeros(BETWEEN)]
+            log.info("%s: %s", about, " ".join(model.words[i] for i in content.tolist()))
+    save(torch.cat(parts[:-1]), output)
     log.info("%.2f s of speech in %.3f s: %.0f times real time", seconds, took, seconds / took)
     log.info("%s", output)
+
+
+def save(sound: "Tensor", output: str) -> None:
+    """Write ``sound`` ``(samples,)`` at 8 kHz to a file, or as wav to the standard output."""
+    from zoo.data.audio import SAMPLE_RATE, write_wav
+    from zoo.data.recordings import libraries
+
+    if output == "-":
+        write_wav(content := io.BytesIO(), sound)
+        sys.stdout.buffer.write(content.getvalue())
+        sys.stdout.buffer.flush()
+        return
+    with written(Path(output)) as path:
+        if Path(output).suffix.lower() == ".wav":
+            write_wav(path, sound)
+        else:
+            soundfile, _ = libraries()
+            try:
+                soundfile.write(path, (sound / sound.abs().max().clamp(min=1.0)).numpy(), SAMPLE_RATE)
+            except RuntimeError as error:  # the library's own
+                raise ValueError(str(error)) from error
 
 
 main = command(speak, text=str(__doc__), notes=lambda: pretrained("speaker_generator.*"))

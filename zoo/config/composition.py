@@ -102,9 +102,23 @@ OmegaConf.register_new_resolver("call", _call, replace=True)
 
 
 def _count(values: Any) -> int:
+    if isinstance(values, int) and not isinstance(values, bool):  # they are not told by name
+        return values
     if not OmegaConf.is_list(values) and not isinstance(values, list):
         raise ZooError(f"the networks are as large as a list is long, and got {values!r}: data.speakers=[NAME,NAME]")
     return len(values)
+
+
+def _said(data: Any) -> Any:
+    try:
+        vocabulary = getattr(locate(data.get("_target_"), "data"), "vocabulary", None)
+    except (ZooError, AttributeError):  # what is wrong with the data is said when they are built
+        vocabulary = None
+    return vocabulary(data) if callable(vocabulary) else 10
+
+
+# What is said in the data: ${said:${data}} is a list of texts, or 10 for the digits.
+OmegaConf.register_new_resolver("said", _said, replace=True)
 
 
 def _job_name(overrides: Any, number: int) -> str:
@@ -116,7 +130,7 @@ def _job_name(overrides: Any, number: int) -> str:
 OmegaConf.register_new_resolver("job_name", _job_name, replace=True)
 
 
-# How many a list has: ${count:${data.speakers}}.
+# How many a list has, or is said to have: ${count:${data.speakers}}.
 OmegaConf.register_new_resolver("count", _count, replace=True)
 
 

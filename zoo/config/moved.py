@@ -41,6 +41,13 @@ SELF_LABELLED = ("zoo.tasks.TSP", "zoo.tasks.ConvexHull", "zoo.tasks.Knapsack")
 """What ``objective=null`` of 0.2 trained by self-labelling, and the present version by the relaxation."""
 
 
+OF_THE_SPEAKER = frozenset(
+    ["first_noise", "anneal", "pitch_noise", "length_noise", "residual_from", "balance_until", "spread", "judged"]
+)
+"""Arguments of the speaker generator of 0.2 that it has no more: schedules, which are fixed, and what belongs to saying
+and judging words."""
+
+
 def is_earlier(config: dict[str, Any]) -> bool:
     """Whether an earlier version wrote this configuration of an object: the path of its class is from then."""
     return str(config.get("_target_")) in MOVED
@@ -50,6 +57,9 @@ def up_to_date(config: dict[str, Any]) -> dict[str, Any]:
     """The configuration of one object with the present path of its class, and with the meaning that it had."""
     if "_target_" not in config:
         return config
+    encoder = config.get("speaker_encoder")
+    if isinstance(encoder, dict) and is_earlier(encoder):
+        config = {name: value for name, value in config.items() if name not in OF_THE_SPEAKER}
     if config["_target_"] == "zoo.tasks.TSP":
         config = {"scaled": False} | config
     task = config.get("task")

@@ -7,6 +7,7 @@ from zoo.data.image_folder import CIFAR10, CelebA, ImageFolder, Omniglot
 from zoo.data.images import MNIST, FashionMNIST
 from zoo.data.inputs import Inputs, inputs
 from zoo.data.speech import Speech
+from zoo.data.speech_folder import SpeechFolder
 from zoo.data.tables import Table
 from zoo.data.texts import Text, vocabulary
 
@@ -22,6 +23,7 @@ __all__ = [
     "Inputs",
     "Omniglot",
     "Speech",
+    "SpeechFolder",
     "Table",
     "Text",
     "inputs",

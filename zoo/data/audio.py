@@ -1,7 +1,7 @@
 """Speech as log-mel spectrograms, and back: wav files, mel filters, pitch, Griffin-Lim, mel-cepstral distortion.
 
 Everything is at 8 kHz. Shapes: ``(batch, samples)`` for sound, ``(batch, frames, mels)`` for spectrograms; a frame is
-8 ms. It needs PyTorch and the standard library alone.
+8 ms. It needs PyTorch and the standard library alone; :mod:`zoo.data.recordings` reads files of all kinds.
 """
 
 import math
@@ -9,6 +9,7 @@ import wave
 from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
+from typing import IO
 
 import numpy as np
 import torch
@@ -28,6 +29,8 @@ RIPPLE = 0.6  # of harmonics in speech, as a share of those of a pulse train, wh
 VOCODED = 16  # words at a time
 LOWEST_RATE, HIGHEST_RATE = 1000, 384_000  # Hz, of a file
 LONGEST = 60  # seconds of a file
+EDGE = 12  # frames of either end of a recording
+STEADY, ABOVE = 2.5, 1.5  # how much louder the loudest of a steady noise may be than the quietest, and a word than all
 VOICED = 0.5  # autocorrelation from which a frame counts as voiced
 
 
@@ -51,6 +54,8 @@ def read_wav(path: str | Path) -> tuple[Tensor, int]:
             if frames > LONGEST * rate:
                 raise ValueError(f"{frames / rate:.0f} seconds, {LONGEST} are the most")
             content = file.readframes(frames)
+            if len(content) < 2 * frames:
+                raise ValueError(f"its header says {frames} samples, and it has {len(content) // 2}: truncated")
     except (wave.Error, EOFError, RuntimeError) as error:  # the module's own error for a size beyond the end
         raise ValueError(f"no wav file: {error or 'it ends too early'}") from error
     samples = np.frombuffer(content[: len(content) // 2 * 2], dtype="<i2")
@@ -59,28 +64,16 @@ def read_wav(path: str | Path) -> tuple[Tensor, int]:
     return torch.from_numpy(samples.astype(np.float32) / 32768), rate
 
 
-def write_wav(path: str | Path, sound: Tensor, sample_rate: int = SAMPLE_RATE) -> None:
+def write_wav(path: str | Path | IO[bytes], sound: Tensor, sample_rate: int = SAMPLE_RATE) -> None:
     """Write ``sound`` ``(samples,)`` as a mono wav file of 16 bits, made quieter if it would be clipped."""
     sound = sound.detach().float().cpu()
     loudest = sound.abs().max().item() if len(sound) else 0.0
     sound = sound / max(loudest, 1.0)
-    with wave.open(str(path), "wb") as file:
+    with wave.open(str(path) if isinstance(path, (str, Path)) else path, "wb") as file:
         file.setnchannels(1)
         file.setsampwidth(2)
         file.setframerate(sample_rate)
         file.writeframes((sound * 32767).round().numpy().astype("<i2").tobytes())
-
-
-def resample(sound: Tensor, rate: int, new_rate: int = SAMPLE_RATE) -> Tensor:
-    """``sound`` ``(samples,)`` at another rate, by the Fourier transform: an ideal low-pass."""
-    if rate == new_rate:
-        return sound
-    shared = math.gcd(rate, new_rate)
-    block, new_block = rate // shared, new_rate // shared
-    blocks = -(-len(sound) // block)  # whole blocks, so that no transform has an awkward length
-    spectrum = torch.fft.rfft(F.pad(sound, (0, blocks * block - len(sound))))
-    resized = torch.fft.irfft(spectrum[: blocks * new_block // 2 + 1], n=blocks * new_block)
-    return resized[: round(len(sound) * new_rate / rate)] * (new_block / block)
 
 
 # Spectrograms ---------------------------------------------------------------------------------------------------------
@@ -136,12 +129,22 @@ def level(sound: Tensor) -> Tensor:
 
 
 def trim(sound: Tensor, *, decibels: float = 35.0, margin: int = 2) -> Tensor:
-    """``sound`` ``(samples,)`` without what is quieter by ``decibels`` than its loudest frame before and after it.
+    """``sound`` ``(samples,)`` less its mean, without what is before and after the word in it.
 
+    The word is what is less than ``decibels`` quieter than the loudest frame and louder than the room, if the recording
+    begins and ends with a tenth of a second of steady noise. A click, of at most two frames, counts for nothing.
     ``margin`` frames are kept on either side.
     """
-    loudness = F.pad(sound, (0, -len(sound) % HOP)).view(-1, HOP).square().mean(-1)
-    loud = (loudness > loudness.max() * 10 ** (-decibels / 10)).nonzero()[:, 0]
+    sound = sound - sound.mean()
+    loudness = sound[: len(sound) // HOP * HOP].view(-1, HOP).square().mean(-1)
+    if len(loudness) < 3 * EDGE:
+        return sound
+    steady = F.pad(loudness[None, None], (2, 2), mode="reflect")[0, 0].unfold(0, 5, 1).median(-1).values
+    least = steady.max() * 10 ** (-decibels / 10)
+    ends = torch.stack([steady[:EDGE], steady[-EDGE:]])
+    if ends.max() < STEADY * ends.min() and ends.max() * ABOVE < steady.max():
+        least = torch.maximum(least, ends.max() * ABOVE)
+    loud = (steady >= least).nonzero()[:, 0]
     first, last = max(0, int(loud[0]) - margin), int(loud[-1]) + margin + 1
     return sound[first * HOP : last * HOP]
 
@@ -263,16 +266,23 @@ def invert_mel(mel: Tensor, *, iterations: int = 20) -> Tensor:
     return magnitude.transpose(1, 2)
 
 
-def griffin_lim(mel: Tensor, *, iterations: int = 32, momentum: float = 0.99, seed: int = 0) -> Tensor:
+def griffin_lim(
+    mel: Tensor, *, frames: Sequence[int] | None = None, iterations: int = 32, momentum: float = 0.99, seed: int = 0
+) -> Tensor:
     """Sound ``(batch, 64 (frames - 1))`` with about the log-mel spectrogram ``mel`` ``(batch, frames, mels)``.
 
-    The fast Griffin-Lim algorithm (Perraudin et al. 2013, WASPAA, algorithm 2), from random phases of ``seed``.
+    The fast Griffin-Lim algorithm (Perraudin et al. 2013, WASPAA, algorithm 2), from random phases of ``seed``, the
+    same for each row. After as many as ``frames`` of a row there is nothing, whatever the row has.
     """
     magnitude = invert_mel(mel.detach().float())
+    bins, longest = magnitude.shape[1:]
     g = torch.Generator().manual_seed(seed)
-    phase = torch.rand(magnitude.shape, generator=g).to(magnitude.device) * 2 * math.pi
+    phase = torch.rand(longest, bins, generator=g).T.to(magnitude.device) * 2 * math.pi
+    if frames is not None:
+        counts = torch.as_tensor(frames, device=magnitude.device)
+        magnitude = magnitude * (torch.arange(longest, device=magnitude.device) < counts[:, None])[:, None]
     window = torch.hann_window(N_FFT, device=mel.device)
-    spectrum, before = torch.polar(magnitude, phase), torch.zeros(())
+    spectrum, before = torch.polar(magnitude, phase.expand_as(magnitude)), torch.zeros(())
     for _ in range(iterations):
         consistent = stft(torch.istft(spectrum, N_FFT, HOP, window=window))
         ahead = consistent + momentum * (consistent - before)
@@ -281,17 +291,20 @@ def griffin_lim(mel: Tensor, *, iterations: int = 32, momentum: float = 0.99, se
     return torch.istft(spectrum, N_FFT, HOP, window=window)
 
 
-def vocode(mel: Tensor, frames: Sequence[int], *, seed: int = 0) -> list[Tensor]:
-    """Sounds of time-normalised spectrograms ``(batch, frames, mels)``, each stretched to its number of ``frames``."""
-    silence = (FLOOR - CENTRE) / SPREAD
+def vocode(mel: Tensor | Sequence[Tensor], frames: Sequence[int], *, seed: int = 0) -> list[Tensor]:
+    """Sounds of spectrograms, each ``(any, mels)``, stretched to its number of ``frames``.
+
+    What is made of one does not depend on the others, but for the rounding of numbers.
+    """
     order = sorted(range(len(frames)), key=frames.__getitem__)
-    sounds: list[Tensor] = [mel.new_zeros(0)] * len(frames)
+    sounds: list[Tensor] = [torch.zeros(0)] * len(frames)
     for start in range(0, len(order), VOCODED):  # of similar length, so that little is wasted on silence
         chunk = order[start : start + VOCODED]
-        padded = mel.new_full((len(chunk), max(frames[i] for i in chunk), mel.shape[-1]), silence)
+        counts = [frames[i] for i in chunk]
+        padded = mel[0].new_zeros(len(chunk), max(counts) + N_FFT // HOP, MELS)
         for row, i in zip(padded, chunk):
-            row[: frames[i]] = resize(mel[i : i + 1], frames[i])[0]
-        for i, sound in zip(chunk, griffin_lim(padded, seed=seed)):
+            row[: frames[i]] = resize(mel[i].unsqueeze(0), frames[i])[0]
+        for i, sound in zip(chunk, griffin_lim(padded, frames=counts, seed=seed)):
             sounds[i] = sound[: HOP * (frames[i] - 1)]
     return sounds
 

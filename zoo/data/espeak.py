@@ -18,15 +18,16 @@ from typing import Any
 import torch
 
 from zoo.data import audio
+from zoo.data.recordings import resample
 from zoo.data.seeding import TRAIN, generator
 from zoo.data.sources import data_root
 from zoo.data.speech import SpokenDigits
+from zoo.data.text import DIGITS
 from zoo.errors import ZooError, did_you_mean
 from zoo.files import scratch
 
 log = logging.getLogger(__name__)
 
-WORDS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 TAKES = 50
 VARIATION = {"rate": (130, 220), "pitch": (40, 60), "range": (30, 70)}  # of the takes; eSpeak's own are 175, 50, 50
 TIMEOUT = 600  # seconds
@@ -47,7 +48,7 @@ class Espeak(SpokenDigits):
     notice = "Trained on speech synthesised by eSpeak NG 1.52, which is GPL-3; no part of it is in here."
 
     def folder(self) -> Path:
-        return synthesise(self.speakers, data_root(self.root))
+        return synthesise(self.names, data_root(self.root))
 
 
 def synthesise(voices: list[str], root: Path, takes: int = TAKES) -> Path:
@@ -73,7 +74,7 @@ def synthesise(voices: list[str], root: Path, takes: int = TAKES) -> Path:
             new.mkdir()
             run_worker({"folder": str(spoken), "words": words})
             for word in words:
-                audio.write_wav(new / word["name"], audio.resample(*audio.read_wav(spoken / word["name"])))
+                audio.write_wav(new / word["name"], resample(*audio.read_wav(spoken / word["name"])))
             os.rename(new, folder)
     except (OSError, ValueError) as error:
         if isinstance(error, ZooError):
@@ -88,7 +89,7 @@ def plan(voices: list[str], takes: int) -> list[dict[str, Any]]:
     words = []
     for voice in voices:
         g = generator("cpu", 0, TRAIN, *voice.encode())
-        for digit, text in enumerate(WORDS):
+        for digit, text in enumerate(DIGITS):
             for take in range(takes):
                 word: dict[str, Any] = {"name": f"{digit}_{voice}_{take}.wav", "voice": voice, "text": text}
                 for parameter, (low, high) in VARIATION.items():

@@ -33,22 +33,42 @@ class FSDD(SpokenDigits):
     everyone = ("george", "jackson", "lucas", "nicolas", "theo", "yweweler")
     judge = "speech_judge.fsdd"
     kept = "fsdd"
-    notice = (
-        "Trained on the Free Spoken Digit Dataset (Z. Jackson and others, version 1.0.10), which is CC BY-SA 4.0. "
-        "Weights, pictures and sounds here are under the same licence."
-    )
+
+    @property
+    def notice(self) -> str:  # type: ignore[override]
+        if self.place.is_dir() and not is_pinned(self.place):
+            return (
+                "Trained on recordings of digits that are not those of a public data set; their licence is not known."
+            )
+        return (
+            "Trained on the Free Spoken Digit Dataset (Z. Jackson and others, version 1.0.10), which is CC BY-SA 4.0. "
+            "Weights, pictures and sounds here are under the same licence."
+        )
+
+    @property
+    def place(self) -> Path:
+        return data_root(self.root) / "fsdd" / "recordings"
 
     def folder(self) -> Path:
-        return fetch(data_root(self.root) / "fsdd" / "recordings")
+        return fetch(self.place)
 
 
 def fetch(folder: Path) -> Path:
     """``folder``, with the recordings of the public archive if there are none in it.
 
+    What is there is compared with the pinned version: other recordings are used, and said to be others.
+
     Raises:
         ZooError: if they are not available, naming what was tried and where to put the files.
     """
     if any(folder.glob("*.wav")):
+        if not is_pinned(folder):
+            log.warning(
+                "%s has recordings that are not those of %s: their sha256 differs. They are used. For your own take "
+                "data=speech_folder, whose models name them.",
+                folder,
+                VERSION,
+            )
         return folder
     tried = []
     for url in ARCHIVES:
@@ -68,6 +88,13 @@ def fetch(folder: Path) -> Path:
         + f"Put the 3,000 wav files of its {VERSION} into {folder}, point data.root= or ZOO_DATA_DIR at a directory "
         "that holds fsdd/recordings, or take data=espeak, which is synthesised on this machine."
     )
+
+
+def is_pinned(folder: Path) -> bool:
+    """Whether the recordings in ``folder`` are those of the pinned version."""
+    paths = [path for path in folder.glob("*.wav") if path.is_file()]
+    small = sum(path.stat().st_size for path in paths) <= LARGEST
+    return small and digest({path.name: path.read_bytes() for path in paths}) == SHA256
 
 
 def download(url: str) -> dict[str, bytes]:

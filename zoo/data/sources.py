@@ -105,9 +105,9 @@ def check_root(root: str | None, name: str, option: str) -> None:
         return
     raise ZooError(
         f"data.root={root} holds something else, such as {found}, which {option} does not read: data.root is where "
-        f"{name} is kept, or downloaded to. To train on your own pictures, say data=image_folder data.root={root}; "
-        f"on anything else, write a data module (docs/how-to/bring_your_own.md). If it is a directory of data sets, "
-        f"make a folder {name} in it."
+        f"{name} is kept, or downloaded to. To train on your own pictures, say data=image_folder data.root={root}; on "
+        "recordings, data=speech_folder; on anything else, write a data module (docs/how-to/bring_your_own.md). If it "
+        f"is a directory of data sets, make a folder {name} in it."
     )
 
 

@@ -15,7 +15,7 @@ from zoo.config.resources import PACKAGE
 
 CARD = "card.yaml"
 STAGES = re.compile(r"^(train|val|test)/")
-LICENSES = {"CC BY-SA 4.0": "cc-by-sa-4.0"}
+LICENSES = {"CC BY-SA 4.0": "cc-by-sa-4.0", "no part of it is in here": "mit", "licence": "other"}
 """What the notice of a model may say of its licence -> the hub's name of it; without that it is the project's own."""
 DATASETS = {"MNIST": "ylecun/mnist", "FashionMNIST": "zalando-datasets/fashion_mnist"}
 """Classes of data -> the data set's name on the hub, where it has one."""

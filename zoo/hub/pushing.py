@@ -93,6 +93,6 @@ def stage(name: str | Path, folder: Path, trust: Sequence[str] = ()) -> None:
     except (OSError, UnicodeDecodeError) as error:
         raise ZooError(f"{source} cannot be read: {error}") from error
     if not text.startswith(HEAD):  # a card of an earlier version
-        notice = str(read_config(source, saved.trust).get("notice"))
+        notice = str(read_config(source, saved.trust).get("notice") or "")
         text = metadata(saved.arch, notice, saved.data) + text
     (folder / CARD).write_text(text, encoding="utf-8")

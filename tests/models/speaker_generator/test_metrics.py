@@ -48,5 +48,13 @@ def test_a_single_code_says_nothing():
     assert values["accuracy"] == 0.5 and values["nmi"] == 0 and values["codes_in_use"] == 1
 
 
+def test_recordings_of_unknown_speakers_count_for_usage_alone():
+    metric = SpeakerStatistics(2, 2)
+    metric.update(torch.tensor([0, 1, 1, 1]), torch.tensor([-1, -1, -1, -1]))
+    assert not metric.known and metric.compute() == {"codes_in_use": 2} and metric.usage().tolist() == [0.25, 0.75]
+    metric.update(torch.tensor([0, 1]), torch.tensor([1, 0]))
+    assert metric.compute()["accuracy"] == 1 and metric.matching().tolist() == [1, 0]
+
+
 def test_total_variation():
     assert total_variation(torch.tensor([0.7, 0.3]), torch.tensor([0.5, 0.5])).item() == pytest.approx(0.2)

@@ -8,19 +8,21 @@ from torch import nn
 
 from tests.speech import write_digits
 from zoo.data import FSDD, Speech
+from zoo.errors import ZooError
 from zoo.models.speaker_generator import SpeakerGenerator, SpeechDecoder, SpeechEncoder
 from zoo.models.speaker_generator.judging import judged_scores
 from zoo.models.speaker_generator.likelihood import gaussian_nll, lacking_entropy, observe
+from zoo.models.speaker_generator.words import read_voices
 from zoo.models.speech_judge import SpeechClassifier, SpeechJudge
 from zoo.relaxations import RELAXATIONS, Exact, ReinMax
 from zoo.training import AdamW
 
 
-def generator(relaxation=None, *, speakers=3, **options):
+def generator(relaxation=None, *, speakers=3, decoder=None, **options):
     return SpeakerGenerator(
         speaker_encoder=SpeechEncoder(outputs=speakers, width=8),
         residual_encoder=SpeechEncoder(outputs=8, width=8, pool=False),
-        decoder=SpeechDecoder(speakers=speakers, residual=4, width=8),
+        decoder=decoder or SpeechDecoder(speakers=speakers, residual=4, width=8),
         relaxation=relaxation or ReinMax(),
         optimizer=AdamW(lr=1e-3),
         speakers=speakers,
@@ -39,6 +41,8 @@ def speech(batch=6, label=-1):
         label=torch.full((batch,), label),
         speaker=torch.randint(3, (batch,)),
         extra=torch.zeros(batch, dtype=torch.bool),
+        frames=torch.randn(batch, 60, 64),
+        letters=torch.randint(97, 123, (batch, 4)),
     )
 
 
@@ -73,13 +77,13 @@ def test_the_residual_is_compared_with_what_its_speaker_does():
 
 def test_residuals_are_drawn_as_the_speaker_says_the_word():
     """A decoder that shows the residual: its mean and spread over 4,000 words, within four standard errors."""
-    model = generator(spread=0.5).eval()
+    model = generator().eval()
     nn.init.normal_(model.residual_table)
     seen = []
     decoder = model.decoder.forward
     model.decoder.forward = lambda content, speaker, z: seen.append(z) or decoder(content, speaker, z)
     word = torch.full((4000,), 3)
-    model.generate(word, torch.full_like(word, 2))
+    model.generate(word, torch.full_like(word, 2), spread=0.5, seed=0)
     mean, log_variance = model.residual_table[3, 2].chunk(2)
     std = 0.5 * (0.5 * log_variance).exp()
     assert ((seen[0].mean(0) - mean).abs() < 4 * std / 4000**0.5).all()
@@ -173,7 +177,7 @@ def test_the_guide_tells_voices_apart():
 @pytest.mark.parametrize("step, share", [(0, 1.0), (2, 0.6), (5, 0.0)])
 def test_the_guide_falls_to_nothing(step, share):
     """The loss with it less that without it, after some of ten steps, in five of which it falls."""
-    model, x, losses = generator(guide=7.0, balance_until=0.5), speech(), []
+    model, x, losses = generator(guide=7.0), speech(), []
     nn.init.normal_(model.guide_weight)
     schedule = {"strategy": Alone, "global_step": step, "estimated_stepping_batches": 10, "max_steps": -1}
     model._trainer = type("Trainer", (), schedule)
@@ -202,9 +206,45 @@ def test_speakers_are_drawn_from_the_learned_prior():
     """Chi-squared with two degrees of freedom: below 13.8 with probability 0.999."""
     model = generator().eval()
     model.prior.copy_(torch.tensor([[0.6, 0.3, 0.1]]))
-    counts = torch.bincount(model.sample_speaker(torch.zeros(3000, dtype=torch.int64)), minlength=3)
+    counts = torch.bincount(model.sample_speaker(torch.zeros(3000, dtype=torch.int64), seed=0), minlength=3)
     expected = 3000 * model.prior[0]
     assert ((counts - expected) ** 2 / expected).sum() < 13.8
+
+
+def test_a_word_sounds_the_same_whatever_it_is_said_beside():
+    """With one seed; its second take differs, and so does another seed."""
+    model = generator().eval()
+    with torch.no_grad():
+        model.residual_table.normal_()
+    several = model.speak(torch.tensor([4, 7, 4, 0]), 1, seed=5)
+    (alone,) = model.speak("7", 1, seed=5)
+    assert several[1].shape == alone.shape and torch.allclose(several[1], alone, atol=1e-3)
+    assert len(several[0]) != len(several[2]) or not torch.allclose(several[0], several[2], atol=1e-2)
+    other = model.speak("7", 1, seed=6)[0]
+    assert len(other) != len(alone) or not torch.allclose(other, alone, atol=1e-2)
+    fast = model.generate("7", 1, seed=5, speed=2.0).frames
+    assert 2 * fast.item() == pytest.approx(model.generate("7", 1, seed=5).frames.item(), abs=1)
+
+
+def test_own_words_numbers_and_one_speaker_an_utterance():
+    words = ["forty", "good morning", "hello", "two"]
+    decoder = SpeechDecoder(contents=4, speakers=3, residual=4, width=8)
+    model = generator(contents=words, decoder=decoder).eval()
+    seen, forward = [], decoder.forward
+    decoder.forward = lambda content, speaker, z: seen.append((content, speaker)) or forward(content, speaker, z)
+    model.generate("Hello! Good morning, 42")
+    content, speaker = seen[0]
+    assert content.tolist() == [2, 1, 0, 3] and (speaker == speaker[0]).all() and speaker.sum() == 4
+    ((about, weights),) = read_voices("theo:0.7,1:0.3", ["george", "", "theo"])
+    assert weights.tolist() == pytest.approx([0, 0.3, 0.7]) and about == "0.30 1, 0.70 theo"
+    model.generate("hello", weights)
+    assert seen[1][1][0].tolist() == pytest.approx([0, 0.3, 0.7])
+    assert [code for _, code in read_voices("theo,george", ["george", "", "theo"])] == [2, 0]
+    for text in ("theo:x", "theo:-1,george:2", "theo:0", "nobody:1"):
+        with pytest.raises(ZooError, match=r"share|no speaker"):
+            read_voices(text, ["george", "", "theo"])
+    with pytest.raises(ZooError, match=r"cannot say .goodbye..*has learned: forty, good morning"):
+        model.generate("goodbye")
 
 
 def test_words_are_spoken():
@@ -225,6 +265,8 @@ def test_words_are_spoken():
         (torch.tensor([1]), torch.tensor([3]), r"\[0, 3\)"),
         (torch.tensor([1, 2]), torch.tensor([1]), "codes must be"),
         (torch.tensor([1, 2]), torch.ones(2, 4), r"weights must be \(2, 3\)"),
+        (torch.tensor([1]), torch.full((1, 3), 0.5), "sum to 1"),
+        (torch.tensor([], dtype=torch.int64), None, "must be int64"),
     ],
 )
 def test_wrong_words_and_speakers_are_refused(content, speaker, message):
@@ -235,11 +277,13 @@ def test_wrong_words_and_speakers_are_refused(content, speaker, message):
 @pytest.mark.parametrize(
     "options, message",
     [
-        ({"noise": 9.0}, "noise <= first_noise"),
-        ({"anneal": 1.5}, r"in \[0, 1\]"),
+        ({"noise": 9.0}, "noise in"),
+        ({"prior_decay": 1.5}, r"in \[0, 1\]"),
         ({"balance": -1.0}, "not be negative"),
         ({"guide": -1.0}, "not be negative"),
-        ({"contents": 0}, "contents >= 1"),
+        ({"contents": 0}, "different words"),
+        ({"contents": 11}, "there are ten digits"),
+        ({"contents": ["a", "a"]}, "different words"),
     ],
 )
 def test_wrong_options_are_refused(options, message):
@@ -286,7 +330,7 @@ def test_judged_scores_agree_with_what_is_heard(tmp_path):
 
     codes = torch.arange(60) % 3
     judge.listen = listen
-    model.sample_speaker = lambda content: codes
+    model.sample_speaker = lambda content, seed: codes
     scores = judged_scores(model, judge, data, 60)
     assert calls == [60, 60, 150]
     assert scores["digit_accuracy"].item() == pytest.approx(0.9) and scores["code_match"] == 1

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from zoo.data import audio
-from zoo.data.speech import SpokenDigits
+from zoo.data.speech import SpokenWords
 from zoo.hub import from_pretrained, list_models
 from zoo.models.speaker_generator.metrics import total_variation
 
@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from zoo.models.speaker_generator.model import SpeakerGenerator
 
 log = logging.getLogger(__name__)
+
+SEED = 0  # of what is judged
 
 
 class Judgement(Protocol):
@@ -41,7 +43,7 @@ class Judge(Protocol):
     def listen(self, sounds: Sequence[Tensor]) -> Judgement: ...
 
 
-def judged_scores(model: "SpeakerGenerator", judge: Judge, data: SpokenDigits, n: int) -> dict[str, Tensor]:
+def judged_scores(model: "SpeakerGenerator", judge: Judge, data: SpokenWords, n: int) -> dict[str, Tensor]:
     """What ``judge`` says of ``n`` words with drawn speakers; of as many with the mean vector in place of a draw
     (``mean_``); and of the test recordings after the same vocoder (``real_``).
 
@@ -54,15 +56,15 @@ def judged_scores(model: "SpeakerGenerator", judge: Judge, data: SpokenDigits, n
     - ``entropy``: of the judgement of the speaker, in nats; of real recordings in ``real_entropy``.
     """
     content = torch.arange(n, device=model.device) % model.contents
-    code = model.sample_speaker(content)
-    index = torch.tensor([judge.speakers.index(name) for name in data.speakers], device=model.device)
+    code = model.sample_speaker(content, seed=SEED)
+    index = torch.tensor([judge.speakers.index(name) for name in data.names], device=model.device)
     speaker = index[model.matching[code]]
     truth = torch.zeros(len(judge.speakers), device=model.device)
     truth[index] = data.proportions().to(model.device)
     x = data.splits["test"]
     heard = {
-        "": (judge.listen(model.speak(content, code)), content, speaker),
-        "mean_": (judge.listen(model.speak(content, model.log_prior(content).exp())), content, speaker),
+        "": (judge.listen(model.speak(content, code, seed=SEED)), content, speaker),
+        "mean_": (judge.listen(model.speak(content, model.log_prior(content).exp(), seed=SEED)), content, speaker),
         "real_": (
             judge.listen(audio.vocode(x.mel, x.log_frames.exp().round().long().tolist())),
             x.content,
@@ -84,13 +86,13 @@ def judged_scores(model: "SpeakerGenerator", judge: Judge, data: SpokenDigits, n
     return scores
 
 
-def find_judge(data: SpokenDigits, device: torch.device) -> Judge | None:
+def find_judge(data: SpokenWords, device: torch.device) -> Judge | None:
     """The judge that knows the speakers of ``data``, if there is one."""
-    if data.judge not in list_models(pretrained=True):
-        log.info("there is no %s: generated speech is not judged", data.judge)
+    if not data.judged or not data.judge or data.judge not in list_models(pretrained=True):
+        log.info("no judge hears what is generated")
         return None
     judge: Any = from_pretrained(data.judge, map_location=device)
-    if not set(data.speakers) <= set(judge.speakers):
-        log.info("%s does not know all of %s: generated speech is not judged", data.judge, ", ".join(data.speakers))
+    if not set(data.names) <= set(judge.speakers):
+        log.info("%s does not know all of %s: generated speech is not judged", data.judge, ", ".join(data.names))
         return None
     return judge

@@ -15,6 +15,8 @@ class SpeakerStatistics(Metric):
     - ``nmi``: mutual information of code and speaker over the mean of their entropies, in [0, 1].
     - ``codes_in_use``: codes that at least 1% of recordings have.
 
+    The first two are of recordings whose speaker is known, and left out where that is none.
+
     Args:
         codes, speakers: how many.
     """
@@ -23,31 +25,40 @@ class SpeakerStatistics(Metric):
 
     def __init__(self, codes: int, speakers: int) -> None:
         super().__init__()
-        self.add_state("counts", torch.zeros(codes, speakers, dtype=torch.int64), dist_reduce_fx="sum")
+        counts = torch.zeros(codes, speakers + 1, dtype=torch.int64)  # the last are not known
+        self.add_state("counts", counts, dist_reduce_fx="sum")
 
     def update(self, code: Tensor, speaker: Tensor) -> None:
-        """Add recordings with ``code`` and ``speaker``, each int64 ``(batch,)``."""
-        codes, speakers = self.counts.shape
-        self.counts += torch.bincount(code * speakers + speaker, minlength=codes * speakers).view(codes, speakers)
+        """Add recordings with ``code`` and ``speaker``, -1 where it is not known, each int64 ``(batch,)``."""
+        codes, columns = self.counts.shape
+        place = code * columns + torch.where(speaker < 0, columns - 1, speaker)
+        self.counts += torch.bincount(place, minlength=codes * columns).view(codes, columns)
+
+    @property
+    def known(self) -> bool:
+        """Whether there are recordings whose speaker is known."""
+        return bool(self.counts[:, :-1].any())
 
     def matching(self) -> Tensor:
         """The speaker of each code, -1 for none, int64 ``(codes,)``."""
-        return match(self.counts)
+        return match(self.counts[:, :-1])
 
     def usage(self) -> Tensor:
         """The share of recordings with each code, ``(codes,)``."""
         return self.counts.sum(1) / self.counts.sum()
 
     def compute(self) -> dict[str, Tensor]:
-        speaker = self.matching()
-        matched = self.counts.gather(1, speaker.clamp(min=0)[:, None])[:, 0] * (speaker >= 0)
-        joint = self.counts / self.counts.sum()
+        in_use = {"codes_in_use": (self.usage() >= IN_USE).sum().float()}
+        if not self.known:
+            return in_use
+        counts, speaker = self.counts[:, :-1], self.matching()
+        matched = counts.gather(1, speaker.clamp(min=0)[:, None])[:, 0] * (speaker >= 0)
+        joint = counts / counts.sum()
         entropies = [torch.special.entr(joint.sum(dim)).sum() for dim in (0, 1)]
         information = sum(entropies) - torch.special.entr(joint).sum()
-        return {
-            "accuracy": matched.sum() / self.counts.sum(),
+        return in_use | {
+            "accuracy": matched.sum() / counts.sum(),
             "nmi": 2 * information / sum(entropies).clamp(min=1e-12),
-            "codes_in_use": (self.usage() >= IN_USE).sum().float(),
         }
 
 

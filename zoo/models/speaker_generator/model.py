@@ -11,6 +11,8 @@ model of the same recordings, a mixture of Gaussians, which is also how VaDE beg
 """
 
 import logging
+import secrets
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import torch
@@ -20,13 +22,16 @@ from torch import Tensor, nn
 from zoo.config import Config
 from zoo.data import Speech, audio
 from zoo.data.seeding import PREDICT, generator
+from zoo.data.text import DIGITS, letters
+from zoo.errors import ZooError
+from zoo.models.speaker_generator.flow import FlowSampler
 from zoo.models.speaker_generator.guide import fit_guide, guess
 from zoo.models.speaker_generator.judging import find_judge, judged_scores
 from zoo.models.speaker_generator.likelihood import gaussian_kl, gaussian_nll, lacking_entropy, observe
 from zoo.models.speaker_generator.metrics import SpeakerStatistics, total_variation
 from zoo.models.speaker_generator.nets import Voice
 from zoo.models.speaker_generator.pictures import draw, play
-from zoo.models.speaker_generator.words import find_voice, read_digits
+from zoo.models.speaker_generator.words import find_voice, read_words
 from zoo.relaxations import Categorical, Draw, Relaxation
 from zoo.training import AdamW, ZooModule
 
@@ -36,6 +41,12 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 SHORTEST = 10  # frames of a generated word
+FIRST_NOISE = 8.0  # standard deviation of the likelihood of a spectrogram at first; it falls to that of the model
+PITCH_NOISE, LENGTH_NOISE = 0.2, 0.1  # of the likelihoods of pitch and logarithm of length
+LEAD = 0.5  # share of training in which the noise falls, and what leads q(s | x) falls to nothing; the prior follows
+RESIDUAL_FROM = 0.4  # share of training after which z is used; until then all that differs is left to the speaker
+SPREAD = 0.7
+SLOWEST, FASTEST = 0.25, 4.0  # of the speed of speech
 
 
 class Words(NamedTuple):
@@ -57,24 +68,20 @@ class SpeakerGenerator(ZooModule):
         relaxation: how gradients pass through the choice of the speaker; any of :mod:`zoo.relaxations`.
         optimizer: with its learning-rate schedule.
         speakers: K.
-        contents: how many words there are.
+        contents: the words, or how many there are of the ten digits.
         residual: size of z.
         prior: of the speaker: one for all words (``marginal``), or one for each (``content``).
         prior_decay: of the running mean of q(s | x) that the prior is.
-        noise: standard deviation of the likelihood of a spectrogram.
-        first_noise, anneal: it starts there and falls to ``noise`` over this share of training. All other parts of the
-            likelihood are weighted alike.
-        pitch_noise, length_noise: standard deviations of the likelihoods of pitch and logarithm of length.
-        residual_from: share of training after which z is used; until then all that differs is left to the speaker.
-        balance, balance_until: weight, in nats, of what the mean of q(s | x) over a batch lacks in entropy. It falls
-            linearly to zero at this share of training; from there on the prior is learned.
+        noise: standard deviation of the likelihood of a spectrogram. In the first half of training it falls to there
+            from a large one; all other parts of the likelihood are weighted alike.
+        balance: weight, in nats, of what the mean of q(s | x) over a batch lacks in entropy. It falls linearly to zero
+            in the first half of training; from there on the prior is learned.
         guide: weight, in nats, of the cross-entropy of q(s | x) with what a mixture of Gaussians says, see
             :meth:`guess`; it falls as ``balance`` does. 0 for no mixture.
         label_weight: of the cross-entropy of known speakers, in nats.
-        spread: share of the standard deviation of p(z | c, s) when words are generated; below 1 they are more typical
-            and less varied.
-        judged: words that the test generates for the judge of the data; 0 for none. What it says is a score, and never
-            trains or selects anything.
+        sampler: a :class:`zoo.models.speaker_generator.FlowSampler` that draws words frame by frame, given the word and
+            the code, and is trained beside all this, which it does not change; null: the decoder says words, by the
+            mean of their spectrogram.
 
     Raises:
         ValueError: if a number is out of range.
@@ -89,65 +96,53 @@ class SpeakerGenerator(ZooModule):
         relaxation: Relaxation,
         optimizer: AdamW,
         speakers: int,
-        contents: int = 10,
+        contents: list[str] | int = 10,
         residual: int = 16,
         prior: Literal["marginal", "content"] = "marginal",
         prior_decay: float = 0.98,
         noise: float = 0.5,
-        first_noise: float = 8.0,
-        anneal: float = 0.5,
-        pitch_noise: float = 0.2,
-        length_noise: float = 0.1,
-        residual_from: float = 0.4,
         balance: float = 20.0,
-        balance_until: float = 0.5,
         guide: float = 0.0,
         label_weight: float = 100.0,
-        spread: float = 0.7,
-        judged: int = 400,
+        sampler: FlowSampler | None = None,
     ) -> None:
         super().__init__()
-        if speakers < 2 or contents < 1 or residual < 1:
+        words = list(DIGITS[:contents]) if isinstance(contents, int) else list(contents)
+        if speakers < 2 or residual < 1 or not words or len(set(words)) < len(words):
             raise ValueError(
-                f"need speakers >= 2, contents >= 1 and residual >= 1, got {speakers}, {contents}, {residual}"
+                f"need speakers >= 2, residual >= 1 and different words, got {speakers}, {residual}, {words}"
             )
-        if not (0 < noise <= first_noise and pitch_noise > 0 and length_noise > 0):
+        if isinstance(contents, int) and contents != len(words):
+            raise ValueError(f"contents={contents}: there are ten digits; of other words give the list")
+        if not (0 < noise <= FIRST_NOISE and 0 <= prior_decay <= 1):
+            raise ValueError(f"need noise in (0, {FIRST_NOISE}] and prior_decay in [0, 1], got {noise}, {prior_decay}")
+        if min(balance, guide, label_weight) < 0:
             raise ValueError(
-                "need 0 < noise <= first_noise, pitch_noise > 0 and length_noise > 0, got "
-                f"{noise}, {first_noise}, {pitch_noise}, {length_noise}"
-            )
-        if not all(0 <= share <= 1 for share in (anneal, residual_from, balance_until, prior_decay)):
-            raise ValueError(
-                "anneal, residual_from, balance_until and prior_decay must be in [0, 1], got "
-                f"{anneal}, {residual_from}, {balance_until}, {prior_decay}"
-            )
-        if min(balance, guide, label_weight, spread, judged) < 0:
-            raise ValueError(
-                "balance, guide, label_weight, spread and judged must not be negative, got "
-                f"{balance}, {guide}, {label_weight}, {spread}, {judged}"
+                f"balance, guide and label_weight must not be negative, got {balance}, {guide}, {label_weight}"
             )
         self.speaker_encoder, self.residual_encoder, self.decoder = speaker_encoder, residual_encoder, decoder
         self.relaxation, self.optimizer = relaxation, optimizer
-        self.speakers, self.contents, self.residual, self.prior_decay = speakers, contents, residual, prior_decay
-        self.noise, self.first_noise, self.anneal = noise, first_noise, anneal
-        self.pitch_noise, self.length_noise = pitch_noise, length_noise
-        self.residual_from, self.balance, self.balance_until = residual_from, balance, balance_until
-        self.guide, self.label_weight, self.spread, self.judged = guide, label_weight, spread, judged
-        self.monitor = "val/neg_elbo"
-        self.residual_table = nn.Parameter(torch.zeros(contents, speakers, 2 * residual))
+        self.words, self.contents = words, len(words)
+        self.speakers, self.residual, self.prior_decay = speakers, residual, prior_decay
+        self.noise, self.balance, self.guide, self.label_weight = noise, balance, guide, label_weight
+        self.sampler = sampler
+        self.monitor = "val/cost" if sampler else "val/neg_elbo"
+        self.spelling: Tensor
+        self.register_buffer("spelling", letters(words), persistent=False)
+        self.residual_table = nn.Parameter(torch.zeros(self.contents, speakers, 2 * residual))
         self.prior: Tensor
-        self.register_buffer("prior", torch.full((contents if prior == "content" else 1, speakers), 1 / speakers))
+        self.register_buffer("prior", torch.full((self.contents if prior == "content" else 1, speakers), 1 / speakers))
         self.content_mean: Tensor
-        self.register_buffer("content_mean", torch.zeros(contents, audio.FRAMES, audio.MELS))
+        self.register_buffer("content_mean", torch.zeros(self.contents, audio.FRAMES, audio.MELS))
         self.content_count: Tensor
-        self.register_buffer("content_count", torch.zeros(contents))
+        self.register_buffer("content_count", torch.zeros(self.contents))
         self.matching: Tensor  # the speaker that each code was matched with in the last validation or test
         self.register_buffer("matching", torch.full((speakers,), -1))
         self.guide_weight: Tensor
         self.guide_bias: Tensor
         if guide:
             self.register_buffer("guide_weight", torch.zeros(2 * audio.MELS, speakers))
-            self.register_buffer("guide_bias", torch.zeros(contents, speakers))
+            self.register_buffer("guide_bias", torch.zeros(self.contents, speakers))
         self.statistics = SpeakerStatistics(speakers, speakers)
 
     # The objective ------------------------------------------------------------------------------------------------
@@ -185,9 +180,9 @@ class SpeakerGenerator(ZooModule):
         Gaussian but for Bernoulli voicing. The spectrogram is given the pitch, and the pitch counts where it is voiced.
         """
         mel = gaussian_nll(x.mel, voice.mel(x.pitch, x.voiced), self.noise)
-        pitch = gaussian_nll(x.pitch, voice.pitch, self.pitch_noise) * x.voiced
+        pitch = gaussian_nll(x.pitch, voice.pitch, PITCH_NOISE) * x.voiced
         voiced = F.binary_cross_entropy_with_logits(voice.voiced, x.voiced, reduction="none")
-        length = gaussian_nll(x.log_frames, voice.log_frames, self.length_noise)
+        length = gaussian_nll(x.log_frames, voice.log_frames, LENGTH_NOISE)
         return sum(value.flatten(1).sum(1) for value in (mel, pitch, voiced)) + length
 
     def speaker_logits(self, x: Speech) -> Tensor:
@@ -230,11 +225,16 @@ class SpeakerGenerator(ZooModule):
 
     @classmethod
     def paced(cls, arguments: Config) -> str:
-        return "parts of the loss come and go at shares of training (model.anneal, model.balance_until)"
+        return "parts of the loss come and go at shares of training"
 
     # Lightning's steps --------------------------------------------------------------------------------------------
 
     def on_fit_start(self) -> None:
+        words = getattr(self.trainer.datamodule, "words", self.words)
+        if list(words) != self.words:
+            raise ZooError(
+                f"the model is to say {', '.join(self.words[:20])}, and the data have {', '.join(words[:20])}"
+            )
         if self.guide and not self.guide_weight.any():  # a resumed run has it
             data = self.trainer.datamodule
             self.fit_guide(data.splits["train"], data.seed)
@@ -242,21 +242,31 @@ class SpeakerGenerator(ZooModule):
     def training_step(self, batch: Speech, batch_idx: int) -> dict[str, Tensor]:
         done = self.global_step / self.total_steps
         self._follow_content(batch)
-        noise = self.noise * (self.first_noise / self.noise) ** max(0.0, 1 - done / max(self.anneal, 1e-9))
-        terms = self.terms(batch, weight=(self.noise / noise) ** 2, use_residual=done >= self.residual_from)
+        early = max(0.0, 1 - done / LEAD)
+        noise = self.noise * (FIRST_NOISE / self.noise) ** early
+        terms = self.terms(batch, weight=(self.noise / noise) ** 2, use_residual=done >= RESIDUAL_FROM)
         logits = terms.pop("logits")
         values = {name: value.mean() for name, value in terms.items()}
         posterior = observe(logits, batch.label).softmax(-1)
         lacking = lacking_entropy(posterior)
-        early = max(0.0, 1 - done / max(self.balance_until, 1e-9))
         known = batch.label >= 0
         told = F.cross_entropy(logits, batch.label.clamp(min=0), reduction="none") * known
-        if done >= self.balance_until:
+        if done >= LEAD:
             self._follow_posterior(posterior.detach() * ~batch.extra[:, None], batch.content)
         loss = values["neg_elbo"] + self.balance * early * lacking + self.label_weight * told.mean()
         if self.guide and early:
             loss = loss + self.guide * early * F.cross_entropy(logits, self.guess(batch).softmax(-1))
-        return {"loss": loss, **values, "lacking_entropy": lacking}
+        values["lacking_entropy"] = lacking
+        if self.sampler:
+            costs = self._sampler_costs(batch, logits)
+            loss, values = loss + costs["flow"] + costs["pace"], values | costs
+        return {"loss": loss, **values}
+
+    def _sampler_costs(self, x: Speech, logits: Tensor) -> dict[str, Tensor]:
+        """What words cost the sampler, given their most probable speakers; means."""
+        assert self.sampler
+        speaker = F.one_hot(observe(logits, x.label).argmax(-1), self.speakers).float()
+        return {name: cost.mean() for name, cost in self.sampler.cost(x, speaker, self.noise_source).items()}
 
     @torch.no_grad()
     def _follow_content(self, x: Speech) -> None:
@@ -286,29 +296,36 @@ class SpeakerGenerator(ZooModule):
 
     def _evaluate(self, x: Speech) -> dict[str, Tensor]:
         terms = self.terms(x)
-        self.statistics.update(terms.pop("logits").argmax(-1), x.speaker)
+        logits = terms.pop("logits")
+        self.statistics.update(logits.argmax(-1), x.speaker)
         terms["mcd"] = audio.mel_cepstral_distortion(x.mel, self(x).mel)
         speaker = Categorical(self.speaker_logits(x)).mode()
         mean, log_variance = self.residual_encoder(self.features(x)).chunk(2, -1)
         terms["residual_kl"] = gaussian_kl(mean, log_variance, *self.residual_prior(x.content, speaker))
-        return {name: value.mean() for name, value in terms.items()}
+        values = {name: value.mean() for name, value in terms.items()}
+        if self.sampler:
+            costs = self._sampler_costs(x, logits)
+            values |= costs | {"cost": values["neg_elbo"] + costs["flow"] + costs["pace"]}
+        return values
 
     def on_validation_epoch_end(self) -> None:
         self._log_statistics("val")
 
     def on_test_epoch_end(self) -> None:
         self._log_statistics("test")
-        if self.judged and (judge := find_judge(self.trainer.datamodule, self.device)):
-            scores = judged_scores(self, judge, self.trainer.datamodule, self.judged)
+        if judge := find_judge(self.trainer.datamodule, self.device):
+            data = self.trainer.datamodule
+            scores = judged_scores(self, judge, data, data.judged)
             self.log_dict({f"test/{name}": value for name, value in scores.items()}, sync_dist=True)
 
     def _log_statistics(self, stage: str) -> None:
         values = self.statistics.compute()
-        self.matching.copy_(self.statistics.matching())
         self.code_usage = self.statistics.usage()
+        if self.statistics.known:
+            self.matching.copy_(self.statistics.matching())
+            truth = self.trainer.datamodule.proportions().to(self.device)
+            values["prior_tv"] = total_variation(self.speaker_shares(), truth)
         self.statistics.reset()
-        truth = self.trainer.datamodule.proportions().to(self.device)
-        values["prior_tv"] = total_variation(self.speaker_shares(), truth)
         values["rarest_code"] = self.code_usage.min()
         self.log_dict({f"{stage}/{name}": value for name, value in values.items()}, sync_dist=True)
 
@@ -325,7 +342,8 @@ class SpeakerGenerator(ZooModule):
         mel = torch.randn(2, *self.content_mean.shape[1:], generator=g, device=self.device)
         voiced, pitch = torch.rand(2, 2, mel.shape[1], generator=g, device=self.device)
         word = torch.zeros(2, dtype=torch.int64, device=self.device)
-        return Speech(mel, 2 * pitch - 1, voiced, voiced.mean(1) + 3.5, word, word - 1, word, word.bool())
+        known = (voiced.mean(1) + 3.5, word, word - 1, word, word.bool())
+        return Speech(mel, 2 * pitch - 1, voiced, *known, mel, word[:, None] + 97)
 
     def forward(self, x: Speech) -> Words:
         """Recordings after a pass through their most probable speaker and the mean of their residual."""
@@ -334,52 +352,116 @@ class SpeakerGenerator(ZooModule):
         return self.render(self.decoder(x.content, speaker, residual))
 
     @torch.no_grad()
-    def generate(self, content: Any, speaker: Any = None) -> Words:
-        """Speak words.
+    def generate(
+        self,
+        content: Any,
+        speaker: Any = None,
+        *,
+        spread: float | None = None,
+        speed: float = 1.0,
+        seed: int | None = None,
+    ) -> Words:
+        """Say words. What is drawn for one depends on ``seed``, the word and which of its kind it is, and not on what
+        else is said beside it.
 
         Args:
-            content: the words: digits as a text, such as "4 0 7" or "four zero seven", or int64 ``(batch,)``, a tensor,
-                an array or a list.
-            speaker: one for all words, a name of :attr:`speaker_names` or a code; codes, int64 ``(batch,)``; or weights
-                of all codes ``(batch, speakers)``. The default is to draw for each word from the learned prior.
+            content: the words: a text, such as "4 0 7" or "four zero seven", or the indices of :attr:`words`, int64
+                ``(batch,)``, a tensor, an array or a list.
+            speaker: one for all words, a name of :attr:`speaker_names` or a code; names or codes of each, int64
+                ``(batch,)``; or weights of all codes ``(speakers,)`` or ``(batch, speakers)``. The default is to draw
+                from the learned prior: one speaker for a text, one for each word of indices.
+            spread: share of the standard deviation of what is drawn; below 1 words are more typical and less varied.
+                The default is 1 with a sampler, else 0.7.
+            speed: how many times as fast, from 0.25 to 4.
+            seed: of all that is drawn; the default is a fresh one each time.
 
         Raises:
-            ValueError: if a word or a code is out of range or a shape is wrong.
-            ZooError: if a text is no digits, or there is no speaker of that name.
+            ValueError: if a word, a code or a number is out of range, or a shape is wrong.
+            ZooError: if a word of a text is none of :attr:`words`, or there is no speaker of that name.
         """
-        content = self.given(read_digits(content) if isinstance(content, str) else content)
+        mel, frames = self._say(content, speaker, spread, speed, seed)
+        if not isinstance(mel, Tensor):
+            mel = torch.cat([audio.resize(one.unsqueeze(0), audio.FRAMES) for one in mel])
+        return Words(mel, frames)
+
+    def _say(
+        self, content: Any, speaker: Any, spread: float | None, speed: float, seed: int | None
+    ) -> tuple[Tensor | list[Tensor], Tensor]:
+        """Spectrograms, time-normalised or each at its own pace, and their lengths; arguments of :meth:`generate`."""
+        spread = (1.0 if self.sampler else SPREAD) if spread is None else spread
+        if not (spread >= 0 and SLOWEST <= speed <= FASTEST):
+            raise ValueError(f"need spread >= 0 and speed in [{SLOWEST}, {FASTEST}], got {spread}, {speed}")
+        seed = secrets.randbits(40) if seed is None else seed
+        together = isinstance(content, str)
+        content = self.given(read_words(content, self.words) if isinstance(content, str) else content)
         if (
             content.dim() != 1
             or content.dtype != torch.int64
+            or not len(content)
             or not 0 <= content.min() <= content.max() < self.contents
         ):
             raise ValueError(f"content must be int64 (batch,) in [0, {self.contents}), got {content}")
         if speaker is None:
-            speaker = self.sample_speaker(content)
+            speaker = self.sample_speaker(content[:1] if together else content, seed=seed).expand(len(content))
+        speaker = self.weights(speaker, len(content))
+        generators = self._generators(content, seed)
+        if self.sampler:
+            spelling = self.spelling[content]
+            drawn = self.sampler.sample(spelling, speaker, generators, spread=spread, speed=speed)
+            return drawn, torch.tensor([len(one) for one in drawn])
+        mean, log_variance = self.residual_prior(content, speaker)
+        noise = torch.stack([torch.randn(self.residual, generator=g) for g in generators]).to(mean)
+        residual = mean + spread * (0.5 * log_variance).exp() * noise
+        words = self.render(self.decoder(content, speaker, residual))
+        return words.mel, (words.frames / speed).round().long().clamp(min=SHORTEST)
+
+    def _generators(self, content: Tensor, seed: int) -> list[torch.Generator]:
+        """Of what is drawn for words ``(batch,)``: of each word and each take of it."""
+        found, takes = [], [0] * self.contents
+        for word in content.tolist():
+            found.append(generator("cpu", seed, PREDICT, word, takes[word]))
+            takes[word] += 1
+        return found
+
+    def weights(self, speaker: Any, words: int) -> Tensor:
+        """``speaker``, as :meth:`generate` takes it, as weights of all codes for each of ``words``:
+        ``(words, speakers)``.
+
+        Raises:
+            ValueError: if a code is out of range, a shape is wrong, or weights are no distribution.
+            ZooError: if there is no speaker of a name.
+        """
         if isinstance(speaker, (str, int)):
-            speaker = torch.full_like(content, find_voice(str(speaker), self.speaker_names))
+            speaker = [speaker] * words
+        if isinstance(speaker, Sequence) and any(isinstance(one, str) for one in speaker):
+            speaker = [find_voice(str(one), self.speaker_names) for one in speaker]
         speaker = self.given(speaker)
         if speaker.dtype == torch.int64:
-            if speaker.shape != content.shape or not 0 <= speaker.min() <= speaker.max() < self.speakers:
-                raise ValueError(f"codes must be int64 (batch,) in [0, {self.speakers}), got {speaker}")
-            speaker = F.one_hot(speaker, self.speakers)
-        if speaker.shape != (len(content), self.speakers):
-            raise ValueError(f"weights must be ({len(content)}, {self.speakers}), got {tuple(speaker.shape)}")
-        speaker = speaker.to(self.prior)
-        mean, log_variance = self.residual_prior(content, speaker)
-        residual = mean + self.spread * (0.5 * log_variance).exp() * torch.randn_like(mean)
-        return self.render(self.decoder(content, speaker, residual))
+            if speaker.shape != (words,) or not 0 <= speaker.min() <= speaker.max() < self.speakers:
+                raise ValueError(f"codes must be int64 ({words},) in [0, {self.speakers}), got {speaker}")
+            return F.one_hot(speaker, self.speakers).to(self.prior)
+        if speaker.shape == (self.speakers,):
+            speaker = speaker.expand(words, -1)
+        if speaker.shape != (words, self.speakers):
+            raise ValueError(f"weights must be ({words}, {self.speakers}), got {tuple(speaker.shape)}")
+        if not (speaker >= 0).all() or not torch.allclose(speaker.sum(-1), torch.ones_like(speaker[:, 0]), atol=1e-3):
+            raise ValueError("weights of speakers must be from 0 to 1 and sum to 1 for each word")
+        return speaker.to(self.prior)
 
     @property
     def speaker_names(self) -> list[str]:
         """The name of the speaker that each code was matched with; empty where it is not known."""
-        names = self.trained_on.get("speakers", [])
+        names = self.trained_on.get("speakers")
+        names = names if isinstance(names, list) else []
         return [names[i] if 0 <= i < len(names) else "" for i in self.matching.tolist()]
 
     @torch.no_grad()
-    def sample_speaker(self, content: Tensor) -> Tensor:
-        """Codes drawn from the learned prior for words ``(batch,)``, int64 ``(batch,)``."""
-        return Categorical(self.log_prior(content.to(self.device))).sample().argmax(-1)
+    def sample_speaker(self, content: Tensor, *, seed: int | None = None) -> Tensor:
+        """Codes drawn from the learned prior for words ``(batch,)``, int64 ``(batch,)``; fresh ones without a seed."""
+        g = generator("cpu", secrets.randbits(40) if seed is None else seed, PREDICT)
+        return torch.multinomial(self.log_prior(content.to(self.device)).exp().cpu(), 1, generator=g)[:, 0].to(
+            self.device
+        )
 
     @staticmethod
     def render(voice: Voice) -> Words:
@@ -393,10 +475,18 @@ class SpeakerGenerator(ZooModule):
         return self.speaker_logits(x).argmax(-1)
 
     @torch.no_grad()
-    def speak(self, content: Any, speaker: Any = None) -> list[Tensor]:
+    def speak(
+        self,
+        content: Any,
+        speaker: Any = None,
+        *,
+        spread: float | None = None,
+        speed: float = 1.0,
+        seed: int | None = None,
+    ) -> list[Tensor]:
         """Sounds at 8 kHz of words, each ``(samples,)``; arguments as of :meth:`generate`."""
-        words = self.generate(content, speaker)
-        return audio.vocode(words.mel, words.frames.tolist())
+        mel, frames = self._say(content, speaker, spread, speed, seed)
+        return audio.vocode(mel, frames.tolist())
 
     def pictures(self, batch: Speech) -> "dict[str, Figure]":
         return draw(self)

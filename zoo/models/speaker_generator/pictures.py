@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from zoo.models.speaker_generator.model import SpeakerGenerator
 
 PAUSE = 1200  # samples between words
+FADE = 40  # samples at either end of a word
+SHOWN = 10  # words
 SILENT = -1.6  # of a log-mel spectrogram: the darkest colour
 
 
@@ -27,20 +29,21 @@ def draw(model: "SpeakerGenerator") -> "dict[str, Figure]":
 
     data = model.trainer.datamodule
     speech = data.splits["test" if model.trainer.testing else "val"]
-    digits = torch.arange(model.contents, device=model.device)
+    digits = torch.arange(min(SHOWN, model.contents), device=model.device)
     there = [int(digit) for digit in digits if (speech.content == digit).any()]
     first = torch.stack([(speech.content == digit).nonzero()[0, 0] for digit in there])
     some = Speech(*(values[first] for values in speech))
-    names = [str(digit) for digit in digits.tolist()]
+    names = model.words[:SHOWN]
     rows = {"real": some.mel, "reconstructed": model(some).mel}
     title = "Recordings and their reconstructions"
     pictures = {"reconstructions": spectrograms(rows, title, names=[names[digit] for digit in there])}
     rows = {}
     for code, name in voices(model):
-        spoken = speech.speaker == data.speakers.index(name)
-        rows[f"{name}, real"] = in_columns(speech.mel, [spoken & (speech.content == digit) for digit in digits])
-        rows[f"code {code}"] = model.generate(digits, torch.full_like(digits, code)).mel
-    rows["mean vector"] = model.generate(digits, model.log_prior(digits).exp()).mel
+        if name in data.names:
+            spoken = speech.speaker == data.names.index(name)
+            rows[f"{name}, real"] = in_columns(speech.mel, [spoken & (speech.content == digit) for digit in digits])
+        rows[f"code {code}"] = model.generate(digits, torch.full_like(digits, code), seed=0).mel
+    rows["mean vector"] = model.generate(digits, model.log_prior(digits).exp(), seed=0).mel
     pictures["voices"] = spectrograms(rows, "Real speech, and generated with each code", names=names)
     pictures["prior"] = heat_map(
         torch.stack([model.code_usage.cpu(), model.prior.mean(0).cpu()]),
@@ -59,24 +62,34 @@ def in_columns(mel: Tensor, masks: list[Tensor]) -> Tensor:
 
 def play(model: "SpeakerGenerator") -> dict[str, Tensor]:
     """The digits in order: by each speaker, real and generated with its code, and by the mean vector."""
-    digits = torch.arange(model.contents, device=model.device)
-    sounds = {}
+    digits = torch.arange(min(SHOWN, model.contents), device=model.device)
+    data, sounds = model.trainer.datamodule, {}
     for code, name in voices(model):
-        own = {r.digit: r.path for r in reversed(model.trainer.datamodule.recordings["test"]) if r.speaker == name}
+        own = {r.text: r for r in reversed(data.recordings["test"]) if r.speaker == name}
         if own:
-            sounds[f"{name}_real"] = in_a_row([load(own[digit]) for digit in sorted(own)])
-        sounds[f"{name}_generated"] = in_a_row(model.speak(digits, torch.full_like(digits, code)))
-    sounds["mean_vector"] = in_a_row(model.speak(digits, model.log_prior(digits).exp()))
+            said = [own[text] for text in data.words[:SHOWN] if text in own]
+            sounds[f"{name}_real"] = in_a_row([load(one, data.read) for one in said])
+        sounds[f"{name}_generated"] = in_a_row(model.speak(digits, torch.full_like(digits, code), seed=0))
+    sounds["mean_vector"] = in_a_row(model.speak(digits, model.log_prior(digits).exp(), seed=0))
     return sounds
 
 
 def voices(model: "SpeakerGenerator") -> list[tuple[int, str]]:
-    """Codes and the names of the speakers that they are matched with."""
-    names = model.trainer.datamodule.speakers
+    """Codes and the names of the speakers that they are matched with; where nobody knows them, all codes."""
+    names = model.trainer.datamodule.names
+    if not (model.matching >= 0).any():
+        return [(code, f"code_{code}") for code in range(model.speakers)]
     return [(code, names[speaker]) for code, speaker in enumerate(model.matching.tolist()) if speaker >= 0]
 
 
-def in_a_row(sounds: list[Tensor]) -> Tensor:
-    """``sounds`` one after the other with pauses between, ``(samples,)``."""
-    pause = torch.zeros(PAUSE)
-    return torch.cat([part for sound in sounds for part in (sound.cpu(), pause)])
+def in_a_row(sounds: list[Tensor], pause: int = PAUSE) -> Tensor:
+    """``sounds`` one after the other, faded at their ends, with a ``pause`` of samples after each: ``(samples,)``."""
+    rise = torch.linspace(0, 1, FADE)
+    parts = []
+    for sound in sounds:
+        sound = sound.detach().float().cpu().clone()
+        if len(sound) >= 2 * FADE:
+            sound[:FADE] *= rise
+            sound[-FADE:] *= rise.flip(0)
+        parts += [sound, torch.zeros(pause)]
+    return torch.cat(parts)

@@ -1,27 +1,53 @@
 """What people call words and speakers."""
 
+from collections.abc import Sequence
+
+import torch
+
+from zoo.data.text import DIGITS, number, words_of
 from zoo.errors import ZooError, did_you_mean
 
-WORDS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
+NAMED = 20  # words that a message lists
 
 
-def read_digits(text: str) -> list[int]:
-    """``4 0 7``, ``407`` or ``four zero seven``.
+def read_words(text: str, known: Sequence[str]) -> list[int]:
+    """The indices among the texts ``known`` of what ``text`` says: ``4 0 7`` or ``four zero seven``.
+
+    A number is said as a number if those words are known, else digit by digit. Of texts of several words that are
+    known as one, the longest is taken.
 
     Raises:
-        ZooError: for anything else, or nothing.
+        ZooError: for a word that is not known, or none.
     """
-    digits: list[int] = []
-    for word in text.lower().replace(",", " ").split():
-        if word in WORDS:
-            digits.append(WORDS.index(word))
-        elif word.isascii() and word.isdecimal():
-            digits += [int(digit) for digit in word]
+    place = {word: i for i, word in enumerate(known)}
+    words: list[str] = []
+    for word in words_of(text):
+        words += read_number(word, place) if word.isdecimal() and word not in place else [word]
+    if not words:
+        raise ZooError(f"say what to speak: text='{known[0]}'")
+    longest = max(len(one.split()) for one in known)
+    found, at = [], 0
+    while at < len(words):
+        for count in range(min(longest, len(words) - at), 0, -1):
+            if (joined := " ".join(words[at : at + count])) in place:
+                break
         else:
-            raise ZooError(f"cannot say {word!r}: the text must be digits, such as text='4 0 7' or 'four zero seven'")
-    if not digits:
-        raise ZooError("say what to speak: text='4 0 7'")
-    return digits
+            listed = ", ".join(known[:NAMED]) + (f" and {len(known) - NAMED} more" if len(known) > NAMED else "")
+            raise ZooError(
+                f"cannot say {words[at]!r}.{did_you_mean(words[at], list(known))} The model has learned: {listed}"
+            )
+        found.append(place[joined])
+        at += count
+    return found
+
+
+def read_number(digits: str, place: dict[str, int]) -> list[str]:
+    """What is said for a number, of words that are known."""
+    if len(digits) > 1 and set(DIGITS) != set(place):
+        words = number(digits)
+        if all(word in place for word in words) or " ".join(words) in place:
+            return words
+    return [word for digit in digits for word in number(digit)]
 
 
 def find_voice(speaker: str, names: list[str]) -> int:
@@ -39,3 +65,32 @@ def find_voice(speaker: str, names: list[str]) -> int:
         f"there is no speaker {speaker!r}.{did_you_mean(speaker, known)} Say sample, mean, "
         f"a code from 0 to {len(names) - 1}, or one of: {', '.join(known) or 'no names'}."
     )
+
+
+def read_voices(text: str, names: list[str]) -> list[tuple[str, torch.Tensor | int]]:
+    """Who is to speak: ``theo``, ``theo,george`` one after the other, or ``theo:0.7,george:0.3`` in one.
+
+    Returns:
+        What each is called, and its code, or the weights ``(speakers,)`` of a blend.
+
+    Raises:
+        ZooError: if there is no such speaker, or the shares of a blend are none.
+    """
+    parts = [part.strip() for part in text.split(",")]
+    if not any(":" in part for part in parts):
+        codes = [find_voice(part, names) for part in parts]
+        return [(f"code {code}" + (f", {names[code]}" if names[code] else ""), code) for code in codes]
+    weights = torch.zeros(len(names))
+    for part in parts:
+        name, _, share = part.rpartition(":")
+        try:
+            value = float(share)
+        except ValueError:
+            value = -1.0
+        if not 0 <= value < float("inf"):
+            raise ZooError(f"{part!r} is no share of a voice: write speaker=NAME:0.7,NAME:0.3")
+        weights[find_voice(name, names)] += value
+    if not weights.sum() > 0:
+        raise ZooError(f"the shares of {text} are all 0")
+    weights = weights / weights.sum()
+    return [(", ".join(f"{weights[i]:.2f} {names[i] or i}" for i in weights.nonzero()[:, 0].tolist()), weights)]

@@ -77,7 +77,11 @@ class VocodedSpeech(DataModule):
             raise ValueError("a judge is to hear all recordings: leave data.speech.mix=null")
         self.speech, self.batch_size, self.eval_batch_size, self.seed = speech, batch_size, eval_batch_size, seed
         self.splits: dict[str, Heard] = {}
-        self.notice = speech.notice
+
+    @property
+    def notice(self) -> str:
+        """What the card of a judge that is trained on them has to say."""
+        return self.speech.notice
 
     def setup(self, stage: str | None = None) -> None:
         """Put the spectrograms on the training device (the CPU without a Trainer)."""

@@ -1,0 +1,229 @@
+"""One's own recordings: found, read in any format, split by hash; and each kind of bad one, named and left out."""
+
+import json
+import logging
+import math
+import struct
+from pathlib import Path
+
+import pytest
+import torch
+
+from tests.speech import digit
+from zoo.config import from_config
+from zoo.data import FSDD, SpeechFolder, audio
+from zoo.data.recordings import Recording, find, named, read_sound, word
+from zoo.data.speech_folder import as_said
+from zoo.data.text import letters, number, spoken, words_of
+from zoo.errors import ZooError
+
+soundfile = pytest.importorskip("soundfile")
+RATE = audio.SAMPLE_RATE
+WORD = digit(3, 140.0, 0)
+
+
+def noise(seconds: float, level: float) -> torch.Tensor:
+    return level * torch.randn(int(seconds * RATE))
+
+
+def write(path: Path, sound: torch.Tensor, rate: int = RATE, **options) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    soundfile.write(path, sound.numpy(), rate, **options)
+    return path
+
+
+def cut(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:-1000])
+
+
+def rated(path: Path, rate: int) -> None:
+    content = bytearray(path.read_bytes())
+    content[24:28] = struct.pack("<I", rate)
+    path.write_bytes(content)
+
+
+BAD = {  # what is written, what is then done to the file, and what is said of it
+    "truncated.wav": (0.5 * WORD, cut, "truncated"),
+    "truncated.flac": (0.5 * WORD, cut, "no sound file|truncated"),
+    "truncated.ogg": (0.5 * WORD, cut, "truncated"),
+    "slow.wav": (0.5 * WORD, lambda path: rated(path, 1), "a sample rate of 1,"),
+    "fast.wav": (0.5 * WORD, lambda path: rated(path, 10**9), "a sample rate of 1000000000"),
+    "silent.wav": (torch.zeros(4000), None, "silence"),
+    "noise.wav": (noise(0.5, 0.1), None, "noise alone"),
+    "clipped.wav": ((20 * WORD).clamp(-0.9, 0.9), None, "clipped"),
+    "short.wav": (torch.tensor([0.1, -0.1]), None, "seconds, not"),
+    "empty.wav": (WORD, lambda path: path.write_bytes(b""), "an empty file"),
+    "text.mp3": (WORD, lambda path: path.write_bytes(b"this is no sound" * 9), "no sound file"),
+    "nan.wav": (torch.full((4000,), math.nan), None, "not numbers"),
+}
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_a_bad_recording_is_refused(tmp_path, name):
+    sound, damage, message = BAD[name]
+    options = {"subtype": "FLOAT"} if name == "nan.wav" else {}
+    path = tmp_path / name
+    if name.endswith(".mp3"):
+        path.touch()
+    else:
+        write(path, sound, **options)
+    if damage:
+        damage(path)
+    with pytest.raises(ValueError, match=message):
+        word(*read_sound(path))
+
+
+@pytest.mark.parametrize(
+    "name, options",
+    [
+        ("a.wav", {"subtype": "PCM_24"}),
+        ("a.wav", {"subtype": "FLOAT"}),
+        ("a.flac", {}),
+        ("a.ogg", {}),
+        ("a.mp3", {}),
+        ("stereo.wav", {}),
+    ],
+)
+def test_formats_are_read_and_resampled(tmp_path, name, options):
+    rate = 16000
+    time = torch.arange(rate) / rate
+    sound = 0.3 * torch.sin(2 * math.pi * 200 * time) * torch.sin(math.pi * time)
+    read, found = read_sound(
+        write(tmp_path / name, torch.stack([sound, sound], 1) if "stereo" in name else sound, rate, **options)
+    )
+    heard = word(read, found)
+    hertz, voiced = audio.pitch(heard)
+    assert found == rate and abs(len(heard) - RATE) < 0.15 * RATE and voiced.mean() > 0.8
+    assert hertz[voiced > 0].median().item() == pytest.approx(200, rel=0.02)
+
+
+@pytest.mark.parametrize("kind", ["offset", "room", "click", "all"])
+def test_what_is_about_a_word_does_not_become_a_part_of_it(kind):
+    """An offset, steady noise of a room at 25 dB below, a click 100 ms before: the word is found to within 60 ms."""
+    before, after = torch.zeros(RATE // 2), torch.zeros(RATE // 2)
+    if kind in ("click", "all"):
+        before[-RATE // 10] = 1.0
+    sound = torch.cat([before, WORD, after])
+    if kind in ("room", "all"):
+        sound = sound + noise(len(sound) / RATE, 0.006)[: len(sound)]
+    if kind in ("offset", "all"):
+        sound = sound + 0.3
+    heard = word(sound, RATE)
+    assert abs(len(heard) - len(audio.trim(WORD))) < 0.06 * RATE and abs(heard.mean()) < 1e-3
+
+
+def test_texts_and_speakers_are_in_the_names():
+    def read(path):
+        recording = named(Path(path), Path(path).parent.name)
+        return recording.text, recording.speaker
+
+    assert read("anna/hello_world_3.wav") == ("hello world", "anna") and read("ben/yes.flac") == ("yes", "ben")
+    assert read("01/7_01_49.wav") == ("7", "01") and read("01/7_01_49.wav")[0] == "7"  # as AudioMNIST has them
+    assert named(Path("ben/__.wav"), "ben").fault
+    assert as_said(named(Path("ben/20240102030405060708.wav"), "ben")).fault  # no number to say, nor the end of a run
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".jsonl"])
+def test_a_table_says_path_text_and_speaker(tmp_path, suffix):
+    rows = [
+        {"path": "x/a.wav", "text": "Good  morning", "speaker": "anna"},
+        {"path": "b.wav", "text": "yes", "speaker": ""},
+        {"path": "", "text": "no", "speaker": "ben"},
+        {"path": "c.wav", "text": "", "speaker": "ben"},
+    ]
+    path = tmp_path / f"table{suffix}"
+    if suffix == ".csv":
+        lines = ["path,text,speaker", *(",".join(row.values()) for row in rows)]
+    else:
+        lines = [json.dumps(row) for row in rows]
+    path.write_text("\n".join(lines) + "\n")
+    first, second, *bad = find(path)
+    assert first == Recording(tmp_path / "x/a.wav", "good morning", "anna") and second.speaker == ""
+    assert [recording.fault for recording in bad] == ["row 3 lacks path", "row 4 lacks text"]
+    path.write_text("nothing,of,this\n1,2,3" if suffix == ".csv" else "{")
+    with pytest.raises(ZooError, match="is damaged"):
+        find(path)
+
+
+def test_numbers_are_read_as_numbers():
+    pytest.importorskip("num2words")
+    assert number("42") == ["forty", "two"] and number("7") == ["seven"]
+    assert spoken("Room 42: it's OPEN!") == "room forty two it's open"
+    assert words_of("one, TWO-three") == ["one", "two", "three"]
+    assert letters(["ab", "é"]).tolist() == [[97, 98], [195, 169]]
+    for text in ("", "x" * 121):
+        with pytest.raises(ZooError, match="1 to 120 bytes"):
+            letters([text])
+
+
+def folder(root: Path, speakers: dict[str, float], takes: int = 8) -> Path:
+    for name, hertz in speakers.items():
+        for number_, text in ((1, "yes"), (2, "no")):
+            for take in range(takes):
+                write(root / name / f"{text}_{take}.flac", 0.5 * digit(number_, hertz, take))
+    return root
+
+
+def test_a_folder_is_split_by_hash_and_its_bad_files_are_counted(tmp_path, caplog):
+    root = folder(tmp_path / "mine", {"anna": 190.0, "ben": 110.0})
+    (root / "ben" / "no_99.wav").write_bytes(b"RIFF")
+    (root / "anna" / "notes.txt").write_text("not a sound")
+    logging.getLogger("zoo").propagate = True
+    with caplog.at_level(logging.WARNING, "zoo"):
+        data = SpeechFolder(root=str(root), speakers=2, name="my voices", licence="CC0")
+        data.setup()
+    assert "1 of 33 recordings are bad" in caplog.text and "no_99.wav" in caplog.text
+    assert data.names == ["anna", "ben"] and data.words == ["no", "yes"] and data.known
+    assert sum(len(x.mel) for x in data.splits.values()) == 32 and min(len(x.mel) for x in data.splits.values()) > 0
+    x = data.splits["train"]
+    assert x.letters[x.content == 1].tolist() == [[121, 101, 115]] * int((x.content == 1).sum())
+    assert (x.frames[0, x.lengths()[0] :] == x.frames.min()).all() and x.frames.shape[1] % 4 == 0
+    assert "my voices" in data.notice and "CC0" in data.notice and "anna" not in data.notice
+    before = {r.path.name + r.speaker: split for split, rs in data.recordings.items() for r in rs}
+    folder(root, {"anna": 190.0}, takes=12)
+    again = SpeechFolder(root=str(root), speakers=["ben", "anna"])
+    again.setup()
+    after = {r.path.name + r.speaker: split for split, rs in again.recordings.items() for r in rs}
+    assert again.names == ["ben", "anna"] and before.items() <= after.items()
+    unknown = SpeechFolder(root=str(root / "ben"), speakers=3, words=["yes"])
+    unknown.setup()
+    assert not unknown.known and unknown.names == [] and unknown.words == ["yes"]
+
+
+@pytest.mark.parametrize(
+    "options, message",
+    [
+        ({"root": None}, "say where the recordings are"),
+        ({"root": "nowhere"}, "no folder and no table"),
+        ({"speakers": ["anna", "bne"]}, "no recordings of 'bne'. Did you mean 'ben'"),
+        ({"speakers": 1}, "two different ones"),
+        ({"mix": [0.5, 0.5]}, "by name"),
+        ({"test": 0.0}, "test > 0"),
+        ({"words": ["maybe"]}, "none of 0 recordings can be used"),
+    ],
+)
+def test_wrong_options_are_refused(tmp_path_factory, options, message):
+    root = tmp_path_factory.getbasetemp() / "options"
+    if not root.exists():
+        folder(root, {"anna": 190.0, "ben": 110.0}, takes=2)
+    config = {"_target_": "zoo.data.SpeechFolder", "root": str(root)} | options
+    with pytest.raises(ValueError, match=message):
+        from_config(config, where="data").setup()
+
+
+def test_recordings_that_are_not_those_of_fsdd_are_not_called_so(tmp_path, caplog):
+    place = tmp_path / "fsdd" / "recordings"
+    place.mkdir(parents=True)
+    audio.write_wav(place / "0_me_0.wav", WORD)
+    data = FSDD(root=str(tmp_path), speakers=["me", "you"])
+    logging.getLogger("zoo").propagate = True
+    with caplog.at_level(logging.WARNING, "zoo"):
+        assert data.folder() == place
+    assert "sha256 differs" in caplog.text and "Free Spoken Digit Dataset" not in data.notice
+    assert "Free Spoken Digit Dataset" in FSDD(root=str(tmp_path / "other")).notice
+
+
+def test_without_the_extra_it_says_what_to_install(monkeypatch, tmp_path):
+    monkeypatch.setitem(__import__("sys").modules, "soxr", None)
+    with pytest.raises(ZooError, match=r"pip install 'discrete-latent-zoo\[speech\]'"):
+        read_sound(write(tmp_path / "a.wav", WORD))

@@ -1,0 +1,59 @@
+"""Texts as words, numbers as words, words as letters."""
+
+import re
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from zoo.errors import ZooError
+
+DIGITS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
+LONGEST = 120  # bytes of a text that is said in one breath
+WORD = re.compile(r"\d+|[^\W\d_]+(?:['\u2019][^\W\d_]+)*")
+
+
+def words_of(text: str) -> list[str]:
+    """The words of ``text`` in lower case, and its numbers as they stand: ``Hello, room 42!`` is hello, room, 42."""
+    return [word.replace("\u2019", "'") for word in WORD.findall(text.lower())]
+
+
+def number(digits: str) -> list[str]:
+    """What is said for a number: ``42`` is forty, two.
+
+    Raises:
+        ZooError: for more than one digit without the extra ``speech``, or a number too long to be said.
+    """
+    if len(digits) == 1:
+        return [DIGITS[int(digits)]]
+    try:
+        from num2words import num2words
+    except ImportError as error:
+        raise ZooError(
+            f"reading {digits[:20]} as a number needs num2words: pip install 'discrete-latent-zoo[speech]'; or write "
+            "it as words, or with blanks between its digits"
+        ) from error
+    if len(digits) > 15:
+        raise ZooError(f"{digits[:20]}... is too long a number to say: put blanks between its digits")
+    return [word for word in words_of(num2words(int(digits))) if word != "and"]
+
+
+def spoken(text: str) -> str:
+    """``text`` as it is said: words in lower case with blanks between, numbers as words."""
+    return " ".join(part for word in words_of(text) for part in (number(word) if word.isdecimal() else [word]))
+
+
+def letters(texts: Sequence[str]) -> Tensor:
+    """The bytes of texts in UTF-8, 0 after the end: int64 ``(texts, longest)``.
+
+    Raises:
+        ZooError: for a text that is empty or too long.
+    """
+    rows = [text.encode() for text in texts]
+    for text, row in zip(texts, rows):
+        if not 0 < len(row) <= LONGEST:
+            raise ZooError(f"a text must have 1 to {LONGEST} bytes, {text[:30]!r} has {len(row)}")
+    result = torch.zeros(len(rows), max(map(len, rows), default=1), dtype=torch.int64)
+    for i, row in enumerate(rows):
+        result[i, : len(row)] = torch.tensor(list(row))
+    return result

@@ -1,0 +1,235 @@
+"""Words drawn frame by frame: how long they are, and their spectrograms at their own pace, by flow matching."""
+
+import math
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from zoo.config import Configurable, check_positive
+from zoo.data.audio import MELS
+from zoo.data.speech import STEP, Speech
+from zoo.relaxations import Noise
+
+LETTERS = 256  # texts are bytes of UTF-8, as of zoo.data.text.letters
+PATCH = 2  # frames that are one step of the network
+WINDOW = 64  # frames of a word that are looked at in training: half a second
+SHORTEST, LONGEST = 10, 400  # frames of a word
+LATEST = 0.9  # from here on an error weighs no more than at this time
+TIMES = 64  # features of the time
+AT_ONCE = 64  # words that are drawn side by side
+
+
+class Plan(NamedTuple):
+    """How words are to be said, before a frame is drawn.
+
+    Attributes:
+        letters: what is known of each letter, ``(batch, letters, width)``.
+        log_durations: the logarithm of how many frames each has on average, ``(batch, letters)``; -inf for none.
+        log_spread: logarithm of the standard deviation of the logarithm of the length of a word, ``(batch,)``.
+        speaker: ``(batch, width)``.
+    """
+
+    letters: Tensor
+    log_durations: Tensor
+    log_spread: Tensor
+    speaker: Tensor
+
+    @property
+    def log_frames(self) -> Tensor:
+        """Mean of the logarithm of the length of a word in frames, ``(batch,)``."""
+        return self.log_durations.logsumexp(-1)
+
+
+class Block(nn.Module):
+    """``x + conv(act(modulate(conv(act(x)))))``: a condition scales and shifts every channel (FiLM).
+
+    Source: Perez et al. 2018, arXiv 1709.07871, equation 2. It begins as the identity.
+    """
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.before = nn.Conv1d(width, width, 3, padding=1)
+        self.after = nn.Conv1d(width, width, 3, padding=1)
+        self.modulation = nn.Linear(width, 2 * width)
+        nn.init.zeros_(self.after.weight)
+
+    def forward(self, x: Tensor, condition: Tensor, there: Tensor) -> Tensor:
+        """``x`` ``(batch, width, steps)``, and ``there`` ``(batch, 1, steps)``, beyond which there is nothing."""
+        scale, shift = self.modulation(condition).unsqueeze(-1).chunk(2, 1)
+        hidden = scaled(self.before(F.silu(scaled(x)))) * (1 + scale) + shift
+        return (x + self.after(F.silu(hidden) * there)) * there
+
+
+def scaled(x: Tensor) -> Tensor:
+    """``x`` ``(batch, channels, steps)`` with channels of mean square 1 at each step by itself, so that what comes
+    after the end of a word has no part in it."""
+    return x * torch.rsqrt(x.square().mean(1, keepdim=True) + 1e-5)
+
+
+class FlowSampler(Configurable, nn.Module):
+    """Letters and a speaker to words.
+
+    Each letter has a duration. Together they say how long a word is on average, and where its letters lie: a step sees
+    the letters near it, weighted by a Gaussian (Shen et al. 2020, arXiv 2010.04301, section 3), so that durations are
+    learned with all else and without an alignment. The length is drawn about its average. Then a network tells the
+    spectrogram behind a noisy one, ``(1 - t) noise + t mel``; following it from noise in a few steps of Euler's draws a
+    word (flow matching, Lipman et al. 2023, arXiv 2210.02747).
+
+    Args:
+        speakers: how many; they come one-hot, or as any vector of weights.
+        width: of the hidden layers.
+        blocks: of the network; half of them see steps of four frames, the others of two.
+
+    Raises:
+        ValueError: if a number is less than 1.
+    """
+
+    def __init__(self, *, speakers: int, width: int = 96, blocks: int = 6) -> None:
+        super().__init__()
+        check_positive(speakers=speakers, width=width, blocks=blocks)
+        self.embedding = nn.Embedding(LETTERS, width)
+        self.speaker = nn.Linear(speakers, width, bias=False)
+        nn.init.normal_(self.speaker.weight)
+        self.reading = nn.ModuleList(Block(width) for _ in range(2))
+        self.duration = nn.Linear(width, 2)
+        nn.init.zeros_(self.duration.weight)
+        with torch.no_grad():
+            self.duration.bias.copy_(torch.tensor([2.5, -2.0]))  # twelve frames a letter, words alike to 14%
+        self.time = nn.Sequential(nn.Linear(TIMES, width), nn.SiLU(), nn.Linear(width, width))
+        self.first = nn.Conv1d(PATCH * MELS + width, width, 3, padding=1)
+        ends = max(1, blocks // 4)
+        self.early = nn.ModuleList(Block(width) for _ in range(ends))
+        self.down = nn.Conv1d(width, width, 2, stride=2)
+        self.coarse = nn.ModuleList(Block(width) for _ in range(max(1, blocks - 2 * ends)))
+        self.up = nn.ConvTranspose1d(width, width, 2, stride=2)
+        self.merge = nn.Conv1d(2 * width, width, 1)
+        self.late = nn.ModuleList(Block(width) for _ in range(ends))
+        self.last = nn.Conv1d(width, PATCH * MELS, 1)
+        nn.init.zeros_(self.last.weight)
+
+    def plan(self, letters: Tensor, speaker: Tensor) -> Plan:
+        """Of words, int64 ``(batch, letters)`` with 0 after the end, by speakers ``(batch, speakers)``."""
+        there = (letters > 0).unsqueeze(1).float()
+        voice = self.speaker(speaker)
+        x = self.embedding(letters).transpose(1, 2) * there
+        for block in self.reading:
+            x = block(x, voice, there)
+        known = x.transpose(1, 2)
+        log_durations, spread = self.duration(known).unbind(-1)
+        spread = (spread * there[:, 0]).sum(-1) / there[:, 0].sum(-1).clamp(min=1)
+        log_durations = log_durations.masked_fill(letters == 0, -torch.inf)
+        return Plan(known, log_durations, spread.clamp(-4.0, 0.0), voice)
+
+    def seen(self, plan: Plan, frames: Tensor, start: Tensor, steps: int) -> Tensor:
+        """What ``steps`` of ``PATCH`` frames see of the letters, ``(batch, width, steps)``, in words of so many
+        ``frames`` ``(batch,)`` from the frame ``start`` ``(batch,)`` on."""
+        durations = plan.log_durations.softmax(-1) * frames.unsqueeze(-1)
+        centres = durations.cumsum(-1) - durations / 2
+        at = start.unsqueeze(-1) + PATCH * (torch.arange(steps, device=frames.device) + 0.5)
+        distance = (at.unsqueeze(-1) - centres.unsqueeze(1)) / (0.5 * durations + 1).unsqueeze(1)
+        score = (-0.5 * distance.square()).masked_fill(plan.log_durations.isinf().unsqueeze(1), -torch.inf)
+        return (score.softmax(-1) @ plan.letters).transpose(1, 2)
+
+    def denoised(self, noisy: Tensor, time: Tensor, seen: Tensor, speaker: Tensor, there: Tensor) -> Tensor:
+        """The spectrogram to expect behind a noisy one.
+
+        Args:
+            noisy: ``(batch, frames, mels)``; the frames are divisible by four.
+            time: in [0, 1), ``(batch,)``.
+            seen: of :meth:`seen`.
+            speaker: of the plan.
+            there: frames of the word, up to four at a time, ``(batch, frames)``.
+        """
+        batch, frames, mels = noisy.shape
+        condition = self.time(time_features(time)) + speaker
+        fine, coarse = (there[:, None, ::every].to(noisy) for every in (PATCH, 2 * PATCH))
+        x = noisy.reshape(batch, frames // PATCH, PATCH * mels).transpose(1, 2)
+        x = self.first(torch.cat([x, seen], 1) * fine) * fine
+        for block in self.early:
+            x = block(x, condition, fine)
+        skip, x = x, self.down(x) * coarse
+        for block in self.coarse:
+            x = block(x, condition, coarse)
+        x = self.merge(torch.cat([self.up(x), skip], 1)) * fine
+        for block in self.late:
+            x = block(x, condition, fine)
+        return self.last(scaled(x)).transpose(1, 2).reshape(batch, frames, mels)
+
+    def cost(self, x: Speech, speaker: Tensor, noise: Noise) -> dict[str, Tensor]:
+        """What words cost, given their speakers ``(batch, speakers)``: ``flow``, the squared error of the velocity,
+        half its sum over a word, with one time and one noise drawn for each; and ``pace``, ``-log p(length)`` in nats;
+        each ``(batch,)``."""
+        lengths = x.lengths()
+        plan = self.plan(x.letters, speaker)
+        error = (x.log_frames - plan.log_frames) / plan.log_spread.exp()
+        pace = 0.5 * error.square() + plan.log_spread + 0.5 * math.log(2 * math.pi)
+
+        chance, time = noise.uniform(x.mel[:, :2, 0]).unbind(-1)
+        start = (chance * ((lengths - WINDOW).clamp(min=0) / STEP + 1)).long() * STEP
+        place = start.unsqueeze(-1) + torch.arange(WINDOW, device=start.device)
+        there = place < ceil(lengths).unsqueeze(-1)
+        index = place.clamp(max=x.frames.shape[1] - 1).unsqueeze(-1).expand(-1, -1, MELS)
+        mel = x.frames.gather(1, index)
+        noisy = torch.lerp(noise.normal(mel), mel, time[:, None, None]) * there.unsqueeze(-1)
+        seen = self.seen(plan, lengths.float(), start.float(), WINDOW // PATCH)
+        wrong = (self.denoised(noisy, time, seen, plan.speaker, there) - mel).square().sum(-1)
+        weight = 0.5 / (1 - time.clamp(max=LATEST)).square()
+        whole = ceil(lengths) / there.sum(-1)  # of a long word a window alone is seen
+        return {"flow": weight * whole * (wrong * there).sum(-1), "pace": pace}
+
+    @torch.no_grad()
+    def sample(
+        self,
+        letters: Tensor,
+        speaker: Tensor,
+        generators: Sequence[torch.Generator],
+        *,
+        spread: float = 1.0,
+        speed: float = 1.0,
+        steps: int = 8,
+    ) -> list[Tensor]:
+        """Spectrograms of words, each ``(frames, mels)``.
+
+        Args:
+            letters: of the words, int64 ``(batch, letters)``.
+            speaker: weights ``(batch, speakers)``.
+            generators: of what is drawn for each, on the CPU.
+            spread: share of the standard deviation of the noise and of the length.
+            speed: how many times as fast.
+            steps: of Euler's method.
+        """
+        words: list[Tensor] = []
+        for i in range(0, len(letters), AT_ONCE):
+            part = slice(i, i + AT_ONCE)
+            plan = self.plan(letters[part], speaker[part])
+            chance = torch.stack([torch.randn((), generator=g) for g in generators[part]]).to(speaker)
+            log_frames = plan.log_frames + spread * plan.log_spread.exp() * chance
+            lengths = (log_frames.exp() / speed).round().clamp(SHORTEST, LONGEST).long()
+            most = int(ceil(lengths).max())
+            x = torch.zeros(len(lengths), most, MELS)
+            for row, g, n in zip(x, generators[part], ceil(lengths).tolist()):
+                row[:n] = spread * torch.randn(n, MELS, generator=g)
+            x = x.to(speaker)
+            there = torch.arange(most, device=x.device) < ceil(lengths).unsqueeze(-1)
+            seen = self.seen(plan, lengths.float(), torch.zeros_like(log_frames), most // PATCH)
+            for step in range(steps):
+                time = torch.full_like(log_frames, step / steps)
+                mel = self.denoised(x, time, seen, plan.speaker, there)
+                x = torch.lerp(x, mel, 1 / (steps - step)) * there.unsqueeze(-1)
+            words += [row[:n] for row, n in zip(x, lengths.tolist())]
+        return words
+
+
+def ceil(frames: Tensor) -> Tensor:
+    """``frames``, or the next number that is divisible by four."""
+    return (frames + STEP - 1) // STEP * STEP
+
+
+def time_features(time: Tensor) -> Tensor:
+    """Cosines and sines of ``time`` ``(batch,)`` in [0, 1]: ``(batch, TIMES)``."""
+    rates = torch.exp(torch.linspace(0, math.log(1000), TIMES // 2, device=time.device))
+    angle = time.unsqueeze(-1) * rates
+    return torch.cat([angle.cos(), angle.sin()], -1)
