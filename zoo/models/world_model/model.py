@@ -311,7 +311,8 @@ class WorldModel(Agent):
         optimizer.step()
         schedule.step()
         with torch.no_grad():
-            slow, fast = list(self.slow_critic.parameters()), list(self.critic.parameters())
+            slow: list[Tensor] = list(self.slow_critic.parameters())
+            fast: list[Tensor] = list(self.critic.parameters())
             torch._foreach_lerp_(slow, fast, self.target_rate)
         return {name: term.detach().mean() for name, term in terms.items()}
 
