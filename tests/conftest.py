@@ -1,6 +1,7 @@
 """What the tests share."""
 
 import os
+import signal
 import subprocess
 import time
 from pathlib import Path
@@ -26,6 +27,12 @@ ROOT = Path(__file__).parent.parent
 def fixed_seed():
     """Every test starts from the same generator state: a statistical test that passes once always passes."""
     torch.manual_seed(0)
+
+
+@pytest.fixture(autouse=True, scope="session")
+def ctrl_c():
+    """A suite that is started in the background inherits that Ctrl-C is ignored."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(autouse=True)

@@ -15,6 +15,7 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import distributed
 
 from zoo import hub
@@ -77,7 +78,9 @@ def run_as_script(script: Path, arguments: Sequence[str], cwd: Path, environment
     os.environ.clear()
     os.environ |= environment
     sys.argv = [str(script), *arguments]
-    sys.path[:0] = filter(None, environment.get("PYTHONPATH", "").split(os.pathsep))
+    place = cwd if script.stem == "__main__" else script.parent  # as Python does
+    sys.path[:0] = [str(place), *filter(None, environment.get("PYTHONPATH", "").split(os.pathsep))]
+    torch.set_num_threads(int(environment["OMP_NUM_THREADS"]))  # which is read when it is imported
     runpy.run_path(str(script), run_name="__main__")
 
 

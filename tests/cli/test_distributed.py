@@ -363,6 +363,7 @@ MODELS = {
     "speech_judge": (*FEW, "data=voices_espeak"),  # which needs no download
     "selector": (*FEW, "data=table", "model.k=4", "model.baselines=[random]"),
     "language_model": (*FEW, "data.path=README.md", "data.length=32", "model.network.width=16"),
+    "tokenizer": (*FEW, "data=mnist_grey"),
     "binary_net": (*FEW, "model.network.hidden=[16]"),
     "mixture_of_experts": (*FEW, "data=mnist_grey"),
 }
@@ -375,7 +376,7 @@ EQUAL = ("pointer_net",)
 def test_one_process_and_two_train_every_model_without_a_warning(arch, tmp_path, mnist_root):
     """Trained, validated, tested, drawn and heard, with the same pictures and sounds at the end."""
     printed, left = [], []
-    for name, processes in (("one", ()), ("two", TWO)):
+    for name, processes in (("one", ()), ("two", (*TWO, "trainer.strategy.timeout=60"))):
         run = RunFolder(tmp_path / name)
         small = SMALL[:1] + SMALL[-1:] if arch == "cat_vae" else ()
         options = (f"model={arch}", *BRIEF, *MODELS.get(arch, FEW), *small, *processes, f"run={run.path}")

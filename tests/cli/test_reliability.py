@@ -10,7 +10,6 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -433,7 +432,6 @@ def test_what_does_not_come_to_an_end_is_ended(tmp_path, number, status, said):
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     assert process.stdout.readline() == "in\n"
     time.sleep(0.5)
@@ -464,7 +462,6 @@ def test_a_signal_ends_training_and_test_within_seconds(tmp_path, mnist_root, nu
             env=os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "ZOO_DATA_DIR": mnist_root},
             stderr=subprocess.PIPE,
             text=True,
-            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
         )
         while wanted not in process.stderr.readline():
             assert process.poll() is None
@@ -476,15 +473,6 @@ def test_a_signal_ends_training_and_test_within_seconds(tmp_path, mnist_root, nu
         assert said in printed and "step-" in printed and "Traceback" not in printed
 
 
-@pytest.fixture
-def ctrl_c() -> Iterator[None]:
-    """As of a notebook: a suite that is started in the background inherits that Ctrl-C is ignored."""
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    yield
-    signal.signal(signal.SIGINT, before)
-
-
-@pytest.mark.usefixtures("ctrl_c")
 @pytest.mark.parametrize("number, error", [(signal.SIGINT, KeyboardInterrupt), (signal.SIGTERM, SystemExit)])
 def test_a_signal_in_a_notebook_is_raised_to_it(tmp_path, monkeypatch, number, error):
     """And no thread ends the process, however long it goes on."""
@@ -503,7 +491,6 @@ def test_a_signal_in_a_notebook_is_raised_to_it(tmp_path, monkeypatch, number, e
     assert not model.training
 
 
-@pytest.mark.usefixtures("ctrl_c")
 def test_a_second_ctrl_c_in_a_notebook_does_not_wait(monkeypatch):
     with pytest.raises(signals.Stopped), signals.handled():
         signals.defer()

@@ -54,5 +54,6 @@ class AdamW(Configurable):
         # On a GPU the default is as fast, and goes together with loss scaling and gradient clipping.
         fused = all(parameter.device.type == "cpu" for parameter in single)
         optimizer = torch.optim.AdamW(given, lr=self.lr, weight_decay=self.weight_decay, fused=fused or None)
+        optimizer._step_supports_amp_scaling = False  # gradients are clipped between being unscaled and the step
         schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: self.factor(step, total_steps))
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}

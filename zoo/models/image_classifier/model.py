@@ -17,7 +17,7 @@ class ImageClassifier(ZooModule):
 
     Args:
         encoder: with ``features(x)``, images ``(batch, channels, height, width)`` to ``(batch, encoder.width)``, such
-            as :class:`zoo.models.cat_vae.ConvEncoder`. What it makes of them beyond is not used.
+            as :class:`zoo.models.cat_vae.ConvEncoder`. What it makes of them beyond is not used, and not trained.
         optimizer: with its learning-rate schedule.
         classes: number of them.
 
@@ -34,6 +34,15 @@ class ImageClassifier(ZooModule):
         self.encoder, self.optimizer, self.classes = encoder, optimizer, classes
         self.linear = nn.Linear(encoder.width, classes)  # type: ignore[arg-type]
         self.monitor = "val/loss"
+
+    def setup(self, stage: str) -> None:
+        """Leave out of training what ``features`` does not use: several processes have to know it."""
+        weights = [weight for weight in self.parameters() if weight.requires_grad]
+        if stage == "fit":
+            with torch.enable_grad():
+                logits = self(self.example_input_array)
+            for weight, gradient in zip(weights, torch.autograd.grad(logits.sum(), weights, allow_unused=True)):
+                weight.requires_grad_(gradient is not None)
 
     @classmethod
     def without_effect(cls, arguments: Config) -> str:
