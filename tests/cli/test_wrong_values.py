@@ -15,6 +15,7 @@ from zoo.training.trainer import build_trainer
 BASES = {  # what a file is composed with
     "model": [],
     "nets": ["model=cat_vae"],
+    "quantizer": ["model=tokenizer"],
     "data": ["model=polynomial"],
     "relaxation": ["model=polynomial"],
     "annealing": ["model=polynomial", "relaxation=gumbel_softmax"],
@@ -66,7 +67,7 @@ def walk(group: str, name: str, every: int) -> int:
     )
     values = composition.plain(config)
     values.pop("run")
-    parts = ("model",) if group in ("nets", "experiment") else (group,)
+    parts = ("model",) if group in ("nets", "quantizer", "experiment") else (group,)
     if group == "model":
         parts = ("model", *(key for key in composition.KEYS if key != "run"))
     cases = [
@@ -91,6 +92,10 @@ def hash_of(name: str) -> int:
     return sum(name.encode())
 
 
+def test_every_group_is_tried():
+    assert set(BASES) == set(composition.GROUPS)
+
+
 @pytest.mark.parametrize("group", BASES)
 def test_a_wrong_value_is_one_clear_error(group):
     names = [name for g, name in FILES if g == group]
@@ -106,7 +111,7 @@ def test_every_wrong_value_is_one_clear_error(group, name):
 @pytest.mark.parametrize("group", BASES)
 @pytest.mark.parametrize("value", ["null", "nonsense", "''", "-1", "[1]", "{a:1}", "1.5", "mypkg.Thing"])
 def test_a_wrong_choice_is_one_clear_error(group, value):
-    words = [*(["model=cat_vae"] if group not in ("model", "experiment") else []), f"{group}={value}"]
+    words = [*BASES[group], f"{group}={value}"]
     try:
         composition.check(composition.compose(words), words)
     except ZooError as error:
