@@ -171,5 +171,5 @@ def test_values_out_of_range_are_refused(tmp_path):
 
     with pytest.raises(ZooError, match=r"episodes=1000000000000 is not valid: .*less than or equal to 20000"):
         parse(play, ["actor_critic.cartpole", "episodes=1000000000000"])
-    with pytest.raises(ZooError, match="1001 digits, and 1000 are the most"):
+    with pytest.raises(ZooError, match="1001 words, and 1000 are the most"):
         speak("speaker_generator.fsdd", "4" * 1001, output=tmp_path / "x.wav")

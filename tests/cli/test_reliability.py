@@ -388,7 +388,7 @@ def test_a_signal_in_any_phase_of_a_run(zoo, trained, tmp_path, monkeypatch, num
     [
         ("eval polynomial", "zoo.models.polynomial.PolynomialProgram.test_step"),
         ("sample cat_vae.mnist n=2", "zoo.models.cat_vae.CatVAE.sample"),
-        ("play actor_critic.cartpole", "zoo.models.actor_critic.ActorCritic.act"),
+        ("play actor_critic.cartpole", "zoo.models.agents.Player.__call__"),
         ("solve pointer_net.tsp20 points=points.csv", "zoo.models.pointer_net.PointerNet.greedy"),
         ("speak speaker_generator.fsdd 407", "zoo.models.speaker_generator.SpeakerGenerator.speak"),
         ("publish first/place polynomial.mine", "zoo.models.polynomial.PolynomialProgram.test_step"),

@@ -100,11 +100,12 @@ def test_what_a_configuration_of_unknown_origin_may_build_is_parts_of_models_and
                 with contextlib.suppress(ZooError):
                     permitted.add(public_path(locate(f"{module.name}.{name}", "model", trust=Trust())))
     new = {
-        "zoo.data": "CIFAR10 CelebA Environments ImageFolder Omniglot",
+        "zoo.data": "CIFAR10 CelebA Environments ImageFolder Omniglot SpeechFolder",
         "zoo.models.cat_vae": "LocalHead",
         "zoo.models.chain": "MADE CodeTransformer",
         "zoo.models.image_classifier": "ImageClassifier",
         "zoo.models.likelihoods": "Bernoulli DiscretizedLogistic Gaussian GreyLevels Likelihood",
+        "zoo.models.speaker_generator": "FlowSampler",
         "zoo.models.world_model": "WorldModel",
         "zoo.models.tokenizer": "GridDecoder GridEncoder Tokenizer",
     }
