@@ -2,6 +2,8 @@
 
 import errno
 import re
+import traceback
+from pathlib import Path
 
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 """What a full disk, a quota and a limit of the size of files are reported as."""
@@ -38,3 +40,12 @@ def printable(text: str) -> str:
     """``text`` without what a terminal would obey: colours are left out, other control characters escaped."""
     text = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", text)
     return "".join(c if c.isprintable() or c in "\n\t" else c.encode("unicode_escape").decode() for c in text)
+
+
+def one_line(error: BaseException) -> str:
+    """``error`` with the place that it came from, for a message without a traceback: of what libraries raise, the line
+    that called them."""
+    frames = traceback.extract_tb(error.__traceback__)
+    mine = [frame for frame in frames if "site-packages" not in frame.filename and Path(frame.filename).is_file()]
+    place = next((f" ({frame.filename}, line {frame.lineno})" for frame in reversed(mine or frames)), "")
+    return f"{type(error).__name__}: {' '.join(str(error).split())[:500]}{place}"

@@ -10,7 +10,6 @@ import inspect
 import os
 import re
 import sys
-import traceback
 from collections.abc import Sequence
 from contextlib import suppress
 from functools import wraps
@@ -20,7 +19,7 @@ from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 
 from zoo.config.moved import present, up_to_date
 from zoo.config.trust import WHOLE, Trust
-from zoo.errors import ZooError, did_you_mean
+from zoo.errors import ZooError, did_you_mean, one_line
 
 Config = dict[str, Any]
 Kind = TypeVar("Kind", bound=type)
@@ -194,16 +193,6 @@ def _fitted(value: Any, hint: Any) -> Any:
 def ours(path: object) -> bool:
     """Whether the class with the dotted ``path`` is one of this project."""
     return present(path).split(".")[0] == "zoo"
-
-
-def one_line(error: BaseException) -> str:
-    """``error`` with the place that it came from, for a message without a traceback: of what libraries raise, the line
-    that called them."""
-    frames = traceback.extract_tb(error.__traceback__)
-    mine = [frame for frame in frames if "site-packages" not in frame.filename and Path(frame.filename).is_file()]
-    frame = (mine or frames)[-1]
-    message = " ".join(str(error).split())[:500]
-    return f"{type(error).__name__}: {message} ({frame.filename}, line {frame.lineno})"
 
 
 def check_config(config: Any, *, where: str = "config", trust: Trust | None = None, given: Sequence[str] = ()) -> None:

@@ -9,7 +9,7 @@ import re
 from pathlib import Path
 from typing import Any
 
-from zoo.errors import ZooError
+from zoo.errors import ZooError, cause
 from zoo.hub.format import CARD, CONFIG, WEIGHTS
 
 log = logging.getLogger(__name__)
@@ -48,7 +48,7 @@ def download(name: str) -> Path:
             )
         )
     except Exception as error:  # of the network, the server, the cache
-        raise ZooError(f"the Hugging Face repository {name} is not available: {one_line(error)}") from error
+        raise ZooError(f"the Hugging Face repository {name} is not available: {cause(error)}") from error
     return folder
 
 
@@ -62,7 +62,3 @@ def package() -> Any:
             "repositories of the Hugging Face hub need a package: pip install 'discrete-latent-zoo[hub]'"
         ) from error
     return huggingface_hub
-
-
-def one_line(error: Exception) -> str:
-    return " ".join(str(error).split())[:300]

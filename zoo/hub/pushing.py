@@ -6,11 +6,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from zoo.config import to_config
-from zoo.errors import ZooError
+from zoo.errors import ZooError, cause
 from zoo.files import temporary
 from zoo.hub.cards import HEAD, metadata
 from zoo.hub.format import CARD, CONFIG, WEIGHTS, read_config
-from zoo.hub.huggingface import REPOSITORY, is_repository, one_line, package
+from zoo.hub.huggingface import REPOSITORY, is_repository, package
 from zoo.hub.loading import find_pretrained, read_pretrained
 from zoo.hub.own import foreign
 from zoo.hub.private import copy
@@ -70,7 +70,7 @@ def push_to_hub(
                 commit = client.create_commit(repository, operations, commit_message=f"Upload {Path(name).name}")
                 log.info("%s", commit.commit_url)
         except Exception as error:
-            raise ZooError(f"cannot upload {name} to {repository}: {one_line(error)}") from error
+            raise ZooError(f"cannot upload {name} to {repository}: {cause(error)}") from error
         return {operation.path_in_repo: operation.upload_info.size for operation in operations}
 
 

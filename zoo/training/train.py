@@ -16,10 +16,9 @@ from lightning.pytorch.utilities.model_helpers import is_overridden
 
 from zoo import signals
 from zoo.config import from_config, to_config
-from zoo.config.objects import one_line
 from zoo.data.batches import DataModule, follow_position
 from zoo.data.seeding import seed_default_generators
-from zoo.errors import ZooError, did_you_mean
+from zoo.errors import ZooError, did_you_mean, one_line
 from zoo.files import atomic
 from zoo.hub import own
 from zoo.hub.files import read_checkpoint

@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from zoo.data.environments.making import LONGEST, Observer, Recipe, allowed, make, one_line, options_of_choices
-from zoo.errors import ZooError
+from zoo.data.environments.making import LONGEST, Observer, Recipe, allowed, make, options_of_choices
+from zoo.errors import ZooError, one_line
 
 Answer = tuple[np.ndarray, np.ndarray | None, float, bool, bool]
 """Of one copy: observation, mask, reward, terminated, truncated."""

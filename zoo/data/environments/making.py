@@ -5,7 +5,6 @@ import functools
 import json
 import math
 import os
-import traceback
 import warnings
 from collections.abc import Mapping
 from contextlib import closing
@@ -15,7 +14,7 @@ import numpy as np
 
 from zoo.config import Trust, from_config, ours
 from zoo.config.trust import nodes
-from zoo.errors import ZooError, did_you_mean
+from zoo.errors import ZooError, did_you_mean, one_line
 
 if TYPE_CHECKING:
     import gymnasium
@@ -439,13 +438,6 @@ def allowed(mask: Any, actions: tuple[int, ...]) -> np.ndarray:
         table[i, :n] = flat[at : at + n]
         at += n
     return table
-
-
-def one_line(error: BaseException) -> str:
-    """``error`` with the place it came from, for a message without a traceback."""
-    frames = traceback.extract_tb(error.__traceback__)
-    place = f" ({frames[-1].filename}, line {frames[-1].lineno})" if frames else ""
-    return f"{type(error).__name__}: {' '.join(str(error).split())[:300]}{place}"
 
 
 def stored_dtype(dtype: np.dtype) -> type:
