@@ -359,8 +359,11 @@ MODELS = {
         *("model.horizon=3", "model.starts=8", "model.batch_size=4", "data.envs=8", "data.epoch_steps=160"),
         *("data.start=64", "data.eval_episodes=2", "data.test_episodes=2"),
     ),
-    "speaker_generator": (*FEW, "data.judged=20", "data.eval_batch_size=20"),  # a batch has not every digit
-    "speech_judge": (*FEW, "data=voices_espeak"),  # which needs no download
+    "speaker_generator": (
+        *(*FEW, "data.speakers=[en-us+f2,en-us+klatt2]", "data.mix=null"),
+        *("data.judged=20", "data.eval_batch_size=20"),  # a batch has not every digit
+    ),
+    "speech_judge": (*FEW, "data=voices_espeak", "data.speech.speakers=[en-us+f2,en-us+klatt2]"),  # needs no download
     "selector": (*FEW, "data=table", "model.k=4", "model.baselines=[random]"),
     "language_model": (*FEW, "data.path=README.md", "data.length=32", "model.network.width=16"),
     "tokenizer": (*FEW, "data=mnist_grey"),
