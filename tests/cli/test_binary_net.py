@@ -62,5 +62,5 @@ def test_the_real_twin_has_no_file(tmp_path, mnist_root):
         pack(str(trained.path), output=tmp_path / "x.packed")
     with pytest.raises(ZooError, match="no choices"):
         pack("cat_vae.mnist", output=tmp_path / "x.packed")
-    with pytest.raises(ZooError, match="would have no effect: the weights of this network are no choices"):
+    with pytest.raises(ZooError, match="would have no effect: the weights of this network are not choices"):
         run(tmp_path / "x", mnist_root, *KINDS["mlp"], "model.network.weights=real", "relaxation=reinmax")

@@ -105,7 +105,7 @@ def doubled(times: int) -> Any:
         (10**400, "1329 bits"),
         (-(2**63), "64 bits"),
         ("${oc.env:HOME}", "interpolation"),
-        (b"bytes", "bytes, which is no plain data"),
+        (b"bytes", "bytes, which is not plain data"),
         ({3: 1}, "not a name"),
     ],
 )

@@ -54,7 +54,7 @@ def publish(
     from zoo.training.runs import pictures, sounds
 
     if not run.config.is_file():
-        raise ZooError(f"{run.path} is no run folder: it has no config.yaml")
+        raise ZooError(f"{run.path} is not a run folder: it has no config.yaml")
     saved = hub.read(run.path, trust)
     arch, _, tag = name.partition(".")
     if arch != saved.arch or not tag.replace("_", "").replace("-", "").isalnum():

@@ -7,7 +7,7 @@ you mean", and every value is checked against the signature of the class it goes
 import os
 import re
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -334,8 +334,10 @@ def compose(overrides: list[str]) -> DictConfig:
         ZooError: for a group, file or option that does not exist, or one that must be chosen and is not.
     """
     store_registered()
-    for override in parse(overrides):
-        check_meaning(override)
+    given = parse(overrides)
+    model = dict(pairs(given)).get("model")
+    for override in given:
+        check_meaning(override, model)
     overrides = for_hydra(overrides)
     parsed = parse(overrides)
     more = search_path(parsed)
@@ -346,11 +348,11 @@ def compose(overrides: list[str]) -> DictConfig:
         key, value = override.key_or_group, override.value()
         if (first := key.split("@")[0].split("/")[0].split(".")[0]) not in known:
             raise ZooError(
-                f"there is no option {key!r}.{did_you_mean(first, known)} Options: {', '.join(known)}. Those of a part "
-                "have its name before them, as in model.latents=20."
+                f"there is no option {key!r}.{full_names(key, chosen) or did_you_mean(first, known)} Options: "
+                f"{', '.join(known)}. Those of a part have its name before them, as in model.latents=20."
             )
         if key in GROUPS and not override.is_delete():
-            check_choice(key, value, more)
+            check_choice(key, value, more, model)
     with hydra.initialize_config_dir(str(CONFIGS), version_base="1.3"):
         try:
             plain = hydra.compose("train", chosen)
@@ -423,8 +425,49 @@ def with_parents(name: str, known: dict[str, list[Path]]) -> list[Path]:
     return [path, *(parent for one in parents for parent in with_parents(one, known))]
 
 
-def check_meaning(override: Override) -> None:
+def full_names(name: str, chosen: list[str]) -> str:
+    """``" Did you mean 'model.optimizer.lr'?"`` for ``lr``: the options of that name in a run of ``chosen``, of which
+    there may be three; else an empty string."""
+    try:
+        with hydra.initialize_config_dir(str(CONFIGS), version_base="1.3"):
+            config = hydra.compose("train", chosen)
+    except (HydraException, OmegaConfBaseException):
+        return ""
+    return _one_of(config, name)
+
+
+def _one_of(config: DictConfig, name: str) -> str:
+    """``" Did you mean 'model.optimizer.lr'?"`` for a ``name`` at the end of at most three options of ``config``."""
+    found = [option for option in _options(config) if f".{option}".endswith(f".{name}")]
+    return f" Did you mean {' or '.join(map(repr, found))}?" if 0 < len(found) <= 3 else ""
+
+
+def _options(node: Any, where: str = "") -> Iterator[str]:
+    """The full names of all options, parts among them."""
+    for key in node if OmegaConf.is_dict(node) else ():
+        name = f"{where}.{key}" if where else str(key)
+        yield name
+        if not OmegaConf.is_missing(node, key):
+            yield from _options(node._get_node(key), name)
+
+
+def fitting(group: str, known: dict[str, str], model: Any) -> list[str]:
+    """The names of those files of ``group`` that are for ``model``, as far as their first lines say; all, if none is."""
+    names = [name for name, about in known.items() if group == "nets" and _model_of(about) == model]
+    return names or list(known)
+
+
+def _model_of(about: str) -> str:
+    found = re.match(r"Of model=(\w+):", about)
+    return found[1] if found else "cat_vae"
+
+
+def check_meaning(override: Override, model: Any = None) -> None:
     """Refuse what names a file where it cannot, as ``model.relaxation=rloo``, or leaves out what a run is made of.
+
+    Args:
+        override: of the command line.
+        model: that is trained, for a list of what it can have.
 
     Raises:
         ZooError: with the option that does it.
@@ -434,13 +477,19 @@ def check_meaning(override: Override) -> None:
     key, value = override.key_or_group, override.value()
     group = key.rpartition(".")[2]
     if key in (*OBJECTS, "nets") and value is None:
-        raise ZooError(f"{key}=null is not valid: choose one of {', '.join(choices(key))}.")
+        raise ZooError(f"{key}=null is not valid: choose one of {', '.join(fitting(key, choices(key), model))}.")
     if key.startswith("model.") and group in GROUPS and isinstance(value, str) and value in choices(group):
         raise ZooError(f"{key}={value} is not valid: write {group}={value}.")
 
 
-def check_choice(group: str, value: Any, more: Sequence[str] = ()) -> None:
+def check_choice(group: str, value: Any, more: Sequence[str] = (), model: Any = None) -> None:
     """Check that ``group=value`` names a file, of ``logger`` and ``callbacks`` several, or none.
+
+    Args:
+        group: such as ``relaxation``.
+        value: what was chosen.
+        more: folders that only this command looks into.
+        model: that is trained, for a list of what it can have.
 
     Raises:
         ZooError: with the names there are.
@@ -459,7 +508,7 @@ def check_choice(group: str, value: Any, more: Sequence[str] = ()) -> None:
             about = f" To give {group} a class of your own, write {group}._target_=PACKAGE.CLASS."
         else:
             about = did_you_mean(str(name), list(known))
-        raise ZooError(f"there is no {group}={_shown(name)}.{about} Choose from: {', '.join(known) or 'null'}.")
+        raise ZooError(f"there is no {group}={_shown(name)}.{about} Choose from: {', '.join(fitting(group, known, model)) or 'null'}.")
 
 
 def without_file(target: str) -> str:
@@ -523,7 +572,7 @@ def check_key(config: DictConfig, key: str) -> None:
             names = [name for name in names if name != "_target_"] + (list(GROUPS) if not where else [])
             names = sorted(set(names))
             raise ZooError(
-                f"there is no option {key!r}.{did_you_mean(part, names)} "
+                f"there is no option {key!r}.{_one_of(config, parts[-1]) or did_you_mean(part, names)} "
                 + (f"Options of {where}: " if where else "Options: ")
                 + (", ".join(names) or "none, it is a single value")
                 + "."

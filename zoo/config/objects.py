@@ -335,7 +335,7 @@ def locate(path: Any, where: str, *, trust: Trust | None = None) -> Any:
         raise refused
     if trust is not None and not own:
         if not isinstance(cls, type):
-            raise ZooError(f"{where}: refusing {path!r}, which is no class")
+            raise ZooError(f"{where}: refusing {path!r}, which is not a class")
         trust.check(f"{cls.__module__}.{cls.__qualname__}", where)  # a package may have imported it from anywhere
     return cls
 

@@ -85,7 +85,7 @@ class Files:
         """
         if self._archive is None:
             if not (self.root / name).is_file():
-                raise ValueError("it is no file, or a link to none")
+                raise ValueError("it is not a file, or a link to nothing")
             with (self.root / name).open("rb") as file:
                 content = file.read(LARGEST)
         else:
@@ -191,7 +191,7 @@ def _read(files: Files, shape: Shape, name: str) -> tuple[np.ndarray, bytes, lis
             array, notes = _pixels(image, shape)
             return array, sha256(content).digest(), notes
     except UnidentifiedImageError:
-        return "it is no picture"
+        return "it is not a picture"
     except Image.DecompressionBombError:
         return "it has too many pixels"
     # The library's own errors, and whatever its readers of damaged files run into.

@@ -179,7 +179,7 @@ def find(root: Path) -> list[Recording]:
         found = [named(path, "" if path.parent == root else path.parent.name) for path in paths]
     else:
         raise ZooError(
-            f"data.root={root} is no folder and no table of recordings: give a folder with a folder for each speaker, "
+            f"data.root={root} is neither a folder nor a table of recordings: give a folder with a folder for each speaker, "
             "or a file .csv or .jsonl with path, text and speaker"
         )
     if not found:

@@ -31,7 +31,7 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
         reason = f"cannot be read: {error}" if isinstance(error, OSError) else error
         raise ZooError(f"checkpoint {path} {reason}") from error
     if not isinstance(checkpoint, dict) or not all(isinstance(checkpoint.get(k), dict) for k in CONTENTS):
-        raise ZooError(f"{path} is no training checkpoint of this project")
+        raise ZooError(f"{path} is not a training checkpoint of this project")
     return checkpoint
 
 

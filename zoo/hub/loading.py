@@ -108,7 +108,7 @@ class Saved:
 
         model: Any = from_config(config, where="model", trust=trust)
         if not issubclass(type(model), nn.Module):
-            raise ZooError(f"{self.origin}: {type(model).__name__} is no model")
+            raise ZooError(f"{self.origin}: {type(model).__name__} is not a model")
         return model
 
     def signature(self) -> "dict[str, Tensor]":
@@ -218,11 +218,11 @@ def read_pretrained(folder: Path, trust: Sequence[str] = ()) -> Saved:
     if checksum != config.get("sha256"):
         raise ZooError(f"{path} is damaged or not the file that config.json describes: its sha256 is {checksum}")
     if int.from_bytes(content[:8], "little") > HEADER:
-        raise ZooError(f"{path} is no safetensors file of a model: its header has more than {HEADER} bytes")
+        raise ZooError(f"{path} is not a safetensors file of a model: its header has more than {HEADER} bytes")
     try:
         state = safetensors.torch.load(content)
     except Exception as error:  # the library has its own error class
-        raise ZooError(f"{path} is no safetensors file: {error}") from error
+        raise ZooError(f"{path} is not a safetensors file: {error}") from error
     check_numbers(state, str(path))
     model = {**config["arguments"], "_target_": config["target"]}
     return Saved(path, config["arch"], model, without_places(config["data"], LEFT_OUT), state, trust)

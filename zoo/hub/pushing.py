@@ -51,7 +51,7 @@ def push_to_hub(
     """
     api = package()
     if "@" in repository or not REPOSITORY.fullmatch(repository):
-        raise ZooError(f"{repository!r} is no name of a Hugging Face repository: give OWNER/NAME")
+        raise ZooError(f"{repository!r} is not the name of a Hugging Face repository: give OWNER/NAME")
     if not isinstance(name, (str, Path)):
         with temporary("saved") as place:
             folder = save_pretrained(name, place / repository.split("/")[1])

@@ -255,7 +255,7 @@ def options(command: str) -> list[str]:
     try:
         words = [word for word in shlex.split(command) if "=" in word or word.startswith("~")]
     except ValueError as error:
-        raise ZooError(f"{command[:200]!r} is no command line: {error}") from error
+        raise ZooError(f"{command[:200]!r} is not a command line: {error}") from error
     return sorted(word for word in words if not may_change(word.split("=")[0].lstrip("+~")))
 
 

@@ -250,10 +250,10 @@ def test_keywords_wrappers_and_a_limit():
         ({"env": "CartPole-v1", "wrappers": [{"_target_": "tests.toys.Sacled"}]}, r"data.wrappers\[0\].*Sacled"),
         ({"env": "CartPole-v1", "wrappers": [{"_target_": "tests.toys.Scaled"}]}, r"wrappers\[0\] lacks factor"),
         ({"env": "CartPole-v1", "wrappers": [{"_target_": "zoo.cli.main"}]}, "refusing to build 'zoo.cli.main'"),
-        ({"env": "CartPole-v1", "wrappers": [{"_target_": "tests.toys.forget"}]}, "is no class"),
+        ({"env": "CartPole-v1", "wrappers": [{"_target_": "tests.toys.forget"}]}, "is not a class"),
         ({"env": "CartPole-v1", "max_episode_steps": 0}, "data.max_episode_steps=0 is not valid"),
         ({"env": "CartPole-v1", "history": "two"}, "data.history='two' is not valid"),
-        ({"env": "Toy/Rooms-v0", "history": 2}, "data.history=2 cannot be had"),
+        ({"env": "Toy/Rooms-v0", "history": 2}, "data.history=2 is not possible"),
     ],
 )
 def test_mistakes_in_how_it_is_made(recipe, message):

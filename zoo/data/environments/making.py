@@ -144,7 +144,7 @@ def make(recipe: "str | Recipe", **options: Any) -> "gymnasium.Env":
         others = {str(v).split(".")[0] for key, v, _ in nodes(config, where) if key == "_target_" and not ours(v)}
         env = from_config(dict(config), where=where, trust=Trust(tuple(others)), objects={"env": env})
         if not isinstance(env, gymnasium.Env):
-            raise ZooError(f"{where}: {config['_target_']} makes a {type(env).__name__}, which is no environment")
+            raise ZooError(f"{where}: {config['_target_']} makes a {type(env).__name__}, which is not an environment")
     options_of_choices(env)  # refuses what is not discrete
     Observer(env)  # refuses what no network takes
     return env
@@ -226,7 +226,7 @@ class Observer:
             shapes = [self.shape]
         else:
             if not self.space.is_np_flattenable:
-                raise ZooError(f"{name} has observations {self.space}, which are no vector or image of a fixed size")
+                raise ZooError(f"{name} has observations {self.space}, which are neither a vector nor an image of a fixed size")
             shapes = [shape_of(leaf) for leaf in leaves(self.space)]
             self.shape, self.dtype = (sum(map(math.prod, shapes)),), stored_dtype(np.dtype(float))
             if any(len(shape) == 3 for shape in shapes):
@@ -360,7 +360,7 @@ def _spaces(key: str) -> Spaces:
         observer = Observer(env)
         if recipe.history > 1 and observer.parts:
             raise ZooError(
-                f"data.history={recipe.history} cannot be had of {recipe}, whose observations are {observer.space}"
+                f"data.history={recipe.history} is not possible with {recipe}, whose observations are {observer.space}"
             )
         before = (recipe.history,) if recipe.history > 1 else ()
         return Spaces((*before, *observer.shape), options_of_choices(env), observer.parts)

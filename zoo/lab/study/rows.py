@@ -76,7 +76,7 @@ def read(path: Path) -> list[Row]:
     with path.open(encoding="utf-8", newline="") as file:
         lines = csv.reader(file)
         if (header := next(lines, None)) != NAMES:
-            raise ZooError(f"{path} is no file of results: its columns are {header}, not {NAMES}")
+            raise ZooError(f"{path} is not a file of results: its columns are {header}, not {NAMES}")
         rows = []
         for line in lines:
             try:

@@ -57,7 +57,7 @@ class BinaryNet(ZooModule):
     def without_effect(cls, arguments: Config) -> str:
         network = arguments.get("network") or {}
         if network.get("weights") == "real" or network.get("bricks") == 0:
-            return "the weights of this network are no choices"
+            return "the weights of this network are not choices"
         return super().without_effect(arguments)
 
     # The objective ------------------------------------------------------------------------------------------------

@@ -43,7 +43,7 @@ class MLPPredictor(Configurable, nn.Module):
         check_positive(features=features, outputs=outputs, items=items, hidden=hidden)
         check_items(features, items)
         if products and items > 1:
-            raise ValueError("products=true is for examples that are no bags")
+            raise ValueError("products=true is for examples that are not bags")
         self.items = items
         self.layers = nn.Sequential(nn.Linear(features // items, hidden[0]), *hidden_layers(hidden, activation))
         self.head = nn.Linear(hidden[-1], outputs)

@@ -107,7 +107,7 @@ def unpacked(path: Path) -> str:
     try:
         return raw.decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        raise ZooError(f"cannot read points={path}: it is no text in UTF-8 ({error})") from error
+        raise ZooError(f"cannot read points={path}: it is not text in UTF-8 ({error})") from error
 
 
 def lines_of(path: Path, text: str) -> Iterator[tuple[int, str]]:
@@ -130,7 +130,7 @@ def number(where: str, field: str, *, comma: bool = False) -> float:
     if not NUMBER.fullmatch(text):
         if text.lstrip("+-").lower() in ("nan", "inf", "infinity"):
             raise ZooError(f"{where}: a number must be finite, got {field.strip()[:100]}")
-        raise ZooError(f"{where}: {field.strip()[:100]!r} is no number")
+        raise ZooError(f"{where}: {field.strip()[:100]!r} is not a number")
     value = float(text.lower().replace("d", "e"))  # Fortran's exponents
     if not math.isfinite(value):
         raise ZooError(f"{where}: a number must be finite, got {field.strip()[:100]}")
@@ -172,7 +172,7 @@ def tsplib(path: Path, text: str) -> Problem:
             inside.append((line_number, line))
         elif ":" in line:
             raise ZooError(
-                f"{path}, line {line_number}: {key} is no keyword of TSPLIB.{did_you_mean(key, list(HEADERS))}"
+                f"{path}, line {line_number}: {key} is not a keyword of TSPLIB.{did_you_mean(key, list(HEADERS))}"
             )
         else:
             raise ZooError(f"{path}, line {line_number}: expected KEYWORD : VALUE or a section, found {short(line)!r}")
