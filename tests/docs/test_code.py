@@ -49,7 +49,6 @@ SMALLER = {  # the beginning of a command -> words that make it short; the first
     "zoo train model=cat_vae": f"epochs=1 {SHORT} model.iwae_samples=2",
     "python scripts/train.py model=cat_vae": f"epochs=1 {SHORT} model.iwae_samples=2",
     "zoo train --config-dir": f"epochs=1 {SHORT} model.iwae_samples=2",
-    "zoo train 'hydra.searchpath": f"epochs=1 {SHORT} model.iwae_samples=2",
     "zoo train glimpse": f"epochs=1 {SHORT}",
     "zoo train tokenizer": f"epochs=1 {SHORT} data.size=16 data.batch_size=16 model.encoder.channels=4 "
     "model.encoder.features=8 model.prior_width=8 model.prior_layers=1",

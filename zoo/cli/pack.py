@@ -33,7 +33,9 @@ def pack(checkpoint: str, *, output: Path = Path("network.packed"), trust: Seque
 
     model = hub.from_pretrained(checkpoint, trust=trust)
     if not isinstance(model, BinaryNet):
-        raise ZooError(f"{checkpoint} is a {type(model).__name__}, whose weights are not of one bit: only a binary_net can be packed")
+        raise ZooError(
+            f"{checkpoint} is a {type(model).__name__}, whose weights are not of one bit: only a binary_net can be packed"
+        )
     content = packing.pack(model.network)
     with written(output) as path:
         path.write_bytes(content)

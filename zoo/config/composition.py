@@ -366,7 +366,7 @@ def compose(overrides: list[str]) -> DictConfig:
             retarget(config, pairs(parsed))
             return config
         except (HydraException, OmegaConfBaseException) as error:
-            message = str(error)
+            message = explained(error)
             for group in ("model", "data", "relaxation"):
                 if f"must specify '{group}'" in message:
                     names = ", ".join(f"{group}={name}" for name in choices(group, more))
@@ -437,8 +437,10 @@ def full_names(name: str, chosen: list[str]) -> str:
 
 
 def _one_of(config: DictConfig, name: str) -> str:
-    """``" Did you mean 'model.optimizer.lr'?"`` for a ``name`` at the end of at most three options of ``config``."""
+    """``" Did you mean 'model.optimizer.lr'?"`` for a ``name`` at the end of options of ``config``: of at most three,
+    those of the largest part."""
     found = [option for option in _options(config) if f".{option}".endswith(f".{name}")]
+    found = [option for option in found if option.count(".") == min(one.count(".") for one in found)]
     return f" Did you mean {' or '.join(map(repr, found))}?" if 0 < len(found) <= 3 else ""
 
 
@@ -508,7 +510,9 @@ def check_choice(group: str, value: Any, more: Sequence[str] = (), model: Any = 
             about = f" To give {group} a class of your own, write {group}._target_=PACKAGE.CLASS."
         else:
             about = did_you_mean(str(name), list(known))
-        raise ZooError(f"there is no {group}={_shown(name)}.{about} Choose from: {', '.join(fitting(group, known, model)) or 'null'}.")
+        raise ZooError(
+            f"there is no {group}={_shown(name)}.{about} Choose from: {', '.join(fitting(group, known, model)) or 'null'}."
+        )
 
 
 def without_file(target: str) -> str:
@@ -581,6 +585,18 @@ def check_key(config: DictConfig, key: str) -> None:
             node = node[part]
 
 
+def explained(error: Exception) -> str:
+    """What Hydra or OmegaConf says, on one line; of an option that follows another one, in the words of this project."""
+    text = " ".join(str(error).split())
+    found = re.search(r"Interpolation key '(\S+)' not found full_key: (\S+)", text)
+    if not found:
+        return text
+    return (
+        f"{found[2]} is taken from {found[1]}, which does not exist: the parts that were chosen do not fit each other. "
+        f"Choose another {found[1].split('.')[0]}=."
+    )
+
+
 def plain(config: DictConfig) -> dict[str, Any]:
     """``config`` as plain resolved data.
 
@@ -595,7 +611,7 @@ def plain(config: DictConfig) -> dict[str, Any]:
             if isinstance(cause, ZooError):
                 raise cause from None
             cause = cause.__cause__ or cause.__context__
-        raise ZooError(" ".join(str(error).split())) from error
+        raise ZooError(explained(error)) from error
 
 
 def check(config: DictConfig, overrides: Sequence[str] = ()) -> None:
