@@ -352,6 +352,7 @@ def test_names_that_cannot_be_registered(registered):
         zoo.register("relaxation/rloo")(Plain)
     with pytest.raises(ZooError, match="no argument 'tua'"):
         zoo.register("relaxation/plain_softmax", tua=3)(Plain)
+    assert "plain_softmax" not in RELAXATIONS
 
 
 # Several jobs -------------------------------------------------------------------------------------------------------

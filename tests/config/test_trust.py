@@ -81,7 +81,7 @@ def test_a_trusted_package_builds_its_own_classes_alone(package):
     assert from_config({"_target_": "someones.parts.Part", "size": 3}, trust=trust).size == 3
     with pytest.raises(ZooError, match=r"refusing 'subprocess\.Popen'"):
         locate("someones.parts.Popen", "model", trust=trust)
-    with pytest.raises(ZooError, match="no class"):
+    with pytest.raises(ZooError, match="not a class"):
         locate("someones.parts.function", "model", trust=trust)
     with pytest.raises(ZooError, match="cannot be imported"):
         locate("someones.parts.subprocess.Popen", "model", trust=trust)

@@ -194,7 +194,7 @@ def test_a_folder_is_split_by_hash_and_its_bad_files_are_counted(tmp_path, caplo
     "options, message",
     [
         ({"root": None}, "say where the recordings are"),
-        ({"root": "nowhere"}, "no folder and no table"),
+        ({"root": "nowhere"}, "neither a folder nor a table"),
         ({"speakers": ["anna", "bne"]}, "no recordings of 'bne'. Did you mean 'ben'"),
         ({"speakers": 1}, "two different ones"),
         ({"mix": [0.5, 0.5]}, "by name"),

@@ -317,6 +317,12 @@ def test_python_is_python_and_little_is_marked():
                 compile(block.text, f"{block.page}:{block.line}", "exec")
 
 
+def test_the_page_about_own_images_is_short():
+    path = ROOT / "docs/how-to/own_images.md"
+    assert len(path.read_text(encoding="utf-8").split()) <= 600
+    assert sum(len(block.text.strip().splitlines()) for block in blocks(path)) <= 10
+
+
 def test_the_readme_is_short():
     text = (ROOT / "README.md").read_text(encoding="utf-8")
     assert len(text.splitlines()) <= 150 and len(text.split()) <= 1500

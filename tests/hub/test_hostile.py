@@ -207,7 +207,7 @@ def opcodes(*parts: bytes) -> bytes:
 @pytest.mark.parametrize(
     "content, message",
     [
-        (opcodes(b"]r\xff\xff\xff\x7f"), "no training checkpoint"),  # a memo of 2^31 entries
+        (opcodes(b"]r\xff\xff\xff\x7f"), "not a training checkpoint"),  # a memo of 2^31 entries
         (opcodes(b"\x8e" + struct.pack("<Q", 10**12)), "damaged"),  # bytes that are not there
         (opcodes(b"\x96" + struct.pack("<Q", 10**12)), "damaged"),
         (opcodes(b"X\xff\xff\xff\x7f"), "damaged"),
@@ -346,7 +346,7 @@ def test_weights_that_are_not_numbers(folder, tmp_path):
 
 def test_names_of_weights(tmp_path):
     for state in ({3: torch.ones(1)}, {"a": [1, 2]}):
-        with pytest.raises(ZooError, match="no tensor with a name"):
+        with pytest.raises(ZooError, match="not a tensor with a name"):
             zoo.from_pretrained(checkpoint(tmp_path / "a.ckpt", state_dict=state))
 
 

@@ -1,4 +1,4 @@
-"""Write a network of chosen weights to a small file: a bit a weight.
+"""Write a binary network to a small file, one bit per weight.
 
     zoo pack checkpoint=runs/mine
     zoo pack checkpoint=binary_net.mnist output=digits.packed
@@ -33,9 +33,7 @@ def pack(checkpoint: str, *, output: Path = Path("network.packed"), trust: Seque
 
     model = hub.from_pretrained(checkpoint, trust=trust)
     if not isinstance(model, BinaryNet):
-        raise ZooError(
-            f"{checkpoint} is a {type(model).__name__}, whose weights are not of one bit: only a binary_net can be packed"
-        )
+        raise ZooError(f"{checkpoint} is a {type(model).__name__}: only a binary_net can be packed")
     content = packing.pack(model.network)
     with written(output) as path:
         path.write_bytes(content)

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from zoo import hub
 from zoo.cli.arguments import command
 from zoo.cli.eval import TAKES, configure, evaluate
-from zoo.errors import ZooError
+from zoo.errors import ZooError, cause
 from zoo.hub.files import read_checkpoint
 from zoo.hub.own import foreign, own, sign
 
@@ -67,7 +67,7 @@ def publish(
     try:
         started = run.commands(read_checkpoint(run.best)["global_step"])
     except (OSError, ValueError) as error:
-        raise ZooError(f"{run.command}, which says how the run was started, cannot be read: {error}") from error
+        raise ZooError(f"{run.command}, which says how the run was started, cannot be read: {cause(error)}") from error
     changed = [override for override in overrides if override.startswith("model.")]  # they are a part of the model now
     where = hub.save_pretrained(
         trusting.build(config["model"]),

@@ -1,4 +1,4 @@
-"""Let a language model go on writing.
+"""Continue a text with a language model.
 
     zoo write checkpoint=language_model.shakespeare prompt="ROMEO."
     zoo write checkpoint=runs/mine prompt="To be" by=sample temperature=0.7 top_p=0.95 k=3

@@ -166,7 +166,7 @@ def choices(group: str, more: Sequence[str] = ()) -> dict[str, str]:
         try:
             lines = paths[0].read_text(encoding="utf-8").splitlines()
         except (OSError, UnicodeDecodeError) as error:
-            raise ZooError(f"{paths[0]} cannot be read: {error}") from error
+            raise ZooError(f"{paths[0]} cannot be read: {cause(error)}") from error
         comments = [line[1:].strip() for line in lines if line.startswith("#")]
         found[name] = next((line for line in comments if not line.startswith("@")), "")
     prefix = f"{group}/"
@@ -454,7 +454,7 @@ def _options(node: Any, where: str = "") -> Iterator[str]:
 
 
 def fitting(group: str, known: dict[str, str], model: Any) -> list[str]:
-    """The names of those files of ``group`` that are for ``model``, as far as their first lines say; all, if none is."""
+    """The files of ``group`` that are for ``model``, as far as their first lines say; all, if none is."""
     names = [name for name, about in known.items() if group == "nets" and _model_of(about) == model]
     return names or list(known)
 
@@ -478,10 +478,21 @@ def check_meaning(override: Override, model: Any = None) -> None:
         return
     key, value = override.key_or_group, override.value()
     group = key.rpartition(".")[2]
+    if value == "" and (key == "run" or group == "root"):
+        raise ZooError(f"{key}= needs a folder: write {key}=FOLDER, or leave it out.")
     if key in (*OBJECTS, "nets") and value is None:
         raise ZooError(f"{key}=null is not valid: choose one of {', '.join(fitting(key, choices(key), model))}.")
     if key.startswith("model.") and group in GROUPS and isinstance(value, str) and value in choices(group):
         raise ZooError(f"{key}={value} is not valid: write {group}={value}.")
+
+
+INSTEAD = {  # what is written for a name that there is none of -> what to write
+    **{f"trainer={kind}": f" Write trainer.accelerator={kind}." for kind in ("cpu", "gpu", "cuda", "mps", "tpu")},
+    **{
+        f"logger={no}": " Write logger=csv: metrics.csv is always written, and nothing else then."
+        for no in ("none", "no")
+    },
+}
 
 
 def check_choice(group: str, value: Any, more: Sequence[str] = (), model: Any = None) -> None:
@@ -509,10 +520,9 @@ def check_choice(group: str, value: Any, more: Sequence[str] = (), model: Any = 
         elif isinstance(name, (dict, str)) and ("_target_" in name or str(name).count(".") > 0):
             about = f" To give {group} a class of your own, write {group}._target_=PACKAGE.CLASS."
         else:
-            about = did_you_mean(str(name), list(known))
-        raise ZooError(
-            f"there is no {group}={_shown(name)}.{about} Choose from: {', '.join(fitting(group, known, model)) or 'null'}."
-        )
+            about = did_you_mean(str(name), list(known)) or INSTEAD.get(f"{group}={name}", "")
+        names = ", ".join(fitting(group, known, model)) or "null"
+        raise ZooError(f"there is no {group}={_shown(name)}.{about} Choose from: {names}.")
 
 
 def without_file(target: str) -> str:
@@ -586,14 +596,15 @@ def check_key(config: DictConfig, key: str) -> None:
 
 
 def explained(error: Exception) -> str:
-    """What Hydra or OmegaConf says, on one line; of an option that follows another one, in the words of this project."""
+    """What Hydra or OmegaConf says, on one line; where an option follows one that is missing, in plain words."""
     text = " ".join(str(error).split())
     found = re.search(r"Interpolation key '(\S+)' not found full_key: (\S+)", text)
     if not found:
         return text
+    other = "nets= or model=" if found[1].startswith("model.") else f"{found[1].split('.')[0]}="
     return (
         f"{found[2]} is taken from {found[1]}, which does not exist: the parts that were chosen do not fit each other. "
-        f"Choose another {found[1].split('.')[0]}=."
+        f"Choose another {other}."
     )
 
 

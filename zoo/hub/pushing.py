@@ -91,7 +91,7 @@ def stage(name: str | Path, folder: Path, trust: Sequence[str] = ()) -> None:
         else:
             text = f"# {name}\n"
     except (OSError, UnicodeDecodeError) as error:
-        raise ZooError(f"{source} cannot be read: {error}") from error
+        raise ZooError(f"{source} cannot be read: {cause(error)}") from error
     if not text.startswith(HEAD):  # a card of an earlier version
         notice = str(read_config(source, saved.trust).get("notice") or "")
         text = metadata(saved.arch, notice, saved.data) + text

@@ -179,7 +179,9 @@ class RunFolder:
         try:
             return self.command.read_text(encoding="utf-8")
         except (OSError, ValueError) as error:
-            raise ZooError(f"{self.command}, which says how the run was started, cannot be read: {error}") from error
+            raise ZooError(
+                f"{self.command}, the command that started the run, cannot be read: {cause(error)}"
+            ) from error
 
     def read_config(self) -> dict[str, Any]:
         """The configuration that the run was started with.

@@ -18,7 +18,7 @@ from pathlib import Path
 
 import numpy as np
 
-from zoo.errors import ZooError, did_you_mean
+from zoo.errors import ZooError, cause, did_you_mean
 from zoo.models.pointer_net.tours.problem import EXPLICIT, METRICS, Problem
 
 LARGEST = 100_000_000  # bytes of a file, unpacked
@@ -101,7 +101,7 @@ def unpacked(path: Path) -> str:
         with gzip.open(path, "rb") if path.name.lower().endswith(".gz") else path.open("rb") as file:
             raw = file.read(LARGEST + 1)
     except (OSError, EOFError, ValueError, zlib.error) as error:
-        raise ZooError(f"cannot read points={path}: {error}") from error
+        raise ZooError(f"cannot read points={path}: {cause(error)}") from error
     if len(raw) > LARGEST:
         raise ZooError(f"points={path} is too large: {LARGEST:,} bytes are the most")
     try:
@@ -300,7 +300,7 @@ def table(path: Path, text: str, columns: Sequence[str], distance: str | None) -
             for i, line in lines
         ]
     except csv.Error as error:
-        raise ZooError(f"cannot read points={path}: {error}") from error
+        raise ZooError(f"cannot read points={path}: {cause(error)}") from error
     while rows and all(fields and not fields[-1] for _, fields in rows):
         rows = [(i, fields[:-1]) for i, fields in rows]
     heading: list[str] = []
