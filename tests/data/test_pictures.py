@@ -119,7 +119,7 @@ def test_a_large_jpeg_is_the_same_within_rounding(tmp_path):
 
 
 def spoil(folder: Path) -> list[str]:
-    """Files that are no pictures, whatever their names say."""
+    """Files that are not pictures, whatever their names say."""
     whole = paint(folder / "whole.png", 7, size=(64, 64)).read_bytes()
     photo = paint(folder / "whole.jpg", 7, size=(64, 64)).read_bytes()
     bad = {

@@ -27,7 +27,7 @@ def pack(checkpoint: str, *, output: Path = Path("network.packed"), trust: Seque
         its bytes.
 
     Raises:
-        ZooError: if the weights of the model are no choices, or ``output`` cannot be written.
+        ZooError: if the weights of the model are not choices, or ``output`` cannot be written.
     """
     from zoo.models.binary_net import BinaryNet, packing
 

@@ -48,7 +48,7 @@ def publish(
     """Score the best weights of ``run`` and write them to ``checkpoints/<name>``, or to ``<folder>/<name>``.
 
     Raises:
-        ZooError: if ``name`` is not ``arch.tag`` with the arch of the run, or ``run`` is no run folder.
+        ZooError: if ``name`` is not ``arch.tag`` with the arch of the run, or ``run`` is not a run folder.
     """
     from zoo.config import Trust, composition, from_config
     from zoo.training.runs import pictures, sounds

@@ -108,7 +108,7 @@ def images_of(checkpoint: str, trust: Sequence[str]) -> dict[str, Any]:
     """Training and test images of the data that ``checkpoint`` was trained on, as it saw them.
 
     Raises:
-        ZooError: if these are no images.
+        ZooError: if these are not images.
     """
     import torch
 

@@ -185,7 +185,7 @@ def search_path(parsed: Sequence[Override]) -> list[str]:
     """What ``hydra.searchpath=`` among the overrides says.
 
     Raises:
-        ZooError: if that is no list of folders.
+        ZooError: if that is not a list of folders.
     """
     for override in parsed:
         if override.key_or_group == SEARCH_PATH:

@@ -46,7 +46,7 @@ def push_to_hub(
         The files and their sizes in bytes.
 
     Raises:
-        ZooError: if the model cannot be loaded, ``repository`` is no valid name, or the hub refuses or cannot be
+        ZooError: if the model cannot be loaded, ``repository`` is not a valid name, or the hub refuses or cannot be
             reached.
     """
     api = package()

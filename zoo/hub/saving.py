@@ -119,7 +119,7 @@ def save_pretrained(
 
 
 def keep(path: Path, target: Path) -> None:
-    """Copy what is no part of a model, links as links."""
+    """Copy what is not a part of a model, links as links."""
     if path.is_dir() and not path.is_symlink():
         shutil.copytree(path, target, symlinks=True)
     else:

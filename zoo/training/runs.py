@@ -278,7 +278,7 @@ def set_up_logging(file: Path | None, *, level: int = logging.INFO) -> None:
     log = logging.getLogger("zoo")
     log.setLevel(level)
     log.propagate = False
-    logging.raiseExceptions = False  # a log that cannot be written, on a full disk, is no reason for a traceback
+    logging.raiseExceptions = False  # a log that cannot be written, on a full disk, is not a reason for a traceback
     for handler in list(log.handlers):
         log.removeHandler(handler)
         handler.close()

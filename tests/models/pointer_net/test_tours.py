@@ -197,7 +197,7 @@ def test_every_way_to_write_a_file(tmp_path_factory, data):
     form = draw_one(str, lambda v: f"{float(v):.5e}", lambda v: f"{v}.", lambda v: f"{float(v):.1f}D0")
     gap = draw_one(" ", "   ", "\t")
     body = [gap.join([draw_one("", "  ") + str(i + 1), *map(form, p)]) for i, p in enumerate(points)]
-    end = draw_one(["EOF"], [], ["-1", "EOF"], ["", "EOF", "what follows is no part of it"])
+    end = draw_one(["EOF"], [], ["-1", "EOF"], ["", "EOF", "what follows is not a part of it"])
     section = case("NODE_COORD_SECTION") + draw_one("", " ", ":")
     text = draw_one("\n", "\r\n").join([*keys, section, *body, *end]) + draw_one("", "\n")
     folder = tmp_path_factory.mktemp("tsp")

@@ -69,7 +69,7 @@ def read(path: Path) -> list[Row]:
     """The rows of a file, none if there is no file. A line that was cut off while it was written is left out.
 
     Raises:
-        ZooError: if it is no file of rows.
+        ZooError: if it is not a file of rows.
     """
     if not path.exists():
         return []

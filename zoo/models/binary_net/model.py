@@ -109,7 +109,7 @@ class BinaryNet(ZooModule):
 
     def on_test_start(self) -> None:
         """Pack the network, to see how large that is and whether it computes the same."""
-        self.packed: list[packing.Packed] = []  # a list is no part of the model
+        self.packed: list[packing.Packed] = []  # a list is not a part of the model
         if self.network.chosen:
             content = packing.pack(self.network)
             self.packed, self.packed_size = [packing.unpack(content).to(self.device)], len(content)

@@ -19,7 +19,7 @@ class MLPPredictor(Configurable, nn.Module):
     Args:
         features: numbers of an example.
         outputs: of the prediction.
-        items: of a bag; the last hidden layer is summed over them. 1 for examples that are no bags.
+        items: of a bag; the last hidden layer is summed over them. 1 for examples that are not bags.
         hidden: width of each hidden layer, at least one.
         activation: after each hidden layer.
         products: add a weight for each pair of features. A perceptron of many columns and few rows does not find which
@@ -62,7 +62,7 @@ class MLPScorer(Configurable, nn.Module):
 
     Args:
         features, columns: of an example.
-        items: of a bag, which are then its columns, each with a logit; 1 for examples that are no bags.
+        items: of a bag, which are then its columns, each with a logit; 1 for examples that are not bags.
         hidden: width of each hidden layer, at least one.
         activation: after each hidden layer.
 

@@ -135,7 +135,7 @@ class Problem:
         """Of the closed tour ``order``, as the file defines it.
 
         Raises:
-            ZooError: if that is no tour of these points.
+            ZooError: if that is not a tour of these points.
         """
         order = np.asarray(order)
         if not np.array_equal(np.sort(order), np.arange(len(self))):

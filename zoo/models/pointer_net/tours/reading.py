@@ -279,7 +279,7 @@ def weights(path: Path, rows: Lines, n: int, form: str) -> np.ndarray:
 def table(path: Path, text: str, columns: Sequence[str], distance: str | None) -> Problem:
     """Points, one a line: fields separated by semicolons, tabs, commas or blanks, whichever all lines have.
 
-    A first line is a heading where each of its fields begins with a letter. Where the separator is no comma, numbers
+    A first line is a heading where each of its fields begins with a letter. Where the separator is not a comma, numbers
     may have a decimal comma. Lines that begin with ``#`` and empty columns at the end are left out.
     """
     lines = [(i, line) for i, line in lines_of(path, text) if line.strip() and not line.lstrip().startswith("#")]
