@@ -1,5 +1,8 @@
 """Environments: made by name, stepped, stopped and taken up again."""
 
+import sys
+from contextlib import closing
+
 import gymnasium
 import numpy as np
 import pytest
@@ -259,6 +262,17 @@ def test_keywords_wrappers_and_a_limit():
 def test_mistakes_in_how_it_is_made(recipe, message):
     with pytest.raises(ZooError, match=message):
         spaces(recipe)
+
+
+def test_a_module_in_the_working_directory_is_found(tmp_path, monkeypatch):
+    text = "import gymnasium\ngymnasium.register('Lying-v0', 'gymnasium.envs.classic_control:CartPoleEnv')\n"
+    (tmp_path / "lying_here.py").write_text(text)
+    monkeypatch.setattr(sys, "path", [entry for entry in sys.path if entry not in ("", str(tmp_path))])
+    with pytest.raises(ZooError, match="Is lying_here installed, in the working directory, or in PYTHONPATH"):
+        make("lying_here:Lying-v0")
+    monkeypatch.chdir(tmp_path)
+    with closing(make("lying_here:Lying-v0")) as env:
+        assert env.action_space.n == 2
 
 
 def test_an_episode_without_an_end_is_cut_off_by_name(monkeypatch, caplog):
