@@ -51,6 +51,7 @@ OTHERS = {
     "write cat_vae.mnist prompt=x": "only a language_model does",
     "pack cat_vae.mnist": "only a binary_net can be packed",
     "publish nowhere cat_vae.mine": "is not a run folder",
+    "eval cat_vae.mnist output=/": "cannot write output=/: is a directory",
 }
 MISTAKES = {f"train {words}": message for words, message in TRAIN.items()} | OTHERS
 

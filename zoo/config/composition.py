@@ -105,7 +105,7 @@ def _count(values: Any) -> int:
     if isinstance(values, int) and not isinstance(values, bool):  # they are not told by name
         return values
     if not OmegaConf.is_list(values) and not isinstance(values, list):
-        raise ZooError(f"the networks are as large as a list is long, and got {values!r}: data.speakers=[NAME,NAME]")
+        raise ZooError(f"{values!r} is not a list: write data.speakers=[NAME,NAME], or how many speakers there are")
     return len(values)
 
 
