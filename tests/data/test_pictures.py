@@ -151,7 +151,7 @@ def test_broken_files_are_named_counted_and_left_out(tmp_path, caplog):
     assert set(refused) == set(bad)
     assert (
         "empty" in refused["empty.png"]
-        and "no picture" in refused["text.jpg"]
+        and "not a picture" in refused["text.jpg"]
         and "truncated" in refused["cut.jpg"].lower()
     )
 
