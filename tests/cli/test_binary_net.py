@@ -60,7 +60,7 @@ def test_the_real_twin_has_no_file(tmp_path, mnist_root):
     assert "test/packed_differs" not in trained.read_results()["metrics"]
     with pytest.raises(ZooError, match="nothing to pack"):
         pack(str(trained.path), output=tmp_path / "x.packed")
-    with pytest.raises(ZooError, match="nothing to pack"):
+    with pytest.raises(ZooError, match="only a binary_net can be packed"):
         pack("cat_vae.mnist", output=tmp_path / "x.packed")
     with pytest.raises(ZooError, match="would have no effect: the weights of this network are not choices"):
         run(tmp_path / "x", mnist_root, *KINDS["mlp"], "model.network.weights=real", "relaxation=reinmax")
