@@ -17,7 +17,7 @@ from zoo.relaxations.distributions import Scored
 
 
 class Stateful(nn.Module):
-    """Has a state that is no tensor."""
+    """Has a state that is not a tensor."""
 
     def __init__(self, latents: int, categories: int, size: int = 8) -> None:
         super().__init__()

@@ -2,7 +2,7 @@
 
     python scripts/bench/pointer.py [--size 20] [--batch 64] [--rounds 9] [--steps 8]
 
-The package is no dependency of this project, and its pins are older than what is used here. In an environment of its
+The package is not a dependency of this project, and its pins are older than what is used here. In an environment of its
 own that has this project installed:
 
     pip install --no-deps rl4co tensordict torchrl einops robust-downloader colorlog pyvers cloudpickle orjson rich \

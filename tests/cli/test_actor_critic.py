@@ -244,7 +244,7 @@ def test_publish_and_play(run, tmp_path, monkeypatch, capsys):
         with pytest.raises(SystemExit, match=message):
             main("play")
     monkeypatch.setattr(sys, "argv", ["sample.py", f"checkpoint={folder}"])
-    with pytest.raises(SystemExit, match="generates nothing"):
+    with pytest.raises(SystemExit, match="nothing to sample: use zoo play"):
         main("sample")
 
 

@@ -58,9 +58,9 @@ def test_a_run_is_packed_and_a_stopped_one_ends_alike(kind, tmp_path, mnist_root
 def test_the_real_twin_has_no_file(tmp_path, mnist_root):
     trained = run(tmp_path / "run", mnist_root, *KINDS["mlp"], "model.network.weights=real", "epochs=1")
     assert "test/packed_differs" not in trained.read_results()["metrics"]
-    with pytest.raises(ZooError, match="no choices"):
+    with pytest.raises(ZooError, match="nothing to pack"):
         pack(str(trained.path), output=tmp_path / "x.packed")
-    with pytest.raises(ZooError, match="no choices"):
+    with pytest.raises(ZooError, match="only a binary_net can be packed"):
         pack("cat_vae.mnist", output=tmp_path / "x.packed")
-    with pytest.raises(ZooError, match="would have no effect: the weights of this network are no choices"):
+    with pytest.raises(ZooError, match="would have no effect: the weights of this network are not choices"):
         run(tmp_path / "x", mnist_root, *KINDS["mlp"], "model.network.weights=real", "relaxation=reinmax")

@@ -1,4 +1,4 @@
-"""What happens to long runs on one machine: a loss that is no number, a full disk, W&B out of reach, two runs in one
+"""What happens to long runs on one machine: a loss that is not a number, a full disk, W&B out of reach, two runs in one
 folder."""
 
 import re

@@ -53,7 +53,7 @@ BASE = ["model=cat_vae"]
         ([*BASE, "logger.wandb.project=3"], "project=3 is not valid"),
         (
             ["model=speaker_generator", "data.speakers=null"],
-            r"^the networks .* data.speakers=\[NAME,NAME\]$",
+            r"^None is not a list: write data\.speakers=\[NAME,NAME\]",
         ),
         (["model=cat_vae="], "cannot read|no model"),
         (["hello"], "cannot read the options"),

@@ -163,11 +163,11 @@ def test_the_new_class_keeps_what_it_understands(trained):
         (["model.encoder._target_=nowhere.Encoder"], "cannot be imported.*Is nowhere installed"),
         (["model.encoder._target_=zoo_bars.Encoder"], "zoo_bars.Encoder.*cannot be imported"),
         (["data=zoo_bars.Bars"], r"write data\._target_="),
-        (["model.encoder._target_=tests.own_parts.make_encoder"], "could not be loaded again.*no class"),
+        (["model.encoder._target_=tests.own_parts.make_encoder"], "could not be loaded again.*not a class"),
         (["model.encoder._target_=tests.own_parts.Stateful"], "could not be loaded again.*list"),
         (["model.encoder._target_=tests.own_parts.Broken"], r"model\.encoder: RuntimeError: broken \(.*own_parts"),
         (["data._target_=tests.own_parts.NoTest"], "NoTest has no test_dataloader"),
-        (["data._target_=tests.own_parts.Counting"], "data: Counting is no LightningDataModule"),
+        (["data._target_=tests.own_parts.Counting"], "data: Counting is not a LightningDataModule"),
         (["+model.encoder.size=9"], r"first batch.*RuntimeError: mat1 and mat2 .*zoo_bars"),
     ],
 )
@@ -352,6 +352,7 @@ def test_names_that_cannot_be_registered(registered):
         zoo.register("relaxation/rloo")(Plain)
     with pytest.raises(ZooError, match="no argument 'tua'"):
         zoo.register("relaxation/plain_softmax", tua=3)(Plain)
+    assert "plain_softmax" not in RELAXATIONS
 
 
 # Several jobs -------------------------------------------------------------------------------------------------------

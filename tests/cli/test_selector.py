@@ -113,7 +113,7 @@ def test_bags(tmp_path, mnist_root):
     train(plain(config), tmp_path / "run", command="")
     scores = RunFolder(tmp_path / "run").read_results()["metrics"]
     assert "test/leak" in scores and "test/leak_of_ink" not in scores
-    with pytest.raises(ZooError, match="selects for each example"):
+    with pytest.raises(ZooError, match="selects other columns for each example"):
         select(str(tmp_path / "run"), output=tmp_path / "x.csv")
 
 

@@ -178,7 +178,7 @@ def test_publish_and_speak(run, tmp_path, checkpoints, monkeypatch, capsys):
         ([], "say which text"),
         (["text= "], "say what to speak"),
         (["text=4 plus 7"], "cannot say 'plus'"),
-        (["text=4", "speaker=low:x"], "no share of a voice"),
+        (["text=4", "speaker=low:x"], "not a share of a voice"),
         (["text=4", "speed=9"], "speed=9 is not valid"),
         (["text=4", f"output={tmp_path}/x.txt"], "must end with .wav, .flac"),
         (["text=4", "speaker=lwo"], "no speaker 'lwo'. Did you mean 'low'"),

@@ -119,6 +119,15 @@ def test_through_every_command(row, tmp_path, monkeypatch):
         assert evaluate(hub.read(folder, ["tests", "zoo_bars"]), {}) == pytest.approx(evaluated)
 
 
+def test_the_table_of_the_page_is_that_of_the_test():
+    page = (ROOT / "docs/how-to/bring_your_own.md").read_text(encoding="utf-8").partition("## What works")[2]
+    lines = [line.strip("|").split("|") for line in page.splitlines() if line.startswith("|")]
+    header, _, *rows = [[cell.strip() for cell in line] for line in lines]
+    assert header == ["yours", "train", "resume", "eval", "sample", "publish", "load", "export"]
+    assert [row[0] for row in rows] == list(ROWS)
+    assert {cell for row in rows for cell in row[1:]} == {"yes", "`model.solve`", "`zoo play`"}
+
+
 def test_a_place_that_was_left_out_has_to_be_given_again(tmp_path):
     torch.save((torch.rand(40, 1, 8, 8) > 0.5).float(), tmp_path / "pictures.pt")
     words = (

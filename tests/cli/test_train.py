@@ -254,7 +254,7 @@ def test_publish_makes_a_pretrained_model(run, tmp_path, mnist_root, monkeypatch
     for name in ("tiny", "vae.tiny", "cat_vae.", "cat_vae.../x"):
         with pytest.raises(ZooError, match=r"cat_vae\.TAG"):
             publish(run, name, [])
-    with pytest.raises(ZooError, match="no run folder"):
+    with pytest.raises(ZooError, match="not a run folder"):
         publish(RunFolder(tmp_path), "cat_vae.x", [])
 
 

@@ -52,7 +52,7 @@ def test_a_run_is_resumed_in_the_same_bits_evaluated_and_exported(tmp_path):
 @pytest.mark.parametrize(
     "options, message",
     [
-        (["relaxation=rloo"], "RLOO is no layer: the latents of a world model depend on each other"),
+        (["relaxation=rloo"], "RLOO cannot be used here: the latents of a world model depend on each other"),
         (["data.history=2"], "leave data.history=1"),
         (["data.start=16"], "need data.start of at least model.length"),
     ],

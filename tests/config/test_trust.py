@@ -81,7 +81,7 @@ def test_a_trusted_package_builds_its_own_classes_alone(package):
     assert from_config({"_target_": "someones.parts.Part", "size": 3}, trust=trust).size == 3
     with pytest.raises(ZooError, match=r"refusing 'subprocess\.Popen'"):
         locate("someones.parts.Popen", "model", trust=trust)
-    with pytest.raises(ZooError, match="no class"):
+    with pytest.raises(ZooError, match="not a class"):
         locate("someones.parts.function", "model", trust=trust)
     with pytest.raises(ZooError, match="cannot be imported"):
         locate("someones.parts.subprocess.Popen", "model", trust=trust)
@@ -105,7 +105,7 @@ def doubled(times: int) -> Any:
         (10**400, "1329 bits"),
         (-(2**63), "64 bits"),
         ("${oc.env:HOME}", "interpolation"),
-        (b"bytes", "bytes, which is no plain data"),
+        (b"bytes", "bytes, which is not plain data"),
         ({3: 1}, "not a name"),
     ],
 )

@@ -119,7 +119,7 @@ def test_a_large_jpeg_is_the_same_within_rounding(tmp_path):
 
 
 def spoil(folder: Path) -> list[str]:
-    """Files that are no pictures, whatever their names say."""
+    """Files that are not pictures, whatever their names say."""
     whole = paint(folder / "whole.png", 7, size=(64, 64)).read_bytes()
     photo = paint(folder / "whole.jpg", 7, size=(64, 64)).read_bytes()
     bad = {
@@ -151,7 +151,7 @@ def test_broken_files_are_named_counted_and_left_out(tmp_path, caplog):
     assert set(refused) == set(bad)
     assert (
         "empty" in refused["empty.png"]
-        and "no picture" in refused["text.jpg"]
+        and "not a picture" in refused["text.jpg"]
         and "truncated" in refused["cut.jpg"].lower()
     )
 

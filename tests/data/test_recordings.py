@@ -194,12 +194,12 @@ def test_a_folder_is_split_by_hash_and_its_bad_files_are_counted(tmp_path, caplo
     "options, message",
     [
         ({"root": None}, "say where the recordings are"),
-        ({"root": "nowhere"}, "no folder and no table"),
+        ({"root": "nowhere"}, "neither a folder nor a table"),
         ({"speakers": ["anna", "bne"]}, "no recordings of 'bne'. Did you mean 'ben'"),
         ({"speakers": 1}, "two different ones"),
         ({"mix": [0.5, 0.5]}, "by name"),
         ({"test": 0.0}, "test > 0"),
-        ({"words": ["maybe"]}, "none of 0 recordings can be used"),
+        ({"words": ["maybe"]}, r"nobody says a word of data\.words=\['maybe'\]\. What is said: "),
     ],
 )
 def test_wrong_options_are_refused(tmp_path_factory, options, message):

@@ -91,7 +91,7 @@ def test_bad_recordings_are_named_counted_and_left_out(tmp_path, caplog):
         ({"mix": [1.0]}, "share for each of the 2"),
         ({"mix": [1.0, 0.0]}, "positive share"),
         ({"labelled": 1.5}, r"labelled in \[0, 1\]"),
-        ({"batch_size": 161}, "batch_size=161 is more than the 160"),
+        ({"batch_size": 161}, "batch_size=161 is more than the 160 recordings"),
     ],
 )
 def test_wrong_options_are_refused(root, options, message):

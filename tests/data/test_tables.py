@@ -92,7 +92,7 @@ def test_a_target_that_is_a_number_is_cut_into_classes(tmp_path):
         (lambda f: f[:0], {}, "has no rows"),
         (lambda f: f, {"target": "knid"}, r"no column data.target=knid. Did you mean 'kind'"),
         (lambda f: f, {"target": None}, "needs data.target=COLUMN"),
-        (lambda f: f, {"bins": 3}, "kind is no number"),
+        (lambda f: f, {"bins": 3}, "kind is not a number"),
         (lambda f: f.assign(kind=2.5), {"bins": 3}, "one class only: there"),
         (lambda f: f, {"bins": 1}, "data.bins=1 is not valid"),
         (lambda f: f, {"val_share": 0.7, "test_share": 0.5}, "together less than 1"),
@@ -115,7 +115,7 @@ def test_what_cannot_be_learned_from_is_refused(tmp_path, frame, change, options
         ("ragged.csv", b"a,kind\n1,2\n1,2,3,4\n", "cannot be read as a table"),
         ("twice.parquet", b"PAR1 no", "cannot be read as a table"),
         ("missing.csv", None, "no such file"),
-        ("/dev/zero", None, "is no file"),
+        ("/dev/zero", None, "is not a file"),
     ],
 )
 def test_files_that_are_no_tables(tmp_path, name, content, message):

@@ -106,7 +106,7 @@ def test_bad_folders_are_refused(folder, tmp_path):
     (tmp_path / "empty").mkdir()
     with pytest.raises(ZooError, match=r"without a file \*.txt"):
         small(tmp_path / "empty")
-    with pytest.raises(ZooError, match="is no file"):
+    with pytest.raises(ZooError, match="is not a file"):
         small("/dev/zero")
     with pytest.raises(ZooError, match=r"no work 'wrok1'. Did you mean 'work1'"):
         small(folder, test_works=["wrok1"])

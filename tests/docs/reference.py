@@ -99,7 +99,7 @@ def options(group: str, name: str) -> list[tuple[str, str, str, str]]:
 
 
 def leaves(tree: Any, name: str = "") -> Iterator[tuple[str, str, str]]:
-    """Name, value and type of every option of a part that is no part itself."""
+    """Name, value and type of every option of a part that is not a part itself."""
     hints = types(tree.get("_target_"))
     for key, value in tree.items():
         option = f"{name}.{key}" if name else key

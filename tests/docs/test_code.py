@@ -49,7 +49,12 @@ SMALLER = {  # the beginning of a command -> words that make it short; the first
     "zoo train model=cat_vae": f"epochs=1 {SHORT} model.iwae_samples=2",
     "python scripts/train.py model=cat_vae": f"epochs=1 {SHORT} model.iwae_samples=2",
     "zoo train --config-dir": f"epochs=1 {SHORT} model.iwae_samples=2",
-    "zoo train 'hydra.searchpath": f"epochs=1 {SHORT} model.iwae_samples=2",
+    "zoo train glimpse": f"epochs=1 {SHORT}",
+    "zoo train tokenizer": f"epochs=1 {SHORT} data.size=16 data.batch_size=16 model.encoder.channels=4 "
+    "model.encoder.features=8 model.prior_width=8 model.prior_layers=1",
+    "zoo train speaker_generator data=speech_folder": f"epochs=1 {QUIET} data.batch_size=10 model.decoder.width=8 "
+    "model.speaker_encoder.width=8 model.residual_encoder.width=8 pictures_every_n_epochs=9",
+    "zoo train selector": f"epochs=2 {QUIET} data.passes=1 model.predictor.hidden=[16] model.baselines=[random]",
     "zoo train actor_critic": f"epochs=1 {AGENT}",
     "zoo train experiment=actor_critic": f"epochs=1 {AGENT}",
     "zoo train pointer_net": f"epochs=1 {TOURS}",
@@ -67,7 +72,7 @@ CHECKED = {  # what is not run, but checked -> the tests that run such a command
     "pip install": "all extras it names are those of pyproject.toml",
     "pytest": ".ci/run",
 }
-OTHERS = ("docs/models/", "docs/data.md", "docs/study/", "docs/changes/", "docs/results/", "docs/relaxations/")
+OTHERS = ("docs/models/", "docs/study/", "docs/changes/", "docs/results/", "docs/relaxations/")
 """Pages whose commands take long, as they make results: they are checked, not run."""
 RUN = ("docs/models/actor_critic.md", "docs/results/pointer_net.md")
 """Those that are run nevertheless."""
@@ -78,6 +83,9 @@ BEFORE = {  # what a page takes for given
     "decoder, cost = (lambda z: z * 2), (lambda y: y.sum(-1))\n",
     "docs/how-to/own_estimator.md": "import torch\nlogits = torch.zeros(4, 3, requires_grad=True)\n"
     "cost = lambda z: z.sum(-1)\n",
+    "docs/how-to/own_images.md": "from tests.docs.made import pictures\npictures('pictures')\n",
+    "docs/how-to/own_recordings.md": "from tests.docs.made import recordings\nrecordings('recordings')\n",
+    "docs/how-to/own_table.md": "from tests.docs.made import table\ntable('patients.csv')\n",
     "docs/how-to/publish.md": "import zoo\nzoo.train('cat_vae', 'trainer.limit_train_batches=2', run='runs/mine', "
     "epochs=1, logger='csv', iwae_samples=2)\n",
 }
@@ -214,7 +222,7 @@ def run(command: str, monkeypatch: pytest.MonkeyPatch) -> None:
         more.append("logger=csv")
     named = {word.split("=")[0] for word in more}
     words = [word for word in words if "=" not in word or word.split("=")[0] not in named]
-    if words[0] in ("eval", "publish") and not any("cat_vae" in word or "runs/" in word for word in words):
+    if words[0] in ("eval", "publish") and not any(map(is_vae, words)):
         more = [word for word in more if not word.startswith("model.")]
     monkeypatch.setattr(sys, "argv", ["zoo", *words, *more])
     before = os.environ.get(VARIABLE)
@@ -227,6 +235,12 @@ def run(command: str, monkeypatch: pytest.MonkeyPatch) -> None:
             os.environ.pop(VARIABLE, None)
         else:
             os.environ[VARIABLE] = before
+
+
+def is_vae(word: str) -> bool:
+    """Whether ``word`` names a categorical VAE or a run of one."""
+    config = Path(word, "config.yaml")
+    return "cat_vae" in word or (config.is_file() and "CatVAE" in config.read_text(encoding="utf-8"))
 
 
 def is_checked(page: str, command: str) -> bool:
@@ -301,6 +315,12 @@ def test_python_is_python_and_little_is_marked():
             assert block.language, f"{block.page}:{block.line}: say the language"
             if block.language == "python":
                 compile(block.text, f"{block.page}:{block.line}", "exec")
+
+
+def test_the_page_about_own_images_is_short():
+    path = ROOT / "docs/how-to/own_images.md"
+    assert len(path.read_text(encoding="utf-8").split()) <= 600
+    assert sum(len(block.text.strip().splitlines()) for block in blocks(path)) <= 10
 
 
 def test_the_readme_is_short():

@@ -121,7 +121,7 @@ class Bytes:
 @pytest.mark.parametrize("value, named", [(Evil(), "system"), (Bytes(), "bytearray"), (Path("a"), "Path")])
 def test_code_is_called_code(tmp_path, monkeypatch, value, named):
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(ZooError, match=rf"holds '.*{named}', which is no data.* Nothing of it was run") as caught:
+    with pytest.raises(ZooError, match=rf"holds '.*{named}', which is not data.* Nothing of it was run") as caught:
         zoo.from_pretrained(checkpoint(tmp_path / "a.ckpt", more=value))
     assert "truncated" not in str(caught.value) and "weights_only" not in str(caught.value)
     assert not (tmp_path / "ran").exists()
@@ -183,7 +183,7 @@ MERGES = "a0: &a0 {x: 1}\n" + "".join(f"a{i}: &a{i} {{<<: [*a{i - 1}, *a{i - 1}]
         (MERGES + "data: *a39\nmodel: {}", "merges others"),
         ("[" * 100_000, "cannot be read"),
         ("a: " + "x" * 2_000_000, "more than 1000000 bytes"),
-        ("model: {}\ndata: {a: !!binary aGFsbG8=}", "bytes, which is no plain data"),
+        ("model: {}\ndata: {a: !!binary aGFsbG8=}", "bytes, which is not plain data"),
         ("model: {}\ndata: {a: !!python/object/apply:os.system [true]}", "cannot be read"),
         ("model: {}\ndata: {a: 0x" + "f" * 10_000 + "}", "40000 bits"),
     ],
@@ -207,7 +207,7 @@ def opcodes(*parts: bytes) -> bytes:
 @pytest.mark.parametrize(
     "content, message",
     [
-        (opcodes(b"]r\xff\xff\xff\x7f"), "no training checkpoint"),  # a memo of 2^31 entries
+        (opcodes(b"]r\xff\xff\xff\x7f"), "not a training checkpoint"),  # a memo of 2^31 entries
         (opcodes(b"\x8e" + struct.pack("<Q", 10**12)), "damaged"),  # bytes that are not there
         (opcodes(b"\x96" + struct.pack("<Q", 10**12)), "damaged"),
         (opcodes(b"X\xff\xff\xff\x7f"), "damaged"),
@@ -346,7 +346,7 @@ def test_weights_that_are_not_numbers(folder, tmp_path):
 
 def test_names_of_weights(tmp_path):
     for state in ({3: torch.ones(1)}, {"a": [1, 2]}):
-        with pytest.raises(ZooError, match="no tensor with a name"):
+        with pytest.raises(ZooError, match="not a tensor with a name"):
             zoo.from_pretrained(checkpoint(tmp_path / "a.ckpt", state_dict=state))
 
 

@@ -128,7 +128,7 @@ def test_weights_that_do_not_fit(folder, damage):
 def test_no_safetensors_inside(folder):
     (folder / "model.safetensors").write_bytes(b"not weights")
     change(folder, sha256=hashlib.sha256(b"not weights").hexdigest())
-    with pytest.raises(ZooError, match="no safetensors file"):
+    with pytest.raises(ZooError, match="not a safetensors file"):
         zoo.from_pretrained(folder)
 
 

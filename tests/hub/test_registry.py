@@ -42,7 +42,7 @@ model:
 def test_an_unknown_name_gets_near_ones():
     with pytest.raises(ZooError, match=r"unknown arch 'cat_vea'\. Did you mean 'cat_vae'\?"):
         registry.find("cat_vea")
-    with pytest.raises(ZooError, match="is no architecture"):
+    with pytest.raises(ZooError, match="is not an architecture"):
         registry.architecture("zoo.config.Configurable")
 
 

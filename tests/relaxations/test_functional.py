@@ -134,7 +134,7 @@ def test_a_generator_repeats_its_draws_and_leaves_the_default_one_alone(name):
 def test_errors_help(name):
     function, hard = PLAIN[name], inspect.signature(PLAIN[name]).parameters["hard"].default
     for dim in (2, -3):
-        with pytest.raises(ValueError, match=rf"dim={dim} is no dimension of logits of shape \(2, 3\)"):
+        with pytest.raises(ValueError, match=rf"dim={dim} is not a dimension of logits of shape \(2, 3\)"):
             function(torch.zeros(2, 3), dim=dim)
     with pytest.raises(TypeError, match=r"a mask belongs to the distribution: Categorical\(logits"):
         function(Categorical(torch.zeros(2, 3)), mask=torch.ones(3, dtype=torch.bool))

@@ -77,7 +77,7 @@ def test_code_in_a_checkpoint_is_not_run(tmp_path):
     torch.save({"state_dict": Evil(), "config": {}}, tmp_path / "a.ckpt")
     (tmp_path / "b.ckpt").write_bytes(pickle.dumps(Evil()))
     for name, reason in {
-        "a.ckpt": r"holds '.*io\.open', which is no data: .* Nothing",
+        "a.ckpt": r"holds '.*io\.open', which is not data: .* Nothing",
         "b.ckpt": "can hold code",
     }.items():
         with pytest.raises(ZooError, match=reason) as caught:

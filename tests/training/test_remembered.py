@@ -1,4 +1,4 @@
-"""What goes with the weights and is no number."""
+"""What goes with the weights and is not a number."""
 
 import pytest
 import torch

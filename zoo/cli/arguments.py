@@ -9,6 +9,7 @@ import inspect
 import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from types import NoneType
 from typing import Annotated, Any, get_args, get_origin, get_type_hints
 
@@ -125,6 +126,8 @@ def parse(
             name, value = unset[0].name, word
         if name in options:
             given[name] = options[name].read(value)
+            if name == "output" and isinstance(given[name], Path) and given[name].is_dir():
+                raise ZooError(f"cannot write output={value}: is a directory")  # before any work
             continue
         roots = list(takes()) if roots is None else roots
         root = re.split(r"[./@:]", name.lstrip("+~"))[0]

@@ -20,7 +20,7 @@ def main(*door: str) -> None:
         SystemExit: with status 1, and one message, for what the user can put right.
     """
     words = take_folders([*door, *sys.argv[1:]])
-    if not words or words[0] in HELP:
+    if not words or words[0] in (*HELP, "help"):
         tell(overview())
     elif words[0] == "--version":
         print(sys.modules["zoo"].__version__)

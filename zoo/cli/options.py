@@ -27,7 +27,7 @@ OF_A_FILE = (
     *(errno.EISDIR, errno.ENOTDIR, errno.EEXIST, errno.EACCES, errno.EPERM, errno.EROFS, errno.ENAMETOOLONG),
     *(errno.EIO, errno.ESTALE),
 )
-"""Errors of the system that are no fault of this project: a folder where a file belongs, what may not be written ..."""
+"""Errors of the system that this project cannot help: a folder where a file belongs, what may not be written ..."""
 
 
 def as_started(text: str) -> str:

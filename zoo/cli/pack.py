@@ -1,4 +1,4 @@
-"""Write a network of chosen weights to a small file: a bit a weight.
+"""Write a binary network to a small file, one bit per weight.
 
     zoo pack checkpoint=runs/mine
     zoo pack checkpoint=binary_net.mnist output=digits.packed
@@ -27,13 +27,13 @@ def pack(checkpoint: str, *, output: Path = Path("network.packed"), trust: Seque
         its bytes.
 
     Raises:
-        ZooError: if the weights of the model are no choices, or ``output`` cannot be written.
+        ZooError: if the weights of the model are not choices, or ``output`` cannot be written.
     """
     from zoo.models.binary_net import BinaryNet, packing
 
     model = hub.from_pretrained(checkpoint, trust=trust)
     if not isinstance(model, BinaryNet):
-        raise ZooError(f"{checkpoint} is a {type(model).__name__}, whose weights are no choices")
+        raise ZooError(f"{checkpoint} is a {type(model).__name__}: only a binary_net can be packed")
     content = packing.pack(model.network)
     with written(output) as path:
         path.write_bytes(content)

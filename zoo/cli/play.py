@@ -44,7 +44,7 @@ def play(
         trust: packages whose classes it may name beside those of this project, such as mypkg: their code runs.
 
     Raises:
-        ZooError: if ``checkpoint`` is no agent, or ``output`` cannot be written.
+        ZooError: if ``checkpoint`` is not an agent, or ``output`` cannot be written.
     """
     from zoo.data.environments.making import Recipe
     from zoo.data.environments.module import seed_of_reset

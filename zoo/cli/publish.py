@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from zoo import hub
 from zoo.cli.arguments import command
 from zoo.cli.eval import TAKES, configure, evaluate
-from zoo.errors import ZooError
+from zoo.errors import ZooError, cause
 from zoo.hub.files import read_checkpoint
 from zoo.hub.own import foreign, own, sign
 
@@ -48,13 +48,13 @@ def publish(
     """Score the best weights of ``run`` and write them to ``checkpoints/<name>``, or to ``<folder>/<name>``.
 
     Raises:
-        ZooError: if ``name`` is not ``arch.tag`` with the arch of the run, or ``run`` is no run folder.
+        ZooError: if ``name`` is not ``arch.tag`` with the arch of the run, or ``run`` is not a run folder.
     """
     from zoo.config import Trust, composition, from_config
     from zoo.training.runs import pictures, sounds
 
     if not run.config.is_file():
-        raise ZooError(f"{run.path} is no run folder: it has no config.yaml")
+        raise ZooError(f"{run.path} is not a run folder: it has no config.yaml")
     saved = hub.read(run.path, trust)
     arch, _, tag = name.partition(".")
     if arch != saved.arch or not tag.replace("_", "").replace("-", "").isalnum():
@@ -67,7 +67,7 @@ def publish(
     try:
         started = run.commands(read_checkpoint(run.best)["global_step"])
     except (OSError, ValueError) as error:
-        raise ZooError(f"{run.command}, which says how the run was started, cannot be read: {error}") from error
+        raise ZooError(f"{run.command}, which says how the run was started, cannot be read: {cause(error)}") from error
     changed = [override for override in overrides if override.startswith("model.")]  # they are a part of the model now
     where = hub.save_pretrained(
         trusting.build(config["model"]),

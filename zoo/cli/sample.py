@@ -11,9 +11,9 @@ The picture shows pixel means.
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import NonNegativeInt, PositiveFloat, PositiveInt
+from pydantic import Field, NonNegativeInt, PositiveFloat
 
 from zoo import hub
 from zoo.cli.arguments import command
@@ -24,7 +24,7 @@ from zoo.errors import ZooError
 def sample(
     checkpoint: str,
     *,
-    n: PositiveInt = 64,
+    n: Annotated[int, Field(ge=1, le=10_000)] = 64,
     seed: NonNegativeInt = 0,
     temperature: PositiveFloat = 1.0,
     replacement: bool = True,
@@ -57,7 +57,9 @@ def sample(
 
     model: Any = hub.from_pretrained(checkpoint, trust=trust)
     if not hasattr(model, "sample"):
-        raise ZooError(f"{checkpoint} is a {type(model).__name__}, which generates nothing to sample")
+        others = {"solve": "solve", "speak": "speak", "predict": "play", "step": "write"}  # a method -> its command
+        better = next((f": use zoo {name}" for method, name in others.items() if hasattr(model, method)), "")
+        raise ZooError(f"{checkpoint} is a {type(model).__name__}, which has nothing to sample{better}")
     how: dict[str, Any] = {}
     how |= {} if temperature == 1 else {"temperature": temperature}
     how |= {} if replacement else {"replacement": replacement}
@@ -78,13 +80,13 @@ def sample(
         if not (isinstance(images, Tensor) and images.dim() == 4 and images.shape[1] in (1, 3)):
             shape = tuple(images.shape) if isinstance(images, Tensor) else type(images).__name__
             raise ZooError(
-                f"{checkpoint} draws no pictures (n, channels, height, width), but {shape}: call model.sample"
+                f"{checkpoint} draws {shape} and not pictures (n, channels, height, width): call model.sample in Python"
             )
         if show == "nearest":
             from zoo.lab.samples import nearest
 
             figure = image_pairs(
-                images, nearest(images, splits["train"]), "Samples, each before its nearest training image"
+                images, nearest(images, splits["train"]), "Samples, each beside its nearest training image"
             )
         else:
             figure = image_grid(images, f"Samples of {checkpoint}: pixel means")
@@ -106,7 +108,7 @@ def images_of(checkpoint: str, trust: Sequence[str]) -> dict[str, Any]:
     """Training and test images of the data that ``checkpoint`` was trained on, as it saw them.
 
     Raises:
-        ZooError: if these are no images.
+        ZooError: if these are not images.
     """
     import torch
 

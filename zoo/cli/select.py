@@ -34,7 +34,7 @@ def select(checkpoint: str, *, output: Path = Path("columns.csv"), trust: Sequen
 
     model = hub.from_pretrained(checkpoint, trust=trust)
     if not isinstance(model, Selector):
-        raise ZooError(f"{checkpoint} is a {type(model).__name__}, which selects no columns")
+        raise ZooError(f"{checkpoint} is a {type(model).__name__}, which selects no columns: only a selector does")
     columns = model.selected()
     names = [model.names[i] if model.names else f"column {i}" for i in columns]
     logits = model.logits(model.example_input_array).tolist()

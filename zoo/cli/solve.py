@@ -69,7 +69,7 @@ def solve(
 
     model = hub.from_pretrained(checkpoint, trust=trust)
     if not isinstance(model, PointerNet) or not isinstance(model.task, TSP) or not model.task.cyclic:
-        raise ZooError(f"{checkpoint} is not a pointer network for tours")
+        raise ZooError(f"{checkpoint} is not a pointer network for tours, such as pointer_net.tsp20")
     n = len(problem)
     warn_of_size(checkpoint, trust, n)
     rows = find(model, problem, seconds=seconds, symmetries=symmetries, starts=starts, seed=seed)

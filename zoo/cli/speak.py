@@ -18,7 +18,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-from pydantic import Field, NonNegativeInt, PositiveInt
+from pydantic import Field, NonNegativeInt
 
 from zoo import hub
 from zoo.cli.arguments import command
@@ -39,7 +39,7 @@ def speak(
     text: str,
     *,
     speaker: str = "sample",
-    n: PositiveInt = 1,
+    n: Annotated[int, Field(ge=1, le=1000)] = 1,
     speed: Annotated[float, Field(ge=0.25, le=4.0)] = 1.0,
     spread: Annotated[float, Field(ge=0.0, le=2.0)] | None = None,
     seed: NonNegativeInt | None = None,
@@ -80,7 +80,7 @@ def speak(
     set_up_logging(None)
     model = hub.from_pretrained(checkpoint, trust=trust)
     if not isinstance(model, SpeakerGenerator):
-        raise ZooError(f"{checkpoint} is a {type(model).__name__}, which does not speak")
+        raise ZooError(f"{checkpoint} is a {type(model).__name__}, which does not speak: only a speaker_generator does")
     if len(words := read_words(text, model.words)) > LONGEST:
         raise ZooError(f"text= has {len(words)} words, and {LONGEST} are the most: speak it in parts")
     content = torch.tensor(words)

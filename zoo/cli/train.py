@@ -126,12 +126,17 @@ def read(parser: Any, words: list[str]) -> Any:
     if unknown:
         known = [flag for action in parser._actions for flag in action.option_strings if flag.startswith("--")]
         name, _, value = unknown[0].lstrip("-").partition("=")
-        from zoo.config.composition import GROUPS, KEYS
+        from zoo.config.composition import GROUPS, KEYS, full_names
 
         if name in (*GROUPS, *KEYS):
             raise ZooError(f"options are written name=value: {name}={value or 'VALUE'}, not {unknown[0]}")
+        chosen = [f"model={word}" if i == 0 and "=" not in word else word for i, word in enumerate(flags.overrides)]
+        if name == "resume":
+            raise ZooError("a run is resumed by the same command again, with its run=FOLDER")
+        about = full_names(name, [word for word in chosen if word.partition("=")[0] in GROUPS])
+        about = about or did_you_mean(unknown[0].partition("=")[0], known)
         raise ZooError(
-            f"there is no flag {unknown[0]!r}.{did_you_mean(unknown[0].partition('=')[0], known)} Options are written "
+            f"there is no flag {unknown[0]!r}.{about} Options are written "
             f"name=value, those of a part with its name before it, as in model.latents=20 or model.optimizer.lr=1e-3."
         )
     if flags.overrides and not any(mark in flags.overrides[0] for mark in "=~"):

@@ -1,4 +1,4 @@
-"""Let a language model go on writing.
+"""Continue a text with a language model.
 
     zoo write checkpoint=language_model.shakespeare prompt="ROMEO."
     zoo write checkpoint=runs/mine prompt="To be" by=sample temperature=0.7 top_p=0.95 k=3
@@ -69,7 +69,7 @@ def write(
         raise ZooError("by=greedy takes the most probable token: k, temperature, top_k and top_p have no effect on it")
     model = hub.from_pretrained(checkpoint, trust=trust)
     if not isinstance(model, LanguageModel):
-        raise ZooError(f"{checkpoint} is a {type(model).__name__}, which does not write")
+        raise ZooError(f"{checkpoint} is a {type(model).__name__}, which does not write: only a language_model does")
     if not model.about["entries"]:
         raise ZooError(f"{checkpoint} does not know what its tokens stand for: it was not trained on data=text")
     vocabulary = Vocabulary(model.about["unit"], tuple(model.about["entries"]))

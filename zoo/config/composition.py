@@ -7,7 +7,7 @@ you mean", and every value is checked against the signature of the class it goes
 import os
 import re
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -105,7 +105,7 @@ def _count(values: Any) -> int:
     if isinstance(values, int) and not isinstance(values, bool):  # they are not told by name
         return values
     if not OmegaConf.is_list(values) and not isinstance(values, list):
-        raise ZooError(f"the networks are as large as a list is long, and got {values!r}: data.speakers=[NAME,NAME]")
+        raise ZooError(f"{values!r} is not a list: write data.speakers=[NAME,NAME], or how many speakers there are")
     return len(values)
 
 
@@ -166,7 +166,7 @@ def choices(group: str, more: Sequence[str] = ()) -> dict[str, str]:
         try:
             lines = paths[0].read_text(encoding="utf-8").splitlines()
         except (OSError, UnicodeDecodeError) as error:
-            raise ZooError(f"{paths[0]} cannot be read: {error}") from error
+            raise ZooError(f"{paths[0]} cannot be read: {cause(error)}") from error
         comments = [line[1:].strip() for line in lines if line.startswith("#")]
         found[name] = next((line for line in comments if not line.startswith("@")), "")
     prefix = f"{group}/"
@@ -185,7 +185,7 @@ def search_path(parsed: Sequence[Override]) -> list[str]:
     """What ``hydra.searchpath=`` among the overrides says.
 
     Raises:
-        ZooError: if that is no list of folders.
+        ZooError: if that is not a list of folders.
     """
     for override in parsed:
         if override.key_or_group == SEARCH_PATH:
@@ -334,8 +334,10 @@ def compose(overrides: list[str]) -> DictConfig:
         ZooError: for a group, file or option that does not exist, or one that must be chosen and is not.
     """
     store_registered()
-    for override in parse(overrides):
-        check_meaning(override)
+    given = parse(overrides)
+    model = dict(pairs(given)).get("model")
+    for override in given:
+        check_meaning(override, model)
     overrides = for_hydra(overrides)
     parsed = parse(overrides)
     more = search_path(parsed)
@@ -346,11 +348,11 @@ def compose(overrides: list[str]) -> DictConfig:
         key, value = override.key_or_group, override.value()
         if (first := key.split("@")[0].split("/")[0].split(".")[0]) not in known:
             raise ZooError(
-                f"there is no option {key!r}.{did_you_mean(first, known)} Options: {', '.join(known)}. Those of a part "
-                "have its name before them, as in model.latents=20."
+                f"there is no option {key!r}.{full_names(key, chosen) or did_you_mean(first, known)} Options: "
+                f"{', '.join(known)}. Those of a part have its name before them, as in model.latents=20."
             )
         if key in GROUPS and not override.is_delete():
-            check_choice(key, value, more)
+            check_choice(key, value, more, model)
     with hydra.initialize_config_dir(str(CONFIGS), version_base="1.3"):
         try:
             plain = hydra.compose("train", chosen)
@@ -364,7 +366,7 @@ def compose(overrides: list[str]) -> DictConfig:
             retarget(config, pairs(parsed))
             return config
         except (HydraException, OmegaConfBaseException) as error:
-            message = str(error)
+            message = explained(error)
             for group in ("model", "data", "relaxation"):
                 if f"must specify '{group}'" in message:
                     names = ", ".join(f"{group}={name}" for name in choices(group, more))
@@ -423,8 +425,51 @@ def with_parents(name: str, known: dict[str, list[Path]]) -> list[Path]:
     return [path, *(parent for one in parents for parent in with_parents(one, known))]
 
 
-def check_meaning(override: Override) -> None:
+def full_names(name: str, chosen: list[str]) -> str:
+    """``" Did you mean 'model.optimizer.lr'?"`` for ``lr``: the options of that name in a run of ``chosen``, of which
+    there may be three; else an empty string."""
+    try:
+        with hydra.initialize_config_dir(str(CONFIGS), version_base="1.3"):
+            config = hydra.compose("train", chosen)
+    except (HydraException, OmegaConfBaseException):
+        return ""
+    return _one_of(config, name)
+
+
+def _one_of(config: DictConfig, name: str) -> str:
+    """``" Did you mean 'model.optimizer.lr'?"`` for a ``name`` at the end of options of ``config``: of at most three,
+    those of the largest part."""
+    found = [option for option in _options(config) if f".{option}".endswith(f".{name}")]
+    found = [option for option in found if option.count(".") == min(one.count(".") for one in found)]
+    return f" Did you mean {' or '.join(map(repr, found))}?" if 0 < len(found) <= 3 else ""
+
+
+def _options(node: Any, where: str = "") -> Iterator[str]:
+    """The full names of all options, parts among them."""
+    for key in node if OmegaConf.is_dict(node) else ():
+        name = f"{where}.{key}" if where else str(key)
+        yield name
+        if not OmegaConf.is_missing(node, key):
+            yield from _options(node._get_node(key), name)
+
+
+def fitting(group: str, known: dict[str, str], model: Any) -> list[str]:
+    """The files of ``group`` that are for ``model``, as far as their first lines say; all, if none is."""
+    names = [name for name, about in known.items() if group == "nets" and _model_of(about) == model]
+    return names or list(known)
+
+
+def _model_of(about: str) -> str:
+    found = re.match(r"Of model=(\w+):", about)
+    return found[1] if found else "cat_vae"
+
+
+def check_meaning(override: Override, model: Any = None) -> None:
     """Refuse what names a file where it cannot, as ``model.relaxation=rloo``, or leaves out what a run is made of.
+
+    Args:
+        override: of the command line.
+        model: that is trained, for a list of what it can have.
 
     Raises:
         ZooError: with the option that does it.
@@ -433,14 +478,31 @@ def check_meaning(override: Override) -> None:
         return
     key, value = override.key_or_group, override.value()
     group = key.rpartition(".")[2]
+    if value == "" and (key == "run" or group == "root"):
+        raise ZooError(f"{key}= needs a folder: write {key}=FOLDER, or leave it out.")
     if key in (*OBJECTS, "nets") and value is None:
-        raise ZooError(f"{key}=null is not valid: choose one of {', '.join(choices(key))}.")
+        raise ZooError(f"{key}=null is not valid: choose one of {', '.join(fitting(key, choices(key), model))}.")
     if key.startswith("model.") and group in GROUPS and isinstance(value, str) and value in choices(group):
         raise ZooError(f"{key}={value} is not valid: write {group}={value}.")
 
 
-def check_choice(group: str, value: Any, more: Sequence[str] = ()) -> None:
+INSTEAD = {  # what is written for a name that there is none of -> what to write
+    **{f"trainer={kind}": f" Write trainer.accelerator={kind}." for kind in ("cpu", "gpu", "cuda", "mps", "tpu")},
+    **{
+        f"logger={no}": " Write logger=csv: metrics.csv is always written, and nothing else then."
+        for no in ("none", "no")
+    },
+}
+
+
+def check_choice(group: str, value: Any, more: Sequence[str] = (), model: Any = None) -> None:
     """Check that ``group=value`` names a file, of ``logger`` and ``callbacks`` several, or none.
+
+    Args:
+        group: such as ``relaxation``.
+        value: what was chosen.
+        more: folders that only this command looks into.
+        model: that is trained, for a list of what it can have.
 
     Raises:
         ZooError: with the names there are.
@@ -458,8 +520,9 @@ def check_choice(group: str, value: Any, more: Sequence[str] = ()) -> None:
         elif isinstance(name, (dict, str)) and ("_target_" in name or str(name).count(".") > 0):
             about = f" To give {group} a class of your own, write {group}._target_=PACKAGE.CLASS."
         else:
-            about = did_you_mean(str(name), list(known))
-        raise ZooError(f"there is no {group}={_shown(name)}.{about} Choose from: {', '.join(known) or 'null'}.")
+            about = did_you_mean(str(name), list(known)) or INSTEAD.get(f"{group}={name}", "")
+        names = ", ".join(fitting(group, known, model)) or "null"
+        raise ZooError(f"there is no {group}={_shown(name)}.{about} Choose from: {names}.")
 
 
 def without_file(target: str) -> str:
@@ -523,13 +586,26 @@ def check_key(config: DictConfig, key: str) -> None:
             names = [name for name in names if name != "_target_"] + (list(GROUPS) if not where else [])
             names = sorted(set(names))
             raise ZooError(
-                f"there is no option {key!r}.{did_you_mean(part, names)} "
+                f"there is no option {key!r}.{_one_of(config, parts[-1]) or did_you_mean(part, names)} "
                 + (f"Options of {where}: " if where else "Options: ")
                 + (", ".join(names) or "none, it is a single value")
                 + "."
             )
         if i + 1 < len(parts):
             node = node[part]
+
+
+def explained(error: Exception) -> str:
+    """What Hydra or OmegaConf says, on one line; where an option follows one that is missing, in plain words."""
+    text = " ".join(str(error).split())
+    found = re.search(r"Interpolation key '(\S+)' not found full_key: (\S+)", text)
+    if not found:
+        return text
+    other = "nets= or model=" if found[1].startswith("model.") else f"{found[1].split('.')[0]}="
+    return (
+        f"{found[2]} is taken from {found[1]}, which does not exist: the parts that were chosen do not fit each other. "
+        f"Choose another {other}."
+    )
 
 
 def plain(config: DictConfig) -> dict[str, Any]:
@@ -546,7 +622,7 @@ def plain(config: DictConfig) -> dict[str, Any]:
             if isinstance(cause, ZooError):
                 raise cause from None
             cause = cause.__cause__ or cause.__context__
-        raise ZooError(" ".join(str(error).split())) from error
+        raise ZooError(explained(error)) from error
 
 
 def check(config: DictConfig, overrides: Sequence[str] = ()) -> None:

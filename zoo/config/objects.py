@@ -325,22 +325,24 @@ def locate(path: Any, where: str, *, trust: Trust | None = None) -> Any:
         if own and not PUBLIC.fullmatch(module):
             raise refused
     try:
-        package = _import(module)
+        package = import_named(module)
         cls = getattr(package, name, None) if trust is not None and own else getattr(package, name)
     except (ImportError, AttributeError, ValueError) as error:
-        raise ZooError(f"{where}._target_={path!r} cannot be imported: {error}{_advice(error, module)}") from error
+        raise ZooError(
+            f"{where}._target_={path!r} cannot be imported: {error}{import_advice(error, module)}"
+        ) from error
     except Exception as error:  # whatever the module of a user raises
         raise ZooError(f"{where}._target_={path!r} cannot be imported: {one_line(error)}") from error
     if trust is not None and own and not (name in getattr(package, "__all__", ()) and is_part(cls)):
         raise refused
     if trust is not None and not own:
         if not isinstance(cls, type):
-            raise ZooError(f"{where}: refusing {path!r}, which is no class")
+            raise ZooError(f"{where}: refusing {path!r}, which is not a class")
         trust.check(f"{cls.__module__}.{cls.__qualname__}", where)  # a package may have imported it from anywhere
     return cls
 
 
-def _import(module: str) -> Any:
+def import_named(module: str) -> Any:
     """The module ``module``, which was named by the user or is trusted; also one in the working directory.
 
     Only such a module is looked for there: what this project itself imports could be replaced by a file that happens to
@@ -358,7 +360,8 @@ def _import(module: str) -> Any:
     return importlib.import_module(module)
 
 
-def _advice(error: Exception, module: str) -> str:
+def import_advice(error: Exception, module: str) -> str:
+    """What to do about a ``module`` that is missing, for the end of a message; else an empty string."""
     if isinstance(error, ModuleNotFoundError) and error.name == module.split(".")[0]:
         return f". Is {error.name} installed, in the working directory, or in PYTHONPATH?"
     return ""

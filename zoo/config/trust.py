@@ -77,7 +77,7 @@ class Trust:
                 if abs(value) >= WHOLE:
                     raise ZooError(f"{place} is a whole number of {value.bit_length()} bits, which is none of a model")
             elif value is not None and not isinstance(value, (dict, list, tuple, float)):
-                raise ZooError(f"{place} is a {type(value).__name__}, which is no plain data")
+                raise ZooError(f"{place} is a {type(value).__name__}, which is not plain data")
 
     def _check_text(self, text: str, where: str, *, module: bool) -> None:
         if len(text) > TEXT:

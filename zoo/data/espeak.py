@@ -59,7 +59,9 @@ def synthesise(voices: list[str], root: Path, takes: int = TAKES) -> Path:
     """
     for voice in voices:
         if not re.fullmatch(r"[\w-]+(\+[\w-]+)?", voice):  # it becomes a part of the names of files
-            raise ZooError(f"{voice[:100]!r} is no name of a voice: give a language and a variant, such as en-us+f2")
+            raise ZooError(
+                f"{voice[:100]!r} is not the name of a voice: give a language and a variant, such as en-us+f2"
+            )
     words = plan(voices, takes)
     name = hashlib.sha256(json.dumps(words).encode()).hexdigest()[:12]
     folder = root / f"espeak-{name}"

@@ -78,7 +78,7 @@ class Pictures(Images):
         return (folder if self.divided else folder.relative_to(*folder.parts[:1])).as_posix() if folder.parts else "."
 
     divided = True
-    """Whether a split is no folder."""
+    """Whether a split is not a folder."""
 
     def setup(self, stage: str | None = None) -> None:
         """Read the pictures, and put them on the training device (the CPU without a Trainer).

@@ -18,7 +18,7 @@ class Inputs:
         classes: how many labels there are.
         columns: what can be chosen: pixels, columns of a table, items of a bag.
         groups: of each feature the column that it belongs to; None where all columns have as many, one after another.
-        items: of which an example consists, in no order; 1 where it is no bag.
+        items: of which an example consists, in no order; 1 where it is not a bag.
         table: whether they are columns of a table.
         names: of the columns; empty where they have none.
         labels: names of the classes; empty where they are numbers.

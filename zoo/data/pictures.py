@@ -33,7 +33,7 @@ NAMED = 5
 READERS = 4
 """Threads that decode: the library lets go of the interpreter while it does."""
 LARGEST = 200_000_000
-"""Bytes of a file, of which more are no picture: what an archive packs well could fill the memory."""
+"""Bytes of a file: a larger one is not a picture, and what an archive packs well could fill the memory."""
 WHITE = (255, 255, 255, 255)
 
 
@@ -81,11 +81,11 @@ class Files:
         """The bytes of a file.
 
         Raises:
-            ValueError: if it is no file, such as a pipe, or too large to be a picture.
+            ValueError: if it is not a file, such as a pipe, or too large to be a picture.
         """
         if self._archive is None:
             if not (self.root / name).is_file():
-                raise ValueError("it is no file, or a link to none")
+                raise ValueError("it is not a file, or a link to nothing")
             with (self.root / name).open("rb") as file:
                 content = file.read(LARGEST)
         else:
@@ -191,7 +191,7 @@ def _read(files: Files, shape: Shape, name: str) -> tuple[np.ndarray, bytes, lis
             array, notes = _pixels(image, shape)
             return array, sha256(content).digest(), notes
     except UnidentifiedImageError:
-        return "it is no picture"
+        return "it is not a picture"
     except Image.DecompressionBombError:
         return "it has too many pixels"
     # The library's own errors, and whatever its readers of damaged files run into.
@@ -230,7 +230,7 @@ def _to_bytes(image: Image.Image) -> Image.Image:
     """Grey levels of 16 bits as those of 8; the library's own conversion would make everything above 255 white.
 
     Raises:
-        ValueError: for numbers that are no grey levels of 16 bits.
+        ValueError: for numbers that are not grey levels of 16 bits.
     """
     values = np.asarray(image)
     if values.dtype.kind == "f" or values.min() < 0 or values.max() > 65535:

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from zoo.data import audio
-from zoo.errors import ZooError
+from zoo.errors import ZooError, cause
 
 SUFFIXES = (".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".aif", ".aiff", ".au", ".caf", ".w64")
 MOST = 12_000_000  # samples of a file, over all channels: a minute of stereo at 96 kHz
@@ -179,7 +179,7 @@ def find(root: Path) -> list[Recording]:
         found = [named(path, "" if path.parent == root else path.parent.name) for path in paths]
     else:
         raise ZooError(
-            f"data.root={root} is no folder and no table of recordings: give a folder with a folder for each speaker, "
+            f"data.root={root} is neither a folder nor a table: give a folder with a folder for each speaker, "
             "or a file .csv or .jsonl with path, text and speaker"
         )
     if not found:
@@ -211,7 +211,7 @@ def table(path: Path) -> Iterator[Recording]:
     except (OSError, ValueError) as error:
         if isinstance(error, ZooError):
             raise
-        raise ZooError(f"{path} cannot be read: {error}") from error
+        raise ZooError(f"{path} cannot be read: {cause(error)}") from error
     try:
         rows = list(csv_rows(content) if path.suffix.lower() == ".csv" else json_rows(content))
     except (csv.Error, ValueError, RecursionError) as error:

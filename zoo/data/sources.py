@@ -112,7 +112,7 @@ def check_root(root: str | None, name: str, option: str) -> None:
 
 
 def foreign_file(folder: Path) -> Path | None:
-    """Something in ``folder`` that is no data set of this project."""
+    """Something in ``folder`` that is not a data set of this project."""
     try:
         with os.scandir(folder) as entries:
             names = (entry.name for entry in entries)
@@ -180,7 +180,7 @@ def check(name: str, files: Arrays) -> None:
 
 
 def keep(files: Arrays, folder: Path) -> None:
-    """Write ``files`` to ``folder``; a full or read-only disk is no obstacle to training.
+    """Write ``files`` to ``folder``; a full or read-only disk is not an obstacle to training.
 
     All of them or, if the process is killed, none: a folder of recordings that lacks some would be taken for all.
     """

@@ -225,8 +225,9 @@ class SpokenWords(DataModule):
 
     def train_dataloader(self) -> SpeechBatches:
         if self.batch_size > len(self.splits["train"].mel):
+            count = len(self.splits["train"].mel)
             raise ZooError(
-                f"data.batch_size={self.batch_size} is more than the {len(self.splits['train'].mel)} there are"
+                f"data.batch_size={self.batch_size} is more than the {count} recordings to train on: make it smaller"
             )
         return self._batches("train", self.batch_size, self.in_training, shuffle=True)
 

@@ -128,16 +128,21 @@ def candidates(root: str | None, speakers: Sequence[str] | None, words: Sequence
     """The recordings in ``root`` with their texts as they are said, of these ``speakers`` and ``words`` if given.
 
     Raises:
-        ZooError: if there is no such root.
+        ZooError: if there is no such root, or nobody says one of the words.
     """
     if not root:
         raise ZooError("say where the recordings are: data.root=FOLDER, with a folder for each speaker, or a table")
     wanted = None if words is None else {spoken(text) for text in words}
-    found = []
+    found, said = [], set()
     for recording in map(as_said, find(Path(root).expanduser())):
         of_these = speakers is None or recording.speaker in speakers
+        if of_these and not recording.fault:
+            said.add(recording.text)
         if recording.fault or (of_these and (wanted is None or recording.text in wanted)):
             found.append(recording)
+    if wanted is not None and said and not wanted & said:
+        known = ", ".join(sorted(said)[:20]) + (" ..." if len(said) > 20 else "")
+        raise ZooError(f"nobody says a word of data.words={words}. What is said: {known}.")
     return found
 
 

@@ -260,7 +260,7 @@ def _read(path: Path, given: str, target: str | None) -> "pd.DataFrame":
         raise ZooError(f"data.path={given} needs data.target=COLUMN, the name of the column that is to be predicted")
     try:
         if not path.is_file():
-            raise ZooError(f"data.path={given} is no file")
+            raise ZooError(f"data.path={given} is not a file")
         if path.stat().st_size > LARGEST:
             raise ZooError(f"data.path={given} is too large: {LARGEST} bytes are the most")
         if path.suffix.lower() in (".parquet", ".pq"):
@@ -307,7 +307,7 @@ def _labels(values: "pd.Series", target: str, bins: int | None) -> tuple[np.ndar
         raise ZooError(f"the target {target} is missing in {missing} of {len(values)} rows: leave those rows out")
     if bins is not None:
         if not pd.api.types.is_numeric_dtype(values) or pd.api.types.is_bool_dtype(values):
-            raise ZooError(f"data.bins={bins}: the target {target} is no number, whose values could be divided")
+            raise ZooError(f"data.bins={bins}: the target {target} is not a number, so it cannot be cut into classes")
         cut = pd.qcut(values, bins, duplicates="drop")
         codes, labels = cut.cat.codes.to_numpy(np.int64), [str(interval) for interval in cut.cat.categories]
     else:

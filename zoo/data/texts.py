@@ -363,7 +363,7 @@ def read_own(path: str) -> tuple[tuple[str, str], ...]:
     if not stamps:
         raise ZooError(f"data.path={path} is a folder without a file *.txt")
     if not place.is_dir() and not place.is_file():
-        raise ZooError(f"data.path={path} is no file")
+        raise ZooError(f"data.path={path} is not a file")
     if sum(size for _, _, size in stamps) > MOST or len(stamps) == FILES:
         raise ZooError(f"data.path={path} is too large: {MOST} bytes in less than {FILES} files are the most")
     return _read_files(place, stamps)
@@ -376,7 +376,7 @@ def _read_files(place: Path, stamps: tuple[tuple[str, int, int], ...]) -> tuple[
         try:
             text = Path(name).read_text(encoding="utf-8-sig")
         except UnicodeDecodeError as error:
-            raise ZooError(f"{name} is no text in UTF-8: byte {error.start} cannot be decoded") from error
+            raise ZooError(f"{name} is not text in UTF-8: byte {error.start} cannot be decoded") from error
         except OSError as error:
             raise ZooError(f"{name} cannot be read: {cause(error)}") from error
         if not text.strip():

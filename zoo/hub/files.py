@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from zoo.config.trust import nodes
-from zoo.errors import ZooError
+from zoo.errors import ZooError, cause
 
 CONTENTS = ("config", "state_dict")
 """What every checkpoint of this project has, beside what the Trainer needs to go on."""
@@ -28,10 +28,10 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
     try:
         checkpoint = unpickling.read(path)
     except (OSError, unpickling.Refused) as error:
-        reason = f"cannot be read: {error}" if isinstance(error, OSError) else error
+        reason = f"cannot be read: {cause(error)}" if isinstance(error, OSError) else error
         raise ZooError(f"checkpoint {path} {reason}") from error
     if not isinstance(checkpoint, dict) or not all(isinstance(checkpoint.get(k), dict) for k in CONTENTS):
-        raise ZooError(f"{path} is no training checkpoint of this project")
+        raise ZooError(f"{path} is not a training checkpoint of this project")
     return checkpoint
 
 

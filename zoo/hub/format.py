@@ -29,7 +29,7 @@ def read_config(folder: Path, trust: Sequence[str] = ()) -> dict[str, Any]:
     except ZooError as error:
         raise ZooError(f"{path}: {error}") from error
     if not isinstance(config["target"], str) or not str(config.get("arch")).isidentifier():
-        raise ZooError(f"{path} is no configuration of a pretrained model")
+        raise ZooError(f"{path} is not a configuration of a pretrained model")
     for part in ("arguments", "data"):
         Trust.of(trust).check_config(config[part], f"{path}: {part}")
     return config

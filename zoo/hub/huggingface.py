@@ -39,7 +39,7 @@ def download(name: str) -> Path:
     """
     found = REPOSITORY.fullmatch(name.removeprefix(PREFIX))
     if not found:
-        raise ZooError(f"{name!r} is no name of a Hugging Face repository: give {PREFIX}OWNER/NAME")
+        raise ZooError(f"{name!r} is not the name of a Hugging Face repository: give {PREFIX}OWNER/NAME")
     api = package()
     try:
         folder = Path(

@@ -7,13 +7,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from zoo.errors import ZooError, did_you_mean
+from zoo.errors import ZooError, cause, did_you_mean
 from zoo.hub import huggingface
 from zoo.hub.files import BEST, RUN_CONFIG, parse_yaml, read_checkpoint, read_parts
 from zoo.hub.format import CONFIG, WEIGHTS, read_config
 from zoo.hub.own import foreign, own
 from zoo.hub.private import LEFT_OUT, without_places
-from zoo.hub.registry import architecture, list_models, pretrained_folder
+from zoo.hub.registry import architecture, list_models, models, pretrained_folder
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -108,7 +108,7 @@ class Saved:
 
         model: Any = from_config(config, where="model", trust=trust)
         if not issubclass(type(model), nn.Module):
-            raise ZooError(f"{self.origin}: {type(model).__name__} is no model")
+            raise ZooError(f"{self.origin}: {type(model).__name__} is not a model")
         return model
 
     def signature(self) -> "dict[str, Tensor]":
@@ -191,6 +191,12 @@ def find_pretrained(name: str | Path) -> Path:
         raise ZooError(
             f"there is no pretrained model in {str(name)!r}, and no run: it has neither {CONFIG} nor {RUN_CONFIG}"
         )
+    if str(name) in models():
+        there = list_models(f"{name}.*", pretrained=True)
+        known = f"give one of {', '.join(there)}, or" if there else f"none of {name} is pretrained:"
+        raise ZooError(
+            f"{str(name)!r} is a kind of model: {known} train one, zoo train {name} run=FOLDER, and give FOLDER"
+        )
     beside = [str(path) for path in Path(name).parent.glob("*/")]
     raise ZooError(
         f"there is no pretrained model {str(name)!r}, and no run or model folder of that name."
@@ -213,16 +219,16 @@ def read_pretrained(folder: Path, trust: Sequence[str] = ()) -> Saved:
     try:
         content = path.read_bytes()
     except OSError as error:
-        raise ZooError(f"{path} cannot be read: {error}") from error
+        raise ZooError(f"{path} cannot be read: {cause(error)}") from error
     checksum = hashlib.sha256(content).hexdigest()
     if checksum != config.get("sha256"):
         raise ZooError(f"{path} is damaged or not the file that config.json describes: its sha256 is {checksum}")
     if int.from_bytes(content[:8], "little") > HEADER:
-        raise ZooError(f"{path} is no safetensors file of a model: its header has more than {HEADER} bytes")
+        raise ZooError(f"{path} is not a safetensors file of a model: its header has more than {HEADER} bytes")
     try:
         state = safetensors.torch.load(content)
     except Exception as error:  # the library has its own error class
-        raise ZooError(f"{path} is no safetensors file: {error}") from error
+        raise ZooError(f"{path} is not a safetensors file: {error}") from error
     check_numbers(state, str(path))
     model = {**config["arguments"], "_target_": config["target"]}
     return Saved(path, config["arch"], model, without_places(config["data"], LEFT_OUT), state, trust)

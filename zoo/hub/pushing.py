@@ -46,12 +46,12 @@ def push_to_hub(
         The files and their sizes in bytes.
 
     Raises:
-        ZooError: if the model cannot be loaded, ``repository`` is no valid name, or the hub refuses or cannot be
+        ZooError: if the model cannot be loaded, ``repository`` is not a valid name, or the hub refuses or cannot be
             reached.
     """
     api = package()
     if "@" in repository or not REPOSITORY.fullmatch(repository):
-        raise ZooError(f"{repository!r} is no name of a Hugging Face repository: give OWNER/NAME")
+        raise ZooError(f"{repository!r} is not the name of a Hugging Face repository: give OWNER/NAME")
     if not isinstance(name, (str, Path)):
         with temporary("saved") as place:
             folder = save_pretrained(name, place / repository.split("/")[1])
@@ -91,7 +91,7 @@ def stage(name: str | Path, folder: Path, trust: Sequence[str] = ()) -> None:
         else:
             text = f"# {name}\n"
     except (OSError, UnicodeDecodeError) as error:
-        raise ZooError(f"{source} cannot be read: {error}") from error
+        raise ZooError(f"{source} cannot be read: {cause(error)}") from error
     if not text.startswith(HEAD):  # a card of an earlier version
         notice = str(read_config(source, saved.trust).get("notice") or "")
         text = metadata(saved.arch, notice, saved.data) + text

@@ -51,10 +51,11 @@ def register(place: str, **options: Any) -> Callable[[Kind], Kind]:
             raise ZooError(f"register({place!r}): the name is taken, by {files[0]}")
         if known and known.target != target:
             raise ZooError(f"register({place!r}): the name is taken, by {known.target}")
+        file = None if group == "distribution" else _file(group, name, cls, target, options)
         if group in ("relaxation", "distribution"):
             _in_the_layer(name, cls)
-        if group != "distribution":
-            REGISTERED[place] = _file(group, name, cls, target, options)
+        if file:
+            REGISTERED[place] = file
         return cls
 
     return join

@@ -80,7 +80,7 @@ def architecture(target: object) -> str:
             return arch
     if isinstance(target, str) and not ours(target) and target.rpartition(".")[2].isidentifier():
         return WORDS.sub("_", target.rpartition(".")[2]).lower()
-    raise ZooError(f"{target} is no architecture of the zoo; known: {', '.join(models())}")
+    raise ZooError(f"{target} is not an architecture of the zoo; known: {', '.join(models())}")
 
 
 def list_models(pattern: str = "*", *, pretrained: bool = False) -> list[str]:

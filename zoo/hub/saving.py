@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from zoo import signals
-from zoo.errors import ZooError
+from zoo.errors import ZooError, cause
 from zoo.files import scratch
 from zoo.hub.cards import about, as_command, metadata, scores_table
 from zoo.hub.format import FORMAT
@@ -114,12 +114,12 @@ def save_pretrained(
     except (OSError, ValueError) as error:
         if isinstance(error, ZooError):
             raise
-        raise ZooError(f"cannot write {folder}: {error}") from error
+        raise ZooError(f"cannot write {folder}: {cause(error)}") from error
     return folder
 
 
 def keep(path: Path, target: Path) -> None:
-    """Copy what is no part of a model, links as links."""
+    """Copy what is not a part of a model, links as links."""
     if path.is_dir() and not path.is_symlink():
         shutil.copytree(path, target, symlinks=True)
     else:

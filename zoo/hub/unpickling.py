@@ -80,7 +80,7 @@ def read(path: Path) -> Any:
     with path.open("rb") as file:
         size = path.stat().st_size
         if size and file.read(2) not in (b"P", b"PK"):
-            raise Refused("is no checkpoint: it does not begin like one, and may be a pickle, which can hold code")
+            raise Refused("is not a checkpoint: it does not begin like one, and may be a pickle, which can hold code")
         try:
             with zipfile.ZipFile(file) as archive:
                 return _read(archive, size)
@@ -102,9 +102,9 @@ def _read(archive: zipfile.ZipFile, size: int) -> Any:
         raise Refused(f"is truncated or damaged ({size} bytes): bad checksum of {damaged[:100]}")
     files = {entry.filename.partition("/")[2]: entry for entry in entries}
     if len({entry.filename.partition("/")[0] for entry in entries}) != 1 or len(files) != len(entries):
-        raise Refused("is no checkpoint: its files are not those of one")
+        raise Refused("is not a checkpoint: its files are not those of one")
     if "data.pkl" not in files or files["data.pkl"].file_size > PICKLE:
-        raise Refused("is no checkpoint: it has no data.pkl, or a very large one")
+        raise Refused("is not a checkpoint: it has no data.pkl, or a very large one")
     if "byteorder" in files and archive.read(files["byteorder"]) != b"little":
         raise Refused("was written on another kind of machine, whose numbers have their bytes in another order")
     return Reader(archive, files, TIMES * size + SPARE).load()
@@ -166,7 +166,7 @@ class Reader(P._Unpickler):
             return dtype
         if (module, name) not in GLOBALS:
             raise Refused(
-                f"holds {f'{module}.{name}'[:200]!r}, which is no data: other programs would run it as code when they "
+                f"holds {f'{module}.{name}'[:200]!r}, which is not data: other programs would run it as code when they "
                 "read the file. Nothing of it was run. Do not read it by other means"
             )
         return {

@@ -61,7 +61,7 @@ def check_numbers(state: "Mapping[str, Tensor]", where: str) -> None:
     """
     for name, value in state.items():
         if not isinstance(name, str) or not isinstance(value, Tensor):
-            raise ZooError(f"{where} has {str(name)[:100]!r} among its weights, which is no tensor with a name")
+            raise ZooError(f"{where} has {str(name)[:100]!r} among its weights, which is not a tensor with a name")
         if value.is_floating_point() and (count := int(value.isnan().sum())):
             raise ZooError(
                 f"{where}: {count} of {value.numel()} numbers of {name[:100]} are not numbers (NaN). The training that "

@@ -56,7 +56,9 @@ def scores(model: Any, judge: Any, real: Tensor, *, temperature: float = 1.0) ->
         return torch.cat([judge.features(part.to(judge.device)) for part in images.split(500)]).cpu()
 
     def drawn(codes: Tensor) -> Tensor:
-        draw = model.draw_pixels if model.likelihood.discrete else model.decode  # the noise of a density is no image
+        draw = (
+            model.draw_pixels if model.likelihood.discrete else model.decode
+        )  # the noise of a density is not an image
         return features(torch.cat([draw(part) for part in codes.split(500)]))
 
     reference = features(real[:half])

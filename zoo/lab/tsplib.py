@@ -3,7 +3,7 @@
     python scripts/tsplib.py instances=FOLDER
     python scripts/tsplib.py instances=FOLDER checkpoint=pointer_net.tsp20 seconds=1 largest=1002
 
-FOLDER holds the .tsp files of TSPLIB (Reinelt 1991, University of Heidelberg), which are no part of this project.
+FOLDER holds the .tsp files of TSPLIB (Reinelt 1991, University of Heidelberg), which are not part of this project.
 Lengths are TSPLIB's own, gaps to the optima that it lists. On each instance every method that searches has as many CPU
 seconds as the network with its search. What is done is not done again. Writes ``tsplib.md``, ``tsplib.json``.
 """

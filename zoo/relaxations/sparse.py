@@ -45,9 +45,9 @@ class _Sparse(Pathwise, Tempered):
 class Sparsemax(_Sparse):
     """``sparsemax(logits / tau)``, deterministic: the Euclidean projection onto the simplex.
 
-    Entries far enough below the largest are exactly zero, with zero gradient. Like softmax it is no sample: the program
-    sees a blend, only of fewer choices. One program run. Works for tau in about [0.5, 3]; below, most rows are one-hot
-    and have no gradient.
+    Entries far enough below the largest are exactly zero, with zero gradient. Like softmax it does not sample: the
+    program sees a blend, only of fewer choices. One program run. Works for tau in about [0.5, 3]; below, most rows are
+    one-hot and have no gradient.
 
     Source: Martins & Astudillo 2016, arXiv 1602.02068, algorithm 1; the Jacobian is eq. 11.
     """

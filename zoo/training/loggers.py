@@ -89,7 +89,7 @@ class WandbSettings(Configurable):
         tags: any.
 
     Raises:
-        ZooError: if ``WANDB_MODE`` is no mode.
+        ZooError: if ``WANDB_MODE`` is not a mode.
     """
 
     def __init__(self, *, project: str, name: str | None = None, tags: list[str] | None = None) -> None:

@@ -133,7 +133,7 @@ class ZooModule(Configurable, LightningModule):
         """The model of a training checkpoint, in ``eval()``: :func:`zoo.from_pretrained` for a file.
 
         Raises:
-            ZooError: if the file is no checkpoint of such a model, or damaged.
+            ZooError: if the file is not a checkpoint of such a model, or damaged.
         """
         model = from_pretrained(Path(checkpoint_path), map_location=map_location, **changes)
         if not isinstance(model, cls):

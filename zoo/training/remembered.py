@@ -1,4 +1,4 @@
-"""What a model knows of its data and is no number, such as the names of columns: it goes with the weights."""
+"""What a model knows of its data and is not a number, such as the names of columns: it goes with the weights."""
 
 import json
 from typing import Any

@@ -179,7 +179,9 @@ class RunFolder:
         try:
             return self.command.read_text(encoding="utf-8")
         except (OSError, ValueError) as error:
-            raise ZooError(f"{self.command}, which says how the run was started, cannot be read: {error}") from error
+            raise ZooError(
+                f"{self.command}, the command that started the run, cannot be read: {cause(error)}"
+            ) from error
 
     def read_config(self) -> dict[str, Any]:
         """The configuration that the run was started with.
@@ -255,7 +257,7 @@ def options(command: str) -> list[str]:
     try:
         words = [word for word in shlex.split(command) if "=" in word or word.startswith("~")]
     except ValueError as error:
-        raise ZooError(f"{command[:200]!r} is no command line: {error}") from error
+        raise ZooError(f"{command[:200]!r} is not a command line: {error}") from error
     return sorted(word for word in words if not may_change(word.split("=")[0].lstrip("+~")))
 
 
@@ -276,7 +278,7 @@ def set_up_logging(file: Path | None, *, level: int = logging.INFO) -> None:
     log = logging.getLogger("zoo")
     log.setLevel(level)
     log.propagate = False
-    logging.raiseExceptions = False  # a log that cannot be written, on a full disk, is no reason for a traceback
+    logging.raiseExceptions = False  # a log that cannot be written, on a full disk, is not a reason for a traceback
     for handler in list(log.handlers):
         log.removeHandler(handler)
         handler.close()

@@ -209,7 +209,7 @@ def built(config: dict[str, Any], where: str, kind: type, methods: tuple[str, ..
     """
     value = from_config(config, where=where)
     if not isinstance(value, kind):
-        raise ZooError(f"{where}: {type(value).__name__} is no {kind.__name__} of Lightning")
+        raise ZooError(f"{where}: {type(value).__name__} is not a {kind.__name__} of Lightning")
     missing = [name for name in methods if not is_overridden(name, value, parent=kind)]
     if missing:
         raise ZooError(f"{where}: {type(value).__name__} has no {' and no '.join(missing)}, which a run needs")
@@ -229,7 +229,7 @@ def freeze(model: LightningModule, names: list[str]) -> None:
             part = None
         if part is None:
             known = [child for child, value in model.named_children() if any(True for _ in value.parameters())]
-            raise ZooError(f"freeze={name!r} is no part of the model.{did_you_mean(name, known)} Its parts: {known}")
+            raise ZooError(f"freeze={name!r} is not a part of the model.{did_you_mean(name, known)} Its parts: {known}")
         part.requires_grad_(False)
     if names and not any(parameter.requires_grad for parameter in model.parameters()):
         raise ZooError(f"freeze={names} leaves nothing to train")

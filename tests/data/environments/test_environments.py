@@ -1,5 +1,8 @@
 """Environments: made by name, stepped, stopped and taken up again."""
 
+import sys
+from contextlib import closing
+
 import gymnasium
 import numpy as np
 import pytest
@@ -250,15 +253,26 @@ def test_keywords_wrappers_and_a_limit():
         ({"env": "CartPole-v1", "wrappers": [{"_target_": "tests.toys.Sacled"}]}, r"data.wrappers\[0\].*Sacled"),
         ({"env": "CartPole-v1", "wrappers": [{"_target_": "tests.toys.Scaled"}]}, r"wrappers\[0\] lacks factor"),
         ({"env": "CartPole-v1", "wrappers": [{"_target_": "zoo.cli.main"}]}, "refusing to build 'zoo.cli.main'"),
-        ({"env": "CartPole-v1", "wrappers": [{"_target_": "tests.toys.forget"}]}, "is no class"),
+        ({"env": "CartPole-v1", "wrappers": [{"_target_": "tests.toys.forget"}]}, "is not a class"),
         ({"env": "CartPole-v1", "max_episode_steps": 0}, "data.max_episode_steps=0 is not valid"),
         ({"env": "CartPole-v1", "history": "two"}, "data.history='two' is not valid"),
-        ({"env": "Toy/Rooms-v0", "history": 2}, "data.history=2 cannot be had"),
+        ({"env": "Toy/Rooms-v0", "history": 2}, "data.history=2 is not possible"),
     ],
 )
 def test_mistakes_in_how_it_is_made(recipe, message):
     with pytest.raises(ZooError, match=message):
         spaces(recipe)
+
+
+def test_a_module_in_the_working_directory_is_found(tmp_path, monkeypatch):
+    text = "import gymnasium\ngymnasium.register('Lying-v0', 'gymnasium.envs.classic_control:CartPoleEnv')\n"
+    (tmp_path / "lying_here.py").write_text(text)
+    monkeypatch.setattr(sys, "path", [entry for entry in sys.path if entry not in ("", str(tmp_path))])
+    with pytest.raises(ZooError, match="Is lying_here installed, in the working directory, or in PYTHONPATH"):
+        make("lying_here:Lying-v0")
+    monkeypatch.chdir(tmp_path)
+    with closing(make("lying_here:Lying-v0")) as env:
+        assert env.action_space.n == 2
 
 
 def test_an_episode_without_an_end_is_cut_off_by_name(monkeypatch, caplog):

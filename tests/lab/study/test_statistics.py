@@ -73,7 +73,7 @@ def test_without_any_spread():
     same = contrast([0.0] * 10, [0.0] * 10, 0.1)
     assert same.verdict(same.p) == "no" and (same.low, same.high) == (0.0, 0.0)
     few = contrast([0.0] * 3, [1.0] * 3, 0.1)
-    assert few.verdict(few.p) == "not decided"  # three seeds that agree are no certainty
+    assert few.verdict(few.p) == "not decided"  # three seeds that agree are not enough
     at = contrast([0.0] * 10, [0.1] * 10, 0.1)
     assert at.p == 1.0
     with pytest.raises(ValueError, match="two pairs"):

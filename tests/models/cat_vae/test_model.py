@@ -217,7 +217,7 @@ def test_exact_on_many_latents_is_refused(x):
 
 def test_training_checkpoint_of_something_else_is_refused(tmp_path):
     torch.save({"state_dict": {}}, tmp_path / "other.ckpt")
-    with pytest.raises(ZooError, match="no training checkpoint"):
+    with pytest.raises(ZooError, match="not a training checkpoint"):
         CatVAE.load_from_checkpoint(tmp_path / "other.ckpt")
 
 

@@ -89,7 +89,7 @@ def test_files_that_hold_no_instances(tmp_path):
         ("", "needs a heading with the column instance and those of TSP, x, y; it has none"),
         ("instance,x\n1,2\n", "needs a heading"),
         ("instance,x,y\n1,2\n", "row 2: expected 3 fields"),
-        ("instance,x,y\n1,2,_\n", "'_' is no number"),
+        ("instance,x,y\n1,2,_\n", "'_' is not a number"),
         ("instance,x,y\n", "has no instances"),
     ):
         (tmp_path / "a.csv").write_text(text)

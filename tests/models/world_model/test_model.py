@@ -134,7 +134,7 @@ def test_every_pathwise_relaxation_trains_it(name):
 
 def test_others_are_refused_by_name():
     for name in set(RELAXATIONS) - set(PATHWISE):
-        with pytest.raises(ValueError, match=f"{RELAXATIONS[name].__name__} is no layer"):
+        with pytest.raises(ValueError, match=f"{RELAXATIONS[name].__name__} cannot be used here"):
             make(relaxation=RELAXATIONS[name]())
 
 

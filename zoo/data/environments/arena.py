@@ -135,18 +135,18 @@ class Arena:
         """
         self.episode = [episode - 1 for episode in state["episode"].tolist()]
         self._begin_all()
-        lived = [list(actions.numpy()) for actions in state["actions"]]
-        for t in range(max(map(len, lived), default=0)):
-            which = [i for i in range(self.count) if t < len(lived[i])]
-            answers = self.copies.ask([(i, "step", lived[i][t]) for i in which])
+        played = [list(actions.numpy()) for actions in state["actions"]]
+        for t in range(max(map(len, played), default=0)):
+            which = [i for i in range(self.count) if t < len(played[i])]
+            answers = self.copies.ask([(i, "step", played[i][t]) for i in which])
             for i, (observation, mask, reward, over, cut) in zip(which, answers):
                 self.observation[i], self.first[i] = observation, False
                 if self.mask is not None:
                     self.mask[i] = self._all_allowed if mask is None else mask
-                self.actions[i].append(lived[i][t])
+                self.actions[i].append(played[i][t])
                 self.returns[i] += float(np.float32(reward))
                 if over or cut:
-                    lived[i] = lived[i][: t + 1]
+                    played[i] = played[i][: t + 1]
         if np.array_equal(self.observation, state["observation"].numpy()):
             return True
         self.skip(state["episode"].tolist())

@@ -117,7 +117,7 @@ class Experience:
         self.recent.extend(step.finished)
 
     def sample(self, batch: int, *, paths: bool = False) -> Transitions:
-        """``batch`` transitions of the replay; with ``paths`` what was lived between them and what follows, too."""
+        """``batch`` transitions of the replay; with ``paths`` also the experience between them and what follows."""
         return self.replay.sample(batch, steps=self.steps, gamma=self.gamma, paths=paths)
 
     def sequences(self, batch: int, length: int) -> Sequences:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from zoo.config import Trust, from_config, ours
+from zoo.config.objects import import_advice, import_named
 from zoo.config.trust import nodes
 from zoo.errors import ZooError, did_you_mean, one_line
 
@@ -129,6 +130,8 @@ def make(recipe: "str | Recipe", **options: Any) -> "gymnasium.Env":
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of deprecated versions; those that are gone raise
+            if ":" in name:
+                import_named(name.partition(":")[0])
             env = gymnasium.make(name, disable_env_checker=True, **options, **recipe.env_kwargs)
     except (gymnasium.error.UnregisteredEnv, gymnasium.error.NameNotFound) as error:
         known = list(gymnasium.registry)
@@ -137,14 +140,16 @@ def make(recipe: "str | Recipe", **options: Any) -> "gymnasium.Env":
             "One that a package registers when it is imported has the name 'package:Name-v0'."
         ) from error
     except Exception as error:  # a missing package, or whatever the environment's own constructor raises
-        raise ZooError(f"the environment {name} cannot be made: {one_line(error)}") from error
+        raise ZooError(
+            f"the environment {name} cannot be made: {one_line(error)}{import_advice(error, name.partition(':')[0])}"
+        ) from error
     for i, config in enumerate(recipe.wrappers):
         where = f"data.wrappers[{i}]"
         # Whoever read the configuration has checked the classes of others; of this project only its parts will do.
         others = {str(v).split(".")[0] for key, v, _ in nodes(config, where) if key == "_target_" and not ours(v)}
         env = from_config(dict(config), where=where, trust=Trust(tuple(others)), objects={"env": env})
         if not isinstance(env, gymnasium.Env):
-            raise ZooError(f"{where}: {config['_target_']} makes a {type(env).__name__}, which is no environment")
+            raise ZooError(f"{where}: {config['_target_']} makes a {type(env).__name__}, which is not an environment")
     options_of_choices(env)  # refuses what is not discrete
     Observer(env)  # refuses what no network takes
     return env
@@ -226,7 +231,9 @@ class Observer:
             shapes = [self.shape]
         else:
             if not self.space.is_np_flattenable:
-                raise ZooError(f"{name} has observations {self.space}, which are no vector or image of a fixed size")
+                raise ZooError(
+                    f"{name} has observations {self.space}, which are neither a vector nor an image of a fixed size"
+                )
             shapes = [shape_of(leaf) for leaf in leaves(self.space)]
             self.shape, self.dtype = (sum(map(math.prod, shapes)),), stored_dtype(np.dtype(float))
             if any(len(shape) == 3 for shape in shapes):
@@ -360,7 +367,7 @@ def _spaces(key: str) -> Spaces:
         observer = Observer(env)
         if recipe.history > 1 and observer.parts:
             raise ZooError(
-                f"data.history={recipe.history} cannot be had of {recipe}, whose observations are {observer.space}"
+                f"data.history={recipe.history} is not possible with {recipe}, whose observations are {observer.space}"
             )
         before = (recipe.history,) if recipe.history > 1 else ()
         return Spaces((*before, *observer.shape), options_of_choices(env), observer.parts)

@@ -1,4 +1,4 @@
-"""Reinforcement-learning environments as a data module: many copies of one, and what was lived in them lately."""
+"""Reinforcement-learning environments as a data module: many copies of one, and recent experience in them."""
 
 from collections.abc import Iterator, Sequence
 from typing import Any, ClassVar

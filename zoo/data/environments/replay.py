@@ -1,4 +1,4 @@
-"""What was lived in environments lately, and the n-step transitions that are learned from."""
+"""Recent experience in environments, and the n-step transitions that are learned from."""
 
 import dataclasses
 from collections.abc import Sequence

@@ -48,7 +48,7 @@ class EpisodeReturns(Metric):
 
 
 def interquartile_mean(values: Tensor) -> Tensor:
-    """The mean of the middle half of ``values`` ``(..., n)``: ``(...)``. Where n / 4 is no whole number, the values at
+    """The mean of the middle half of ``values`` ``(..., n)``: ``(...)``. If n / 4 is not whole, the values at
     the quartiles count in part."""
     n = values.shape[-1]
     edges = torch.arange(n + 1, dtype=values.dtype, device=values.device)

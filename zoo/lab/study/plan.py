@@ -180,7 +180,7 @@ def load(name: str, more: Sequence[str] = ()) -> Plan:
     built = {task: from_config({"_target_": own["_target_"], **shared, **(one or {})}) for task, one in tasks.items()}
     for task, one in built.items():
         if not isinstance(one, Regime):
-            raise ZooError(f"study={name}: {type(one).__name__} is no Regime of zoo.lab.study.regime ({task})")
+            raise ZooError(f"study={name}: {type(one).__name__} is not a Regime of zoo.lab.study.regime ({task})")
     margin = own["margin"] if isinstance(own["margin"], dict) else dict.fromkeys(tasks, float(own["margin"]))
     asked = own.get("contrasts") or list(general["contrasts"])
     questions = [

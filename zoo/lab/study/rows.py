@@ -69,14 +69,14 @@ def read(path: Path) -> list[Row]:
     """The rows of a file, none if there is no file. A line that was cut off while it was written is left out.
 
     Raises:
-        ZooError: if it is no file of rows.
+        ZooError: if it is not a file of rows.
     """
     if not path.exists():
         return []
     with path.open(encoding="utf-8", newline="") as file:
         lines = csv.reader(file)
         if (header := next(lines, None)) != NAMES:
-            raise ZooError(f"{path} is no file of results: its columns are {header}, not {NAMES}")
+            raise ZooError(f"{path} is not a file of results: its columns are {header}, not {NAMES}")
         rows = []
         for line in lines:
             try:

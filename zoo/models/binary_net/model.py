@@ -57,7 +57,7 @@ class BinaryNet(ZooModule):
     def without_effect(cls, arguments: Config) -> str:
         network = arguments.get("network") or {}
         if network.get("weights") == "real" or network.get("bricks") == 0:
-            return "the weights of this network are no choices"
+            return "the weights of this network are not choices"
         return super().without_effect(arguments)
 
     # The objective ------------------------------------------------------------------------------------------------
@@ -109,7 +109,7 @@ class BinaryNet(ZooModule):
 
     def on_test_start(self) -> None:
         """Pack the network, to see how large that is and whether it computes the same."""
-        self.packed: list[packing.Packed] = []  # a list is no part of the model
+        self.packed: list[packing.Packed] = []  # a list is not a part of the model
         if self.network.chosen:
             content = packing.pack(self.network)
             self.packed, self.packed_size = [packing.unpack(content).to(self.device)], len(content)

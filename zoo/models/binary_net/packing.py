@@ -56,7 +56,9 @@ def parts(network: nn.Module) -> tuple[dict[str, Any], dict[str, Tensor]]:
         ZooError: if the network is of another kind, or has real weights.
     """
     if not isinstance(network, (BinaryMLP, BrickNet)) or not network.chosen:
-        raise ZooError(f"{type(network).__name__} has weights that are no choices: there is nothing to pack")
+        raise ZooError(
+            f"{type(network).__name__} has ordinary weights, not weights of one bit: there is nothing to pack"
+        )
     tensors: dict[str, Tensor] = {}
     for i, norm in enumerate(network.norms):
         assert isinstance(norm, (nn.BatchNorm1d, nn.BatchNorm2d))
@@ -160,7 +162,7 @@ def unpack(content: bytes) -> Packed:
             )
         return packed
     except Exception as error:  # of safetensors, JSON, NumPy and PyTorch
-        raise ZooError(f"this is no packed network, or it is damaged: {cause(error)}") from error
+        raise ZooError(f"this is not a packed network, or it is damaged: {cause(error)}") from error
 
 
 def load(path: str | Path) -> Packed:

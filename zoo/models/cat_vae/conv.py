@@ -126,7 +126,7 @@ def quarter(shape: Sequence[int]) -> tuple[int, int, int]:
     """Channels of an image of ``shape``, and a quarter of its height and width.
 
     Raises:
-        ValueError: if those are no multiples of 4.
+        ValueError: if those are not multiples of 4.
     """
     channels, height, width = shape
     if height % 4 or width % 4:

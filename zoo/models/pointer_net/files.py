@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from zoo.errors import ZooError
+from zoo.errors import ZooError, cause
 from zoo.models.pointer_net.tasks import Task
 from zoo.models.pointer_net.tasks.tsp import unit_square
 from zoo.models.pointer_net.tours.reading import lines_of, number, read, unpacked
@@ -81,7 +81,7 @@ def from_npz(path: Path) -> tuple[list[np.ndarray], np.ndarray | None]:
     except ZooError:
         raise
     except Exception as error:  # of zipfile, of NumPy's header, of the system
-        raise ZooError(f"cannot read {path}: {error}") from error
+        raise ZooError(f"cannot read {path}: {cause(error)}") from error
     if x.dtype.kind not in "fiu" or x.ndim != 3 or not len(x):
         raise ZooError(f"{path}: x must be numbers (count, elements, features), got {x.dtype} {x.shape}")
     if optimum is not None and (optimum.dtype.kind not in "fiu" or optimum.shape != (len(x),)):
@@ -111,7 +111,7 @@ def from_csv(path: Path, task: Task) -> list[np.ndarray]:
             values = [number(f"{path}, row {i}", row[place]) for place in places]
             found.setdefault(row[key].strip(), array("d")).extend(values)
     except csv.Error as error:
-        raise ZooError(f"cannot read {path}: {error}") from error
+        raise ZooError(f"cannot read {path}: {cause(error)}") from error
     if not found:
         raise ZooError(f"{path} has no instances")
     sizes = sorted({len(instance) for instance in found.values()})

@@ -218,7 +218,7 @@ class Selector(ZooModule):
             ZooError: if each example has its own.
         """
         if self.scores is None:
-            raise ZooError("this model selects for each example: there is no one selection of columns")
+            raise ZooError("this model selects other columns for each example, so it has no list of columns")
         return self.scores.detach().topk(self.k).indices.tolist()
 
     @property

@@ -19,7 +19,7 @@ class MLPPredictor(Configurable, nn.Module):
     Args:
         features: numbers of an example.
         outputs: of the prediction.
-        items: of a bag; the last hidden layer is summed over them. 1 for examples that are no bags.
+        items: of a bag; the last hidden layer is summed over them. 1 for examples that are not bags.
         hidden: width of each hidden layer, at least one.
         activation: after each hidden layer.
         products: add a weight for each pair of features. A perceptron of many columns and few rows does not find which
@@ -43,7 +43,7 @@ class MLPPredictor(Configurable, nn.Module):
         check_positive(features=features, outputs=outputs, items=items, hidden=hidden)
         check_items(features, items)
         if products and items > 1:
-            raise ValueError("products=true is for examples that are no bags")
+            raise ValueError("products=true is for examples that are not bags")
         self.items = items
         self.layers = nn.Sequential(nn.Linear(features // items, hidden[0]), *hidden_layers(hidden, activation))
         self.head = nn.Linear(hidden[-1], outputs)
@@ -62,7 +62,7 @@ class MLPScorer(Configurable, nn.Module):
 
     Args:
         features, columns: of an example.
-        items: of a bag, which are then its columns, each with a logit; 1 for examples that are no bags.
+        items: of a bag, which are then its columns, each with a logit; 1 for examples that are not bags.
         hidden: width of each hidden layer, at least one.
         activation: after each hidden layer.
 

@@ -428,7 +428,7 @@ class SpeakerGenerator(ZooModule):
         ``(words, speakers)``.
 
         Raises:
-            ValueError: if a code is out of range, a shape is wrong, or weights are no distribution.
+            ValueError: if a code is out of range, a shape is wrong, or weights are not a distribution.
             ZooError: if there is no speaker of a name.
         """
         if isinstance(speaker, (str, int)):

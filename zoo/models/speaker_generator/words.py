@@ -88,7 +88,7 @@ def read_voices(text: str, names: list[str]) -> list[tuple[str, torch.Tensor | i
         except ValueError:
             value = -1.0
         if not 0 <= value < float("inf"):
-            raise ZooError(f"{part!r} is no share of a voice: write speaker=NAME:0.7,NAME:0.3")
+            raise ZooError(f"{part!r} is not a share of a voice: write speaker=NAME:0.7,NAME:0.3")
         weights[find_voice(name, names)] += value
     if not weights.sum() > 0:
         raise ZooError(f"the shares of {text} are all 0")

@@ -90,7 +90,11 @@ class Tokenizer(ZooModule):
         return super().without_effect(arguments)
 
     def compile_networks(self) -> None:
-        for network in (self.encoder, self.decoder, self.prior_net):  # what the quantiser draws is no part of a graph
+        for network in (
+            self.encoder,
+            self.decoder,
+            self.prior_net,
+        ):  # what the quantiser draws is not a part of a graph
             if network is not None:
                 network.compile()
 

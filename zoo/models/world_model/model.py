@@ -114,8 +114,8 @@ class WorldModel(Agent):
             )
         if not isinstance(relaxation, Pathwise):
             raise ValueError(
-                f"{type(relaxation).__name__} is no layer: the latents of a world model depend on each other over many "
-                "steps and need a pathwise relaxation, such as straight_through, st_gumbel_softmax or reinmax"
+                f"{type(relaxation).__name__} cannot be used here: the latents of a world model depend on each other "
+                "over many steps and need a pathwise relaxation, such as straight_through, st_gumbel_softmax or reinmax"
             )
         if len(observation) in (2, 4):
             raise ValueError("a world model remembers by itself: leave data.history=1")

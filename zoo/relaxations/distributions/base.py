@@ -66,7 +66,7 @@ class Distribution(ABC):
         if dim != -1:
             self.dim = dim if dim < 0 else dim - logits.dim()
             if not -logits.dim() <= self.dim < 0:
-                raise ValueError(f"dim={dim} is no dimension of logits of shape {tuple(logits.shape)}")
+                raise ValueError(f"dim={dim} is not a dimension of logits of shape {tuple(logits.shape)}")
             logits = logits.movedim(self.dim, -1)
             mask = None if mask is None else mask.movedim(self.dim, -1)
         if logits.dtype in (torch.float16, torch.bfloat16):

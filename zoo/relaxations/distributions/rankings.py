@@ -76,7 +76,7 @@ class Ranking(Recoupled, Enumerable):
     # The law ------------------------------------------------------------------------------------------------------
 
     def _log_prob(self, value: Tensor) -> Tensor:
-        """``-inf`` for what is no order of the allowed items."""
+        """``-inf`` for what is not an order of the allowed items."""
         check_value(value, self, (*self.logits.shape[-1:], *self.logits.shape[-1:]))
         allowed = self.logits != -math.inf
         logits = torch.where(allowed, self.logits, 0.0)

@@ -216,7 +216,7 @@ class Task(Configurable):
         """
 
     def check(self, x: Tensor) -> None:
-        """Refuse instances that have no solution or are no numbers.
+        """Refuse instances that have no solution or are not numbers.
 
         Raises:
             ZooError: saying what is wrong with them.

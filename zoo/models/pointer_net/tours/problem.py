@@ -135,11 +135,11 @@ class Problem:
         """Of the closed tour ``order``, as the file defines it.
 
         Raises:
-            ZooError: if that is no tour of these points.
+            ZooError: if that is not a tour of these points.
         """
         order = np.asarray(order)
         if not np.array_equal(np.sort(order), np.arange(len(self))):
-            raise ZooError(f"{self.name}: this is no tour of its {len(self)} points")
+            raise ZooError(f"{self.name}: this is not a tour of its {len(self)} points")
         return float(self.between(order, np.roll(order, -1)).sum())
 
     def plane(self) -> np.ndarray:

@@ -18,7 +18,7 @@ from pathlib import Path
 
 import numpy as np
 
-from zoo.errors import ZooError, did_you_mean
+from zoo.errors import ZooError, cause, did_you_mean
 from zoo.models.pointer_net.tours.problem import EXPLICIT, METRICS, Problem
 
 LARGEST = 100_000_000  # bytes of a file, unpacked
@@ -101,13 +101,13 @@ def unpacked(path: Path) -> str:
         with gzip.open(path, "rb") if path.name.lower().endswith(".gz") else path.open("rb") as file:
             raw = file.read(LARGEST + 1)
     except (OSError, EOFError, ValueError, zlib.error) as error:
-        raise ZooError(f"cannot read points={path}: {error}") from error
+        raise ZooError(f"cannot read points={path}: {cause(error)}") from error
     if len(raw) > LARGEST:
         raise ZooError(f"points={path} is too large: {LARGEST:,} bytes are the most")
     try:
         return raw.decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        raise ZooError(f"cannot read points={path}: it is no text in UTF-8 ({error})") from error
+        raise ZooError(f"cannot read points={path}: it is not text in UTF-8 ({error})") from error
 
 
 def lines_of(path: Path, text: str) -> Iterator[tuple[int, str]]:
@@ -130,7 +130,7 @@ def number(where: str, field: str, *, comma: bool = False) -> float:
     if not NUMBER.fullmatch(text):
         if text.lstrip("+-").lower() in ("nan", "inf", "infinity"):
             raise ZooError(f"{where}: a number must be finite, got {field.strip()[:100]}")
-        raise ZooError(f"{where}: {field.strip()[:100]!r} is no number")
+        raise ZooError(f"{where}: {field.strip()[:100]!r} is not a number")
     value = float(text.lower().replace("d", "e"))  # Fortran's exponents
     if not math.isfinite(value):
         raise ZooError(f"{where}: a number must be finite, got {field.strip()[:100]}")
@@ -172,7 +172,7 @@ def tsplib(path: Path, text: str) -> Problem:
             inside.append((line_number, line))
         elif ":" in line:
             raise ZooError(
-                f"{path}, line {line_number}: {key} is no keyword of TSPLIB.{did_you_mean(key, list(HEADERS))}"
+                f"{path}, line {line_number}: {key} is not a keyword of TSPLIB.{did_you_mean(key, list(HEADERS))}"
             )
         else:
             raise ZooError(f"{path}, line {line_number}: expected KEYWORD : VALUE or a section, found {short(line)!r}")
@@ -279,7 +279,7 @@ def weights(path: Path, rows: Lines, n: int, form: str) -> np.ndarray:
 def table(path: Path, text: str, columns: Sequence[str], distance: str | None) -> Problem:
     """Points, one a line: fields separated by semicolons, tabs, commas or blanks, whichever all lines have.
 
-    A first line is a heading where each of its fields begins with a letter. Where the separator is no comma, numbers
+    A first line is a heading where each of its fields begins with a letter. Where the separator is not a comma, numbers
     may have a decimal comma. Lines that begin with ``#`` and empty columns at the end are left out.
     """
     lines = [(i, line) for i, line in lines_of(path, text) if line.strip() and not line.lstrip().startswith("#")]
@@ -300,7 +300,7 @@ def table(path: Path, text: str, columns: Sequence[str], distance: str | None) -
             for i, line in lines
         ]
     except csv.Error as error:
-        raise ZooError(f"cannot read points={path}: {error}") from error
+        raise ZooError(f"cannot read points={path}: {cause(error)}") from error
     while rows and all(fields and not fields[-1] for _, fields in rows):
         rows = [(i, fields[:-1]) for i, fields in rows]
     heading: list[str] = []
