@@ -7,12 +7,14 @@ import subprocess
 import sys
 import tomllib
 import zipfile
-from importlib import import_module
+from collections.abc import Iterator
+from importlib import import_module, metadata
 from pathlib import Path
 
 import pytest
 import torch
 import yaml
+from packaging.requirements import Requirement
 
 import zoo
 from tests.conftest import ROOT
@@ -38,6 +40,55 @@ def run(*command: str, cwd: Path = ROOT, **environment: str) -> str:
 
 def test_there_is_one_command():
     assert PROJECT["project"]["scripts"] == {"zoo": "zoo.cli:main"}
+
+
+EXTRAS = PROJECT["project"]["optional-dependencies"]
+
+
+def named_extras() -> dict[str, str]:
+    """The extras that configuration files, sources, pages and examples name -> the first file that does."""
+    files = [ROOT / name for name in ("README.md", "CONTRIBUTING.md")]
+    for folder, kinds in {
+        "configs": "*.yaml",
+        "zoo": "*.py",
+        "docs": "*.md",
+        "examples": "*.*",
+        "scripts": "*.py",
+    }.items():
+        files += sorted((ROOT / folder).rglob(kinds))
+    found: dict[str, str] = {}
+    for path in files:
+        text = path.read_text(encoding="utf-8", errors="ignore")
+        for names in re.findall(
+            r"(?:discrete-latent-zoo|install -e '?\.|install \.)\[([\w,]+)\]|\bextra `{0,2}(\w+)`{0,2}[.,;:]", text
+        ):
+            for name in ",".join(filter(None, names)).split(","):
+                found.setdefault(name, path.relative_to(ROOT).as_posix())
+    return found
+
+
+def brought_by(extra: str) -> Iterator[str]:
+    """The distributions that it installs."""
+    for requirement in map(Requirement, EXTRAS[extra]):
+        if requirement.name == PROJECT["project"]["name"]:
+            yield from (name for other in requirement.extras for name in brought_by(other))
+        else:
+            yield requirement.name
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_every_extra_that_is_named_can_be_imported():
+    """All are extras; what those of the configuration files bring is installed with the tests, and imported."""
+    named = named_extras()
+    assert set(named) <= set(EXTRAS), {name: path for name, path in named.items() if name not in EXTRAS}
+    of_files = {name for name, path in named.items() if path.startswith("configs/")}
+    assert of_files >= {"atari", "loggers", "slurm", "speech"}
+    for distribution in {one for extra in of_files for one in brought_by(extra)}:
+        parts = [path.parts for path in metadata.files(distribution) or () if path.name == "__init__.py"]
+        packages = {path[0] for path in parts if path[0].isidentifier()}
+        assert packages, distribution
+        for package in packages - {"tests"}:
+            import_module(package)
 
 
 def test_the_newest_entry_of_the_changelog_is_this_version():
