@@ -111,7 +111,7 @@ def test_two_runs_in_one_folder_are_refused(run, mnist_root):
         train_here(run.path, mnist_root)
 
 
-QUICK = ("gumbel_softmax", "reinmax", "rloo", "rebar")
+QUICK = ("gumbel_softmax", "rebar")
 
 
 @pytest.mark.parametrize(
@@ -125,7 +125,7 @@ def test_every_relaxation_trains(tmp_path, mnist_root, relaxation):
 
 
 def test_reweighted_wake_sleep_takes_over_at_its_share_of_training(tmp_path, mnist_root):
-    run = train_here(tmp_path / "run", mnist_root, "model.rws_from=0.5", "model.rws_samples=4")
+    run = train_here(tmp_path / "run", mnist_root, "model.rws_from=0.5", "model.rws_samples=2")
     series = read_metrics(run.metrics)
     assert [step for step, _ in series["train/kl"]] == [10, 20, 30]  # what the ELBO alone reports
     assert [step for step, _ in series["train/nll"]] == [40, 50, 60]

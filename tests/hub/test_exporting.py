@@ -16,7 +16,12 @@ def make(arch: str):
     return from_config(plain(compose([f"model={arch}", "run=unused"]))["model"])
 
 
-@pytest.mark.parametrize("arch", hub.list_models())
+LONGER = ("pointer_net", "language_model")
+
+
+@pytest.mark.parametrize(
+    "arch", [pytest.param(arch, marks=pytest.mark.slow if arch in LONGER else ()) for arch in hub.list_models()]
+)
 def test_every_architecture_computes_the_same_from_a_file(tmp_path, arch):
     model = make(arch)
     path = zoo.export(model, tmp_path / "model.pt2")

@@ -105,7 +105,10 @@ def solvers(monkeypatch):
     monkeypatch.setattr(optima, "exact_tour", shortest)
 
 
-@pytest.mark.parametrize("name", TINY)
+LONGER = ("compare", "compare_rl", "compare_speaker", "gradients_pointer", "reproduce")
+
+
+@pytest.mark.parametrize("name", [pytest.param(n, marks=pytest.mark.slow if n in LONGER else ()) for n in TINY])
 def test_an_experiment_runs(name, tmp_path, monkeypatch, mnist_root, capsys):
     data = mnist_root
     if name == "compare_speaker":
