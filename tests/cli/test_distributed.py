@@ -16,6 +16,7 @@ import torch
 
 from tests.cli.test_train import same_weights, train_here
 from tests.conftest import ROOT, SMALL, run_script
+from tests.docs.reference import unexplained
 from tests.processes import free_port, of_torchrun
 from zoo import hub
 from zoo.config.composition import check, compose
@@ -389,6 +390,7 @@ def test_one_process_and_two_train_every_model_without_a_warning(arch, tmp_path,
         left.append(sorted(str(path.relative_to(run.path)) for path in run.path.glob("[ps]*s/*")))
         series = read_metrics(run.metrics)
         assert {name.split("/")[0] for name in series} >= {"train", "val", "test"}
+        assert not unexplained(arch, set(series))
     assert left[0] == left[1] and "pictures/curves.png" in left[0]
     if arch in EQUAL:
         assert difference(RunFolder(tmp_path / "one"), RunFolder(tmp_path / "two")) < 1e-5

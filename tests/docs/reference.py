@@ -189,6 +189,13 @@ COMMON = {
 """What every model logs in training."""
 
 
+def unexplained(model: str, names: set[str]) -> set[str]:
+    """Those names that the glossary does not explain."""
+    known = about(models()[model].target)
+    given = {"epoch", "step", *COMMON}
+    return {name for name in names if name not in given and not name.startswith("tau/") and not known.score(name)}
+
+
 def metrics_page() -> str:
     """The glossary."""
     parts = [
