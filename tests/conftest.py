@@ -1,5 +1,6 @@
 """What the tests share."""
 
+import gc
 import os
 import signal
 import subprocess
@@ -21,6 +22,11 @@ settings.load_profile("zoo")
 
 
 ROOT = Path(__file__).parent.parent
+
+
+def pytest_collection_finish():
+    """What was imported is there to stay: without it to look at, collecting garbage, which pictures do, is quick."""
+    gc.freeze()
 
 
 @pytest.fixture(autouse=True)

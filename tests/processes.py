@@ -1,5 +1,6 @@
 """Processes of scripts, and several that train together as torchrun or srun start them; all import everything once."""
 
+import gc
 import multiprocessing
 import os
 import random
@@ -80,6 +81,7 @@ def run_as_script(script: Path, arguments: Sequence[str], cwd: Path, environment
     sys.argv = [str(script), *arguments]
     place = cwd if script.stem == "__main__" else script.parent  # as Python does
     sys.path[:0] = [str(place), *filter(None, environment.get("PYTHONPATH", "").split(os.pathsep))]
+    gc.freeze()
     torch.set_num_threads(int(environment["OMP_NUM_THREADS"]))  # which is read when it is imported
     runpy.run_path(str(script), run_name="__main__")
 
