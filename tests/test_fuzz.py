@@ -1,10 +1,10 @@
-"""Damaged files for every reader, 100 each, and 200 more that are slow; ``python -m tests.fuzzing`` runs 20,000."""
+"""Damaged files for every reader, 100 each, and 100 more that are slow; ``python -m tests.fuzzing`` runs 20,000."""
 
 import pytest
 
 from tests.fuzzing import READERS, fuzz
 
-FEW, MORE = range(100), range(100, 300)
+FEW, MORE = range(100), range(100, 200)
 
 
 @pytest.mark.parametrize("cases", [FEW, pytest.param(MORE, marks=pytest.mark.slow)], ids=["few", "more"])

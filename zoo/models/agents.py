@@ -9,7 +9,16 @@ import torch
 from torch import Tensor
 
 from zoo.data.environments.experience import Seen
-from zoo.data.environments.making import Recipe, Spaces, action_names, action_space, as_actions, observer, spaces
+from zoo.data.environments.making import (
+    Recipe,
+    Spaces,
+    action_names,
+    action_space,
+    allowed,
+    as_actions,
+    observer,
+    spaces,
+)
 from zoo.data.environments.module import seed_of_reset
 from zoo.data.environments.returns import EpisodeReturns
 from zoo.data.environments.trial import Trial
@@ -225,8 +234,6 @@ class Agent(ZooModule):
         return array, single
 
     def _as_mask(self, masks: Any, count: int) -> Tensor:
-        from zoo.data.environments.making import allowed
-
         flat = np.asarray(masks, bool).reshape(count, -1)
         return torch.from_numpy(np.stack([allowed(row, self.spaces.actions) for row in flat])).to(self.device)
 
@@ -300,6 +307,18 @@ class Player:
             self.memory[slots] = memory
         self.probabilities = law.logits.softmax(-1)
         return actions
+
+
+def as_float(observation: Tensor) -> Tensor:
+    """Observations as the environment gives them as float32, bytes in [0, 1]."""
+    return observation.float() / 255 if observation.dtype == torch.uint8 else observation.float()
+
+
+def existing_options(actions: Sequence[int]) -> Tensor | None:
+    """Which options choices of different sizes have, bool ``(choices, categories)``; None if all have as many."""
+    if len(set(actions)) == 1:
+        return None
+    return torch.arange(max(actions)) < torch.tensor(actions).unsqueeze(1)
 
 
 def with_bars(

@@ -7,6 +7,7 @@ import os
 import shlex
 import sys
 import tempfile
+import time
 import uuid
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
@@ -26,6 +27,7 @@ log = logging.getLogger(__name__)
 
 MODES = ("online", "offline", "shared", "disabled", "dryrun", "run")
 ONLINE_TIMEOUT = 20  # seconds W&B gets to answer before the run goes offline
+OFFLINE_TRIES = 5  # a second apart
 
 
 class CSVLogger(Logger):
@@ -126,8 +128,15 @@ class WandbSettings(Configurable):
                 run = wandb.init(**arguments, mode=mode, settings=timed)
             except Exception as error:
                 log.warning("W&B: not online (%s); this run is offline", cause(error))
-                wandb.teardown()  # which else remembers the run that failed as one in use
-                run = wandb.init(**arguments, mode="offline", settings=wandb.Settings(**settings))
+                for left in reversed(range(OFFLINE_TRIES)):
+                    wandb.teardown()  # which else remembers the run that failed as one in use
+                    try:
+                        run = wandb.init(**arguments, mode="offline", settings=wandb.Settings(**settings))
+                        break
+                    except Exception:
+                        if not left:
+                            raise
+                        time.sleep(1)
         except Exception as error:
             log.warning("W&B: cannot write to %s (%s); this run goes on without it", folder / "wandb", cause(error))
             return None

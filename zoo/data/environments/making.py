@@ -8,7 +8,7 @@ import os
 import warnings
 from collections.abc import Mapping
 from contextlib import closing
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -351,17 +351,18 @@ def joined(shapes: list[tuple[int, ...]]) -> tuple[tuple[int, ...], ...]:
     return tuple(found)
 
 
-def spaces(recipe: "str | Mapping[str, Any] | Recipe") -> Spaces:
-    """The spaces of an environment, by its name or the configuration of :class:`Environments`.
+class Known(NamedTuple):
+    """What an environment says of itself."""
 
-    Raises:
-        ZooError: as :func:`make`.
-    """
-    return _spaces(Recipe.of(recipe).key)
+    spaces: Spaces
+    observer: Observer
+    action_space: Any
+    action_names: tuple[str, ...]
 
 
 @functools.cache
-def _spaces(key: str) -> Spaces:
+def _known(key: str) -> Known:
+    """Of the recipe with ``key``: it is made once for all that is asked of it."""
     recipe = Recipe.of(json.loads(key))
     with closing(make(recipe)) as env:
         observer = Observer(env)
@@ -370,7 +371,24 @@ def _spaces(key: str) -> Spaces:
                 f"data.history={recipe.history} is not possible with {recipe}, whose observations are {observer.space}"
             )
         before = (recipe.history,) if recipe.history > 1 else ()
-        return Spaces((*before, *observer.shape), options_of_choices(env), observer.parts)
+        spaces = Spaces((*before, *observer.shape), options_of_choices(env), observer.parts)
+        return Known(spaces, observer, env.action_space, _names(env.unwrapped))
+
+
+def _names(game: Any) -> tuple[str, ...]:
+    if hasattr(game, "get_action_meanings"):
+        return tuple(map(str, game.get_action_meanings()))
+    letters = getattr(getattr(getattr(game, "game", None), "env", None), "action_map", None)  # of MinAtar
+    return tuple(letters[i] for i in game.action_set) if letters else ()
+
+
+def spaces(recipe: "str | Mapping[str, Any] | Recipe") -> Spaces:
+    """The spaces of an environment, by its name or the configuration of :class:`Environments`.
+
+    Raises:
+        ZooError: as :func:`make`.
+    """
+    return _known(Recipe.of(recipe).key).spaces
 
 
 def observer(recipe: "str | Mapping[str, Any] | Recipe") -> Observer:
@@ -379,13 +397,7 @@ def observer(recipe: "str | Mapping[str, Any] | Recipe") -> Observer:
     Raises:
         ZooError: as :func:`make`.
     """
-    return _observer(Recipe.of(recipe).key)
-
-
-@functools.cache
-def _observer(key: str) -> Observer:
-    with closing(make(Recipe.of(json.loads(key)))) as env:
-        return Observer(env)
+    return _known(Recipe.of(recipe).key).observer
 
 
 def action_space(recipe: "str | Mapping[str, Any] | Recipe") -> Any:
@@ -394,18 +406,7 @@ def action_space(recipe: "str | Mapping[str, Any] | Recipe") -> Any:
     Raises:
         ZooError: as :func:`make`.
     """
-    return _action_space(Recipe.of(recipe).key)
-
-
-@functools.cache
-def _action_space(key: str) -> Any:
-    with closing(make(Recipe.of(json.loads(key)))) as env:
-        return env.action_space
-
-
-def as_actions(space: Any, choices: np.ndarray) -> np.ndarray:
-    """``choices``, int64 ``(batch, choices)``, as actions of ``space``: ``(batch, *space.shape)``."""
-    return choices.reshape(len(choices), *space.shape) + getattr(space, "start", 0)
+    return _known(Recipe.of(recipe).key).action_space
 
 
 def action_names(recipe: "str | Mapping[str, Any] | Recipe") -> tuple[str, ...]:
@@ -414,17 +415,12 @@ def action_names(recipe: "str | Mapping[str, Any] | Recipe") -> tuple[str, ...]:
     Raises:
         ZooError: as :func:`make`.
     """
-    return _action_names(Recipe.of(recipe).key)
+    return _known(Recipe.of(recipe).key).action_names
 
 
-@functools.cache
-def _action_names(key: str) -> tuple[str, ...]:
-    with closing(make(Recipe.of(json.loads(key)))) as env:
-        game: Any = env.unwrapped
-        if hasattr(game, "get_action_meanings"):
-            return tuple(map(str, game.get_action_meanings()))
-        letters = getattr(getattr(getattr(game, "game", None), "env", None), "action_map", None)  # of MinAtar
-        return tuple(letters[i] for i in game.action_set) if letters else ()
+def as_actions(space: Any, choices: np.ndarray) -> np.ndarray:
+    """``choices``, int64 ``(batch, choices)``, as actions of ``space``: ``(batch, *space.shape)``."""
+    return choices.reshape(len(choices), *space.shape) + getattr(space, "start", 0)
 
 
 def allowed(mask: Any, actions: tuple[int, ...]) -> np.ndarray:

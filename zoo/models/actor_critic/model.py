@@ -21,7 +21,7 @@ from zoo.data.environments.experience import Experience, Seen
 from zoo.data.environments.making import Spaces
 from zoo.data.environments.replay import Path, Transitions
 from zoo.models.actor_critic.nets import Critic, Policy, RunningNorm
-from zoo.models.agents import Agent
+from zoo.models.agents import Agent, as_float, existing_options
 from zoo.relaxations import Categorical, Exact, Relaxation
 from zoo.training import AdamW
 from zoo.training.callbacks.log_metrics import mean_over_ranks
@@ -120,9 +120,7 @@ class ActorCritic(Agent):
         self.normalizer = RunningNorm(one) if normalize else nn.Identity()
         actions, categories = self.spaces.actions, max(self.spaces.actions)
         self.largest_entropy = sum(math.log(n) for n in actions)
-        # Choices of different sizes: which options there are. None if all have the same number.
-        allowed = torch.arange(categories) < torch.tensor(actions).unsqueeze(1)
-        self.register_buffer("mask", None if len(set(actions)) == 1 else allowed, persistent=False)
+        self.register_buffer("mask", existing_options(actions), persistent=False)
         # Every action, if there are few: (1, combinations, choices, categories), one-hot.
         every = None
         if math.prod(actions) <= ENUMERATED:
@@ -359,32 +357,25 @@ class ActorCritic(Agent):
         """Observations, as the environment gives them, to logits ``(batch, choices, categories)``."""
         return self.policy(self.observe(observation))
 
+    @torch.no_grad()
     def explore(self, seen: Seen) -> Tensor | tuple[Tensor, Tensor]:
         """Actions to learn from, and with ``correction`` the logarithm of their probability. What is seen here sets the
         running mean."""
         if isinstance(self.normalizer, RunningNorm):
             new = as_float(seen.observation)
             self.normalizer.update(new[:, -1] if new.dim() > self.normalizer.mean.dim() + 1 else new)
-        if not self.correction:
-            return self.act(seen.observation, seen.mask)
-        law = self.law(seen.observation, seen.mask)
-        drawn = law.sample(noise=self.noise_source)
-        return drawn.argmax(-1), law.log_prob(drawn).sum(-1)
-
-    def law(self, observation: Tensor, mask: Tensor | None = None) -> Categorical:
-        """The policy at observations ``(batch, *observation)``, as the environment gives them."""
-        return Categorical(self(observation), self.allowed(mask))
+        action, law, _ = self.respond(seen.observation, seen.mask, None, seen.first, mode=False)
+        return (action, law.log_prob(self.one_hot(action)).sum(-1)) if self.correction else action
 
     @torch.no_grad()
     def act(self, observation: Tensor, mask: Tensor | None = None, *, mode: bool = False) -> Tensor:
         """Actions, int64 ``(batch, choices)``: drawn from the policy, or the most probable ones with ``mode``."""
-        policy = self.law(observation, mask)
-        return (policy.mode() if mode else policy.sample(noise=self.noise_source)).argmax(-1)
+        return self.respond(observation, mask, None, None, mode=mode)[0]
 
     def respond(
-        self, observation: Tensor, mask: Tensor | None, memory: Tensor | None, first: Tensor, *, mode: bool
+        self, observation: Tensor, mask: Tensor | None, memory: Tensor | None, first: Tensor | None, *, mode: bool
     ) -> tuple[Tensor, Categorical, Tensor | None]:
-        law = self.law(observation, mask)
+        law = Categorical(self(observation), self.allowed(mask))
         drawn = law.mode() if mode else law.sample(noise=self.noise_source)
         return drawn.argmax(-1), law, memory
 
@@ -420,10 +411,6 @@ class ActorCritic(Agent):
     def _values(self, observation: Tensor) -> Tensor:
         """``Q(s, a)`` of every action, ``(batch, combinations)``."""
         return self.combine(self.critic(observation, self.every_action))
-
-
-def as_float(observation: Tensor) -> Tensor:
-    return observation.float() / 255 if observation.dtype == torch.uint8 else observation.float()
 
 
 @contextmanager

@@ -20,7 +20,7 @@ from zoo.data.environments.making import Spaces
 from zoo.data.environments.replay import Sequences
 from zoo.data.seeding import PREDICT, generator
 from zoo.errors import ZooError
-from zoo.models.agents import Agent, Player
+from zoo.models.agents import Agent, Player, as_float, existing_options
 from zoo.models.layers import RunningNorm
 from zoo.models.world_model.nets import TwoHot, perceptron, symlog
 from zoo.relaxations import Categorical, Pathwise
@@ -146,9 +146,8 @@ class WorldModel(Agent):
         self.bins = TwoHot(bins)
         self.spread: Tensor
         self.register_buffer("spread", torch.zeros(()))  # of returns, by which advantages are measured
-        allowed = torch.arange(options) < torch.tensor(actions).unsqueeze(1)
         self.mask: Tensor | None
-        self.register_buffer("mask", None if len(set(actions)) == 1 else allowed, persistent=False)
+        self.register_buffer("mask", existing_options(actions), persistent=False)
         self.memory, self.memory_size = memory, state + choices * options
 
         self.automatic_optimization = False
@@ -161,7 +160,7 @@ class WorldModel(Agent):
 
     def see(self, observation: Tensor) -> Tensor:
         """Observations as the environment gives them to what the networks see, ``(..., entries)``."""
-        x = observation.float() / 255 if observation.dtype == torch.uint8 else observation.float()
+        x = as_float(observation)
         x = symlog(x) if self.normalizer is None else self.normalizer(x)
         return x.flatten(x.dim() - len(self.spaces.observation))
 
@@ -328,8 +327,7 @@ class WorldModel(Agent):
     def explore(self, seen: Seen) -> Tensor:
         """Drawn actions, by which the replay is filled. What is seen here sets the running mean."""
         if self.normalizer is not None:
-            x = seen.observation.float()
-            self.normalizer.update(x / 255 if seen.observation.dtype == torch.uint8 else x)
+            self.normalizer.update(as_float(seen.observation))
         if self._acting is None:
             self._acting = self.player(mode=False)
             if self._remembered is not None and len(self._remembered) == len(seen.observation):
