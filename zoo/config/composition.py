@@ -454,14 +454,16 @@ def _options(node: Any, where: str = "") -> Iterator[str]:
 
 
 def fitting(group: str, known: dict[str, str], model: Any) -> list[str]:
-    """The files of ``group`` that are for ``model``, as far as their first lines say; all, if none is."""
-    names = [name for name, about in known.items() if group == "nets" and _model_of(about) == model]
-    return names or list(known)
+    """The files of ``group`` that can serve ``model``: one whose first line says "Of model=..." serves this model of
+    the project's alone, and what is built on it outside."""
+    if not isinstance(model, str) or not (CONFIGS / "model" / f"{model}.yaml").is_file():
+        return list(known)
+    return [name for name, about in known.items() if _model_of(about) in (None, model)]
 
 
-def _model_of(about: str) -> str:
+def _model_of(about: str) -> str | None:
     found = re.match(r"Of model=(\w+):", about)
-    return found[1] if found else "cat_vae"
+    return found[1] if found else None
 
 
 def check_meaning(override: Override, model: Any = None) -> None:
@@ -509,7 +511,12 @@ def check_choice(group: str, value: Any, more: Sequence[str] = (), model: Any = 
     """
     known = choices(group, more)
     for name in value if isinstance(value, list) else [value]:
-        if name is None or (isinstance(name, str) and name in known):
+        if name is None:
+            continue
+        if isinstance(name, str) and name in known:
+            if name not in (can := fitting(group, known, model)):
+                instead = f"Choose from: {', '.join(can)}." if can else f"The parts of {model} are options of model."
+                raise ZooError(f"{group}={name} is of model={_model_of(known[name])}, not of {model}. {instead}")
             continue
         if group == "model" and isinstance(name, str) and name in os.listdir(resource("checkpoints")):
             about = (

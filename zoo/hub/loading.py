@@ -71,8 +71,14 @@ class Saved:
     state: "dict[str, Tensor]"
     trust: Sequence[str] = ()
 
-    def build(self, config: dict[str, Any] | None = None, map_location: Any = "cpu") -> "ZooModule":
-        """The model, in ``eval()``, of ``config``, by default of its own, with the saved weights."""
+    def build(
+        self, config: dict[str, Any] | None = None, map_location: Any = "cpu", *, described: str = "its configuration"
+    ) -> "ZooModule":
+        """The model, in ``eval()``, of ``config``, by default of its own, with the saved weights.
+
+        Raises:
+            ZooError: if the weights do not fit it, which is then called as ``described``.
+        """
         import torch
 
         from zoo.config import Trust
@@ -88,7 +94,7 @@ class Saved:
                 if not trust.packages or error.__cause__ is None or isinstance(error.__cause__, ZooError):
                     raise
             else:
-                check_fit(self.state, skeleton, str(self.origin))
+                check_fit(self.state, skeleton, f"{self.origin} does not fit {described}")
             with Budget(self.state):
                 model = self._made(config, trust)
             model.load_state_dict(self.state | self.signature())
@@ -96,7 +102,7 @@ class Saved:
             raise
         except Exception as error:  # whatever a damaged configuration makes of a constructor
             reason = " ".join(str(error).split())[:1000]
-            raise ZooError(f"{self.origin} does not fit its configuration: {reason}") from error
+            raise ZooError(f"{self.origin} does not fit {described}: {reason}") from error
         if hasattr(type(model), "trained_on"):
             model.trained_on = self.data
         return model.to(map_location).eval()
