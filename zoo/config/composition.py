@@ -14,6 +14,7 @@ from typing import Any
 import hydra
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.config_store import ConfigStore
+from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override, Quote, QuotedString
 from hydra.errors import HydraException
@@ -294,13 +295,6 @@ def with_doors(overrides: Sequence[str], hydras: Sequence[str]) -> list[str]:
     return [word for folder in own if folder not in plugins() for word in ("--config-dir", str(folder))] + [*overrides]
 
 
-def sweep_folder(overrides: Sequence[str]) -> Path:
-    """Where the jobs of a sweep with these overrides have their folders."""
-    with hydra.initialize_config_dir(str(CONFIGS), version_base="1.3"):
-        config = hydra.compose("train", for_hydra(overrides), return_hydra_config=True)
-        return Path(config.hydra.sweep.dir)
-
-
 def parse(overrides: list[str]) -> list[Override]:
     try:
         return OverridesParser.create().parse_overrides([literal(override) for override in overrides])
@@ -328,7 +322,8 @@ def swept(overrides: list[str]) -> list[str]:
 
 
 def compose(overrides: list[str]) -> DictConfig:
-    """The configuration of a training run with ``overrides``, every name in it checked.
+    """The configuration of a training run with ``overrides``, every name in it checked. What Hydra adds to it, such as
+    which files were chosen, ``HydraConfig.get()`` says from then on.
 
     Raises:
         ZooError: for a group, file or option that does not exist, or one that must be chosen and is not.
@@ -361,6 +356,7 @@ def compose(overrides: list[str]) -> DictConfig:
                     check_key(plain, override.key_or_group)
             config = hydra.compose("train", overrides, return_hydra_config=True)
             refuse_clashes(config.hydra.runtime.choices, more)
+            HydraConfig.instance().set_config(config)
             with open_dict(config):
                 del config["hydra"]
             retarget(config, pairs(parsed))
@@ -379,30 +375,27 @@ def compose(overrides: list[str]) -> DictConfig:
             raise ZooError(" ".join(message.split())) from error
 
 
-def chosen(overrides: list[str], group: str) -> str:
-    """The file of ``group`` that ``overrides`` choose, which one of another group may do for them.
+def folder(key: str) -> Path:
+    """The folder of the run, ``run.dir``, or of the sweep, ``sweep.dir``, of the last configuration that
+    :func:`compose` gave.
 
     Raises:
-        ZooError: if they choose none.
+        ZooError: if its name is taken from an option that does not exist.
     """
-    with hydra.initialize_config_dir(str(CONFIGS), version_base="1.3"):
-        config = hydra.compose("train", for_hydra(overrides), return_hydra_config=True)
-    name = config.hydra.runtime.choices.get(group)
-    if not name:
-        raise ZooError(f"no {group} is chosen by its name, after which a run folder is called: say which, run=FOLDER")
-    return name
+    try:
+        return Path(str(OmegaConf.select(HydraConfig.get(), key, throw_on_missing=True)))
+    except OmegaConfBaseException as error:
+        raise ZooError(explained(error)) from error
 
 
 def meanings(config: DictConfig, overrides: Sequence[str]) -> dict[str, str]:
     """What every option of ``config`` means, for people: its dotted name -> a line.
 
     Args:
-        config: as :func:`compose` gives it.
+        config: the last one that :func:`compose` gave.
         overrides: that it was composed of.
     """
-    with hydra.initialize_config_dir(str(CONFIGS), version_base="1.3"):
-        composed = hydra.compose("train", for_hydra(list(overrides)), return_hydra_config=True)
-        chosen = dict(composed.hydra.runtime.choices)
+    chosen = dict(HydraConfig.get().runtime.choices)
     more = search_path(parse(list(overrides)))
     found = comments(CONFIGS / "train.yaml", "")
     for group in GROUPS:
