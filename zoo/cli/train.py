@@ -65,6 +65,7 @@ def main(words: list[str]) -> None:
 
         tell(annotate(OmegaConf.to_yaml(composed), composition.meanings(composed, job)))
         return
+    set_swept(names)
     shows = flags.cfg or flags.info or flags.hydra_help or flags.shell_completion
     if not shows and not flags.multirun:
         if "run" not in given:
@@ -79,7 +80,6 @@ def main(words: list[str]) -> None:
         sweep = composition.folder("sweep.dir")  # which has the time stamp in it
         make(sweep)
     flags.overrides = composition.for_hydra(overrides)
-    set_swept(names)
     version.setbase("1.3")
     _run_hydra(
         args=flags,
@@ -121,7 +121,7 @@ def refuse_unsaid(folder: Any) -> None:
 
 
 def make(folder: Path) -> None:
-    """Make the folder of a run or a sweep, before Hydra does, whose error would be a traceback.
+    """Make the folder of a run or a sweep. Hydra's own error would be a traceback.
 
     Raises:
         ZooError: if it cannot be made.

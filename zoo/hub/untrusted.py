@@ -94,10 +94,7 @@ def check_fit(state: "Mapping[str, Tensor]", skeleton: nn.Module, where: str) ->
     for name in expected.keys() & state.keys():
         want, got = expected[name], state[name]
         if want.shape != got.shape and not name.startswith(own):
-            raise ZooError(
-                f"{where}: {name} is {tuple(got.shape)}, the model needs "
-                f"{tuple(want.shape)}"
-            )
+            raise ZooError(f"{where}: {name} is {tuple(got.shape)}, the model needs {tuple(want.shape)}")
         if want.dtype != got.dtype and not (want.is_floating_point() and got.is_floating_point()):
             kinds = f"{got.dtype}, which cannot be {want.dtype}".replace("torch.", "")
             raise ZooError(f"{where}: {name} is of {kinds}")

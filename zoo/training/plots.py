@@ -7,8 +7,8 @@ from pathlib import Path
 import matplotlib
 import numpy as np
 import torch
-from matplotlib import cycler
 from matplotlib.figure import Figure
+from matplotlib.rcsetup import cycler
 from torch import Tensor
 from torchvision.utils import make_grid
 
