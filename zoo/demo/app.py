@@ -1,0 +1,140 @@
+"""The playground as a page in the browser, and as a Space of Hugging Face.
+
+Gradio, because Spaces run it, because its controls have labels and obey the keyboard, and because it queues and streams
+what takes longer. What it would send or fetch is switched off: its statistics of use, the fonts of its themes, links.
+The page may load nothing from anywhere else in any case: a header tells the browser so (``Content-Security-Policy``).
+
+In a Space this file is the ``app_file``; ``GRADIO_SERVER_NAME`` and ``GRADIO_SERVER_PORT``, which a Space sets, say where
+it listens.
+"""
+
+import logging
+import os
+from collections.abc import Sequence
+from typing import Any
+
+from zoo.demo import drawing, softmax_or_gumbel
+from zoo.demo.shared import UPLOAD, Shelf
+from zoo.errors import ZooError
+
+log = logging.getLogger(__name__)
+
+HERE, PORT = "127.0.0.1", 7860
+POLICY = (
+    "default-src 'self'; script-src 'self' 'unsafe-inline' 'unsafe-eval'; style-src 'self' 'unsafe-inline'; "
+    "img-src 'self' data: blob:; media-src 'self' data: blob:; font-src 'self' data:; connect-src 'self' data: blob:; "
+    "worker-src 'self' blob:; object-src 'none'; base-uri 'self'; form-action 'self'"
+)
+TITLE = "The discrete-latent zoo: a playground"
+SESSIONS = 40
+"""Calls that wait, at most; whoever comes later is told to try again."""
+
+
+def gradio() -> Any:
+    """The module, which sends nothing.
+
+    Raises:
+        ZooError: without the extra ``demo``.
+    """
+    os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
+    os.environ.setdefault("HF_HUB_OFFLINE", "1")
+    try:
+        import gradio as gr
+    except ImportError as error:
+        raise ZooError(
+            f"the playground needs Gradio ({error}): pip install 'discrete-latent-zoo[demo]' "
+            "(or, in a checkout, pip install -e '.[demo]')"
+        ) from error
+    return gr
+
+
+def build(shelf: Shelf) -> Any:
+    """The page: a list of tabs."""
+    gr = gradio()
+    tabs = {
+        "Softmax or Gumbel?": lambda: softmax_or_gumbel.build(gr),
+    }
+    with gr.Blocks(title=TITLE, analytics_enabled=False) as blocks:
+        gr.Markdown("# When is a softmax enough, and when does Gumbel noise pay?")
+        for name, fill in tabs.items():
+            with gr.Tab(name):
+                fill()
+    return blocks.queue(max_size=SESSIONS, default_concurrency_limit=2)
+
+
+class KeepToItself:
+    """Middleware that tells the browser to load nothing from elsewhere."""
+
+    HEADERS = ((b"content-security-policy", POLICY.encode()), (b"referrer-policy", b"no-referrer"))
+
+    def __init__(self, app: Any) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        async def with_headers(message: Any) -> None:
+            if message["type"] == "http.response.start":
+                message["headers"] = [*message.get("headers", ()), *self.HEADERS]
+            await send(message)
+
+        await self.app(scope, receive, with_headers)
+
+
+def application(shelf: Shelf) -> Any:
+    """The page as an ASGI application."""
+    gr = gradio()
+    from fastapi import FastAPI
+
+    app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
+
+    app.add_middleware(KeepToItself)
+    fonts = ["system-ui", "sans-serif"]
+    return gr.mount_gradio_app(
+        app,
+        build(shelf),
+        path="/",
+        theme=gr.themes.Base(font=fonts, font_mono=["ui-monospace", "monospace"]),
+        css=drawing.STYLE,
+        footer_links=[],
+        run_history=False,
+        max_file_size=UPLOAD,
+        show_error=False,
+        ssr_mode=False,
+        enable_monitoring=False,
+        mcp_server=False,
+        pwa=False,
+    )
+
+
+def serve(checkpoints: Sequence[str] = (), *, host: str = HERE, port: int = PORT, trust: Sequence[str] = ()) -> None:
+    """Serve the page until it is stopped.
+
+    Args:
+        checkpoints: models to show beside those that are shipped.
+        host: where it listens.
+        port: the same.
+        trust: packages whose classes the models may name.
+
+    Raises:
+        ZooError: without Gradio, if a model cannot be read, or the port is taken.
+    """
+    import socket
+
+    gradio()
+    import torch
+    import uvicorn
+
+    torch.set_num_threads(1)  # a session each, not a thread each
+    app = application(Shelf(checkpoints, trust))
+    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as listener:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            listener.bind((host, port))
+        except OSError as error:
+            raise ZooError(f"cannot listen at {host}:{port} ({error.strerror}): give another, port={port + 1}") from error
+        shown = f"[{host}]" if ":" in host else host
+        print(f"The playground is at http://{shown}:{listener.getsockname()[1]} until Ctrl-C.", flush=True)
+        uvicorn.Server(uvicorn.Config(app, log_level="warning", access_log=False)).run(sockets=[listener])
+
+
+if __name__ == "__main__":
+    serve(host=os.environ.get("GRADIO_SERVER_NAME", HERE), port=int(os.environ.get("GRADIO_SERVER_PORT", PORT)))
