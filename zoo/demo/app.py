@@ -13,7 +13,7 @@ import os
 from collections.abc import Sequence
 from typing import Any
 
-from zoo.demo import drawing, softmax_or_gumbel
+from zoo.demo import acting, choosing, code, drawing, pointing, softmax_or_gumbel, training, voices
 from zoo.demo.shared import UPLOAD, Shelf
 from zoo.errors import ZooError
 
@@ -51,10 +51,16 @@ def gradio() -> Any:
 def build(shelf: Shelf) -> Any:
     """The page: a list of tabs."""
     gr = gradio()
-    tabs = {
-        "Softmax or Gumbel?": lambda: softmax_or_gumbel.build(gr),
-    }
-    with gr.Blocks(title=TITLE, analytics_enabled=False) as blocks:
+    with gr.Blocks(title=TITLE, analytics_enabled=False, delete_cache=(600, 600)) as blocks:
+        tabs = {
+            "Softmax or Gumbel?": lambda: softmax_or_gumbel.build(gr),
+            "A code you can edit": lambda: code.build(gr, shelf),
+            "Watch it point": lambda: pointing.build(gr, shelf),
+            "Whose voice?": lambda: voices.build(gr, shelf),
+            "Watch it act": lambda: acting.build(gr, shelf),
+            "What they choose": lambda: choosing.build(gr, shelf),
+            "Train a little": lambda: training.build(gr, blocks),
+        }
         gr.Markdown("# When is a softmax enough, and when does Gumbel noise pay?")
         for name, fill in tabs.items():
             with gr.Tab(name):
