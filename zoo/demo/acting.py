@@ -18,7 +18,8 @@ POLICIES = ("most probable", "drawn")
 HOTTEST = 5.0
 LONGEST = 1_000
 """Steps after which it ends here."""
-PICTURES = 60
+LAST = 60
+"""Steps whose probabilities are shown."""
 PAUSE = 0.06
 """Seconds from one picture to the next, at least."""
 WIDE = 360
@@ -59,7 +60,9 @@ def player(agent: Any, policy: str, temperature: float, seed: int) -> Any:
     return Warm(agent, mode=policy != "drawn")
 
 
-def episode(agent: Any, recipe: Any, policy: str, temperature: float, seed: int) -> Iterator[tuple[np.ndarray, np.ndarray, float]]:
+def episode(
+    agent: Any, recipe: Any, policy: str, temperature: float, seed: int
+) -> Iterator[tuple[np.ndarray, np.ndarray, float]]:
     """Step by step: the picture, the probabilities of all options ``(options,)``, and the return so far.
 
     Raises:
@@ -88,7 +91,11 @@ def episode(agent: Any, recipe: Any, policy: str, temperature: float, seed: int)
 
 def names_of(agent: Any) -> list[str]:
     names = list(agent.action_names) or GAMES.get(str(agent.trained_on.get("env")), [])
-    options = [f"{c}.{k}" if len(agent.spaces.actions) > 1 else str(k) for c, n in enumerate(agent.spaces.actions) for k in range(n)]
+    options = [
+        f"{c}.{k}" if len(agent.spaces.actions) > 1 else str(k)
+        for c, n in enumerate(agent.spaces.actions)
+        for k in range(n)
+    ]
     return names if len(names) == len(options) else options
 
 
@@ -115,30 +122,28 @@ def watch(agent: Any, recipe: Any, policy: str, temperature: float, seed: int) -
     sure = float(np.mean([p.max() for p in told])) if told else 1.0
     often = int(np.argmax(np.mean(told, 0))) if told else 0
     say = (
-        f"The episode ended after {len(told)} steps with a return of {total:g}. The most probable action had {sure:.0%} on "
-        f"average; over all steps “{names[often]}” had most, {np.mean(told, 0)[often]:.0%}."
+        f"The episode ended after {len(told)} steps with a return of {total:g}. The most probable action had "
+        f"{sure:.0%} on average; over all steps “{names[often]}” had most, {np.mean(told, 0)[often]:.0%}."
     )
     assert picture is not None
     yield page(names, picture, told, say)
 
 
 def page(names: list[str], picture: np.ndarray, told: list[np.ndarray], say: str) -> str:
-    """The picture, the probabilities now, and those of all steps so far."""
-    steps = np.arange(len(told))
-    table, thin = np.stack(told), slice(None, None, max(1, len(told) // 150))
+    """The picture, the probabilities now, and those of the last steps."""
+    first = max(0, len(told) - LAST)
+    table, steps = np.stack(told[first:]), list(range(first, len(told)))
     kinds = ("a", "b", "c", "ink", "faint")
-    lines = [(name, steps[thin].tolist(), table[thin, i].tolist(), kinds[i % len(kinds)]) for i, name in enumerate(names[:6])]
+    lines = [(name, steps, table[:, i].tolist(), kinds[i % len(kinds)]) for i, name in enumerate(names[:6])]
     now = dict(zip(names, told[-1].tolist()))
     return drawing.page(
         drawing.figure("The episode", photograph(picture), ""),
         drawing.figure(
             "Probability of each action now",
-            drawing.bars(
-                told[-1].tolist(), names, ", ".join(f"{k} {v:.0%}" for k, v in now.items()), high=1.0
-            ),
+            drawing.bars(told[-1].tolist(), names, ", ".join(f"{k} {v:.0%}" for k, v in now.items()), high=1.0),
         ),
         drawing.figure(
-            "Over the episode",
+            f"The last {LAST} steps",
             drawing.curves(lines, "Probability of each action over the steps", names=("step", ""), y=(0.0, 1.0))
             if len(told) > 1
             else "",
@@ -166,14 +171,15 @@ def build(gr: Any, shelf: Shelf) -> None:
     models = shelf.names(*ARCHS)
     if not models or not find_spec("gymnasium"):
         gr.Markdown(
-            no_model("actor_critic", "zoo train actor_critic")
+            no_model("actor_critic")
             if not models
             else "Environments need Gymnasium: pip install 'discrete-latent-zoo[rl]'"
         )
         return
     easy = next((name for name in models if name.endswith("cartpole")), models[0])
     gr.Markdown(
-        "An agent chooses one action at every step. Take the most probable one or draw; a high temperature makes it careless."
+        "An agent chooses one action at every step. Take the most probable one or draw; a high temperature makes it "
+        "careless."
     )
     seed = gr.State(0)
     with gr.Row():
@@ -193,5 +199,7 @@ def build(gr: Any, shelf: Shelf) -> None:
         for one in watch(agent, recipe, policy, temperature, seed):
             yield one, seed + 1
 
-    playing = play.click(act, [name, policy, temperature, seed], [shown, seed], show_progress="minimal", concurrency_limit=4)
+    playing = play.click(
+        act, [name, policy, temperature, seed], [shown, seed], show_progress="minimal", concurrency_limit=4
+    )
     stop.click(None, None, None, cancels=playing)

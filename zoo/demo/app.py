@@ -4,8 +4,8 @@ Gradio, because Spaces run it, because its controls have labels and obey the key
 what takes longer. What it would send or fetch is switched off: its statistics of use, the fonts of its themes, links.
 The page may load nothing from anywhere else in any case: a header tells the browser so (``Content-Security-Policy``).
 
-In a Space this file is the ``app_file``; ``GRADIO_SERVER_NAME`` and ``GRADIO_SERVER_PORT``, which a Space sets, say where
-it listens.
+In a Space this file is the ``app_file``; ``GRADIO_SERVER_NAME`` and ``GRADIO_SERVER_PORT``, which a Space sets, say
+where it listens.
 """
 
 import logging
@@ -26,6 +26,8 @@ POLICY = (
     "worker-src 'self' blob:; object-src 'none'; base-uri 'self'; form-action 'self'"
 )
 TITLE = "The discrete-latent zoo: a playground"
+CONTRAST = {"body_text_color_subdued": "#59606e", "body_text_color_subdued_dark": "#b4bbc8"}
+"""Of what the theme writes in grey: 4.5 to 1 and more."""
 SESSIONS = 40
 """Calls that wait, at most; whoever comes later is told to try again."""
 
@@ -61,7 +63,7 @@ def build(shelf: Shelf) -> Any:
             "What they choose": lambda: choosing.build(gr, shelf),
             "Train a little": lambda: training.build(gr, blocks),
         }
-        gr.Markdown("# When is a softmax enough, and when does Gumbel noise pay?")
+        gr.Markdown("## When is a softmax enough, and when does Gumbel noise pay?")
         for name, fill in tabs.items():
             with gr.Tab(name):
                 fill()
@@ -98,7 +100,7 @@ def application(shelf: Shelf) -> Any:
         app,
         build(shelf),
         path="/",
-        theme=gr.themes.Base(font=fonts, font_mono=["ui-monospace", "monospace"]),
+        theme=gr.themes.Base(font=fonts, font_mono=["ui-monospace", "monospace"]).set(**CONTRAST),
         css=drawing.STYLE,
         footer_links=[],
         run_history=False,
@@ -136,7 +138,9 @@ def serve(checkpoints: Sequence[str] = (), *, host: str = HERE, port: int = PORT
         try:
             listener.bind((host, port))
         except OSError as error:
-            raise ZooError(f"cannot listen at {host}:{port} ({error.strerror}): give another, port={port + 1}") from error
+            raise ZooError(
+                f"cannot listen at {host}:{port} ({error.strerror}): give another, port={port + 1}"
+            ) from error
         shown = f"[{host}]" if ":" in host else host
         print(f"The playground is at http://{shown}:{listener.getsockname()[1]} until Ctrl-C.", flush=True)
         uvicorn.Server(uvicorn.Config(app, log_level="warning", access_log=False)).run(sockets=[listener])

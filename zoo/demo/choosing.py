@@ -1,4 +1,4 @@
-"""Selected inputs, gates, experts, next words: what the other models choose, on examples and on one's own file or text."""
+"""Selected inputs, gates, experts, next words: what the other models choose, on examples, files and texts."""
 
 from pathlib import Path
 from typing import Any
@@ -19,12 +19,6 @@ ARCHS = (*TEXTS, *IMAGES)
 LONGEST = 2_000
 """Characters of a text."""
 NEXT, WRITTEN, GATES = 12, 200, 96
-TRAINED = {
-    "selector": "zoo train selector",
-    "mixture_of_experts": "zoo train mixture_of_experts",
-    "language_model": "zoo train language_model",
-    "binary_net": "zoo train binary_net",
-}
 
 
 def examples(saved: Any) -> tuple[Tensor, Tensor] | None:
@@ -66,11 +60,14 @@ def chosen(model: Any, x: Tensor, y: int | None) -> str:
     if kind == "Selector":
         picked = output[1][0]
         share = picked.sum().item() / len(picked)
-        say = f"It saw {int(picked.sum())} of {len(picked)} columns ({share:.1%}) and says {best} with {p[best]:.0%}{truth}."
+        says = f"{best} with {p[best]:.0%}{truth}"
+        say = f"It saw {int(picked.sum())} of {len(picked)} columns ({share:.1%}) and says {says}."
         if image is not None and len(picked) == image[0].size:
             mask = picked.view(image.shape[1:]).numpy()
             rgb = np.stack([0.35 * image[0] + 0.65 * mask, 0.35 * image[0] + 0.65 * mask * image[0], 0.35 * image[0]])
-            given.append(drawing.figure("What it looked at", drawing.picture(rgb, "selected pixels"), "red: dark, yellow: light"))
+            given.append(
+                drawing.figure("What it looked at", drawing.picture(rgb, "selected pixels"), "red: dark, yellow: light")
+            )
         else:
             names = model.names or [f"column {i}" for i in range(len(picked))]
             order = model.logits(x.flatten(1)).detach().flatten()[: len(picked)].argsort(descending=True).tolist()[:20]
@@ -87,7 +84,8 @@ def chosen(model: Any, x: Tensor, y: int | None) -> str:
         experts = [str(i) for i in range(len(share))]
         about = ", ".join(f"expert {i} {v:.0%}" for i, v in zip(experts, share.tolist()))
         routed = drawing.figure("Probability of each expert", drawing.bars(share.tolist(), experts, about, high=1.0))
-        say = f"It goes to expert {' and '.join(map(str, used))} of {len(share)}, which says {best} with {p[best]:.0%}{truth}."
+        asked = " and ".join(map(str, used))
+        say = f"It goes to expert {asked} of {len(share)}, which says {best} with {p[best]:.0%}{truth}."
         return drawing.page(*given, routed, bars, say=say)
     if kind == "BinaryNet":
         return drawing.page(*given, bars, say=f"By weights of one bit: {best} with {p[best]:.0%}{truth}.")
@@ -158,7 +156,7 @@ def tokens_of(model: Any, text: str) -> tuple[Any, Tensor]:
         raise ZooError("this model does not know what its tokens stand for: it was not trained on data=text")
     vocabulary = Vocabulary(model.about["unit"], tuple(model.about["entries"]))
     tokens = vocabulary.encode(text)
-    if (unknown := (tokens == UNKNOWN).nonzero().flatten().tolist()):
+    if unknown := (tokens == UNKNOWN).nonzero().flatten().tolist():
         raise ZooError(f"the model has never seen {split(text, vocabulary.unit)[unknown[0]]!r}: leave it out")
     return vocabulary, torch.cat([torch.tensor([BOUNDARY]), tokens])
 
@@ -194,7 +192,9 @@ def next_words(model: Any, text: str, temperature: float, seed: int) -> str:
     parts = [
         drawing.figure(
             "What comes next",
-            drawing.ranked(top.values.tolist(), names, ", ".join(f"{n} {v:.0%}" for n, v in zip(names, top.values.tolist()))),
+            drawing.ranked(
+                top.values.tolist(), names, ", ".join(f"{n} {v:.0%}" for n, v in zip(names, top.values.tolist()))
+            ),
         ),
         drawing.figure("It goes on", f"<pre>{drawing.escape(text[-300:])}<mark>{drawing.escape(more)}</mark></pre>"),
     ]
@@ -202,7 +202,8 @@ def next_words(model: Any, text: str, temperature: float, seed: int) -> str:
         opened = torch.stack([value[0, :GATES] for value in watch.seen[-len(tokens) :]], 1).float().numpy()
         note = f"{opened.mean():.0%} of them; a row each, time to the right"
         parts.append(drawing.figure("Open gates", drawing.picture(opened, "which gates are open", "wide"), note))
-    say = f"Next is {names[0]} with {top.values[0]:.0%}; {entropy:.1f} nats of doubt, as among {np.exp(entropy):.0f} equal ones."
+    doubt = f"{entropy:.1f} nats of doubt, as among {np.exp(entropy):.0f} equal ones"
+    say = f"Next is {names[0]} with {top.values[0]:.0%}; {doubt}."
     return drawing.page(*parts, say=say)
 
 
@@ -221,26 +222,29 @@ def shown(vocabulary: Any, token: int) -> str:
 def missing(shelf: Shelf) -> str:
     """What to do about the kinds of model that are not there, as Markdown."""
     lacking = [arch for arch in ARCHS if not shelf.names(arch)]
-    return "\n\n".join(no_model(f"`{arch}`", f"`{TRAINED[arch]}`") for arch in lacking)
+    return "\n\n".join(no_model(arch) for arch in lacking)
 
 
 def build(gr: Any, shelf: Shelf) -> None:
     """Controls, and what they change."""
-    gr.Markdown("What other models choose: the inputs they look at, the expert they ask, the gates they open, the next word.")
+    gr.Markdown(
+        "What other models choose: the inputs they look at, the expert they ask, the gates they open, the next word."
+    )
     pictures, texts = shelf.names(*IMAGES), shelf.names(*TEXTS)
     quick: dict[str, Any] = {"show_progress": "hidden", "trigger_mode": "always_last"}
+
+    @polite
+    def look(name: str, number: int) -> str:
+        return of_example(shelf, name, number)
+
     if pictures:
         with gr.Row():
             with gr.Column(scale=1, min_width=280):
                 name = gr.Dropdown(pictures, value=pictures[0], label="Model")
                 number = gr.Slider(0, 99, 0, step=1, label="Example", elem_id="example")
-                file = gr.File(label="A picture of your own, 10 MB at most", type="filepath", height=120)
+                file = gr.File(label="A picture of your own, 10 MB at most", type="filepath", height=150)
             with gr.Column(scale=3, min_width=320):
-                seen = gr.HTML(drawing.page(say="Choose an example."), elem_id="chosen")
-
-        @polite
-        def look(name: str, number: int) -> str:
-            return of_example(shelf, name, number)
+                seen = gr.HTML(look(pictures[0], 0), elem_id="chosen")
 
         @polite
         def look_at_file(name: str, path: str | None) -> str:
@@ -255,7 +259,7 @@ def build(gr: Any, shelf: Shelf) -> None:
                 which = gr.Dropdown(texts, value=texts[0], label="Language model")
                 text = gr.Textbox("To be, or not to ", label="Text", lines=4, max_length=LONGEST, elem_id="text")
                 temperature = gr.Slider(0.1, 2.0, 1.0, step=0.1, label="Temperature", elem_id="warmth")
-                own = gr.File(label="A text of your own, UTF-8", type="filepath", height=120)
+                own = gr.File(label="A text of your own, UTF-8", type="filepath", height=150)
                 again = gr.Button("Go on", elem_id="write")
             with gr.Column(scale=3, min_width=320):
                 read = gr.HTML(drawing.page(say="Press “Go on”."), elem_id="next")

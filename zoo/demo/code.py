@@ -27,7 +27,7 @@ Code = list[int]
 
 CANVAS = f"""
 <div class="zoo-page"><figure><figcaption>Draw here</figcaption>
-<canvas width="{10 * SIDE}" height="{10 * SIDE}" role="img" aria-label="A place to draw a digit with the finger or the mouse"
+<canvas width="{10 * SIDE}" height="{10 * SIDE}" role="img" aria-label="Draw a digit here"
  style="touch-action:none;background:#000;width:100%;max-width:{10 * SIDE}px;border-radius:6px"></canvas>
 <p><button type="button" style="padding:4px 12px;border:1px solid currentColor;border-radius:6px">Clear</button></p>
 </figure></div>"""
@@ -217,8 +217,8 @@ def grid(model: Any, code: Code, place: int) -> str:
             for j in range(k):
                 kind = "fill b" if j == entry and i == place else "fill a" if j == entry else "axis"
                 cells.append(
-                    f'<rect x="{30 + j * size}" y="{4 + i * size}" width="{size - 2}" height="{size - 2}" class="{kind} pick" '
-                    f'pointer-events="all" data-place="{i}" data-entry="{j}"><title>latent {i}: {j}</title></rect>'
+                    f'<rect x="{30 + j * size}" y="{4 + i * size}" width="{size - 2}" height="{size - 2}" '
+                    f'class="{kind} pick" pointer-events="all" data-place="{i}" data-entry="{j}"><title>latent {i}: {j}</title></rect>'
                 )
             cells.append(drawing.text(24, 16 + i * size, str(i), "end", "ink" if i == place else ""))
         return drawing.svg(
@@ -230,9 +230,9 @@ def grid(model: Any, code: Code, place: int) -> str:
     columns, size = form(model)[1] * form(model)[2], 40
     cells = []
     for i, entry in enumerate(code):
-        x, y = i % columns * size, i // columns * size
+        x, y, kind = i % columns * size, i // columns * size, "b" if i == place else "a"
         cells.append(
-            f'<rect x="{x}" y="{y}" width="{size - 2}" height="{size - 2}" class="band {"b" if i == place else "a"} pick" '
+            f'<rect x="{x}" y="{y}" width="{size - 2}" height="{size - 2}" class="band {kind} pick" '
             f'style="fill-opacity:{0.1 + 0.6 * entry / k:.2f}" data-place="{i}" data-entry="{entry}"/>'
             + drawing.text(x + size / 2, y + size / 2 + 4, str(entry), "middle", "ink")
         )
@@ -258,14 +258,14 @@ def build(gr: Any, shelf: Shelf) -> None:
     """Controls, and what they change."""
     models = shelf.names(*ARCHS)
     if not models:
-        gr.Markdown(no_model("cat_vae", "zoo train cat_vae"))
+        gr.Markdown(no_model("cat_vae"))
         return
     first = shelf.load(models[0], *ARCHS)
     x = example(first, 0)
     begun = encode(first, x)
     gr.Markdown(
-        "A variational autoencoder writes an image as a few discrete entries. Change one and see what it stands for; walk "
-        "from one image to another entry by entry; draw codes from the prior."
+        "A variational autoencoder writes an image as a few discrete entries. Change one and see what it stands for; "
+        "walk from one image to another entry by entry; draw codes from the prior."
     )
     code, original = gr.State(begun), gr.State(x)
     with gr.Row():
@@ -274,11 +274,13 @@ def build(gr: Any, shelf: Shelf) -> None:
             about = "Digit of MNIST" if digits() is not None else "Draw of the prior (MNIST is not on this machine)"
             number = gr.Slider(0, 99, 0, step=1, label=about, elem_id="digit")
             canvas = gr.HTML(CANVAS, js_on_load=DRAWING)
-            file = gr.File(label="A picture of your own, 10 MB at most", type="filepath", height=120)
+            file = gr.File(label="A picture of your own, 10 MB at most", type="filepath", height=150)
             place = gr.Slider(0, len(begun) - 1, 0, step=1, label="Place in the code", elem_id="place")
             entry = gr.Slider(0, categories(first) - 1, begun[0], step=1, label="Entry at this place", elem_id="entry")
         with gr.Column(scale=3, min_width=320):
-            shown = gr.HTML(pictures(first, x, begun, 0, "This is the code of the image."), js_on_load=PICKING, elem_id="code")
+            shown = gr.HTML(
+                pictures(first, x, begun, 0, "This is the code of the image."), js_on_load=PICKING, elem_id="code"
+            )
             with gr.Row():
                 other = gr.Slider(0, 99, 1, step=1, label="Walk to digit", min_width=160)
                 share = gr.Slider(0, 1, 0, step=0.05, label="How far", min_width=160)

@@ -48,6 +48,7 @@ STYLE = """
   color:var(--z-ink); background:none}
 .zoo-page mark {background:var(--z-a); color:var(--z-card); border-radius:2px}
 .zoo-page .pick {cursor:pointer}
+@media (max-width:700px) {.zoo-left {display:contents !important} .zoo-seen {order:1} .zoo-more {order:2}}
 """
 
 
@@ -228,7 +229,9 @@ def curves(
     """Lines ``(name, xs, ys, colour)``, with names at their ends."""
     xs = [x for _, some, _, _ in series for x in some] or [0.0, 1.0]
     ys = [v for _, _, some, _ in series for v in some if math.isfinite(v)] or [0.0, 1.0]
-    axes = Axes((min(xs), max(xs)), y or (min(ys), max(ys)), ticks=ticks or nice(min(xs), max(xs)), log=log, about=names)
+    axes = Axes(
+        (min(xs), max(xs)), y or (min(ys), max(ys)), ticks=ticks or nice(min(xs), max(xs)), log=log, about=names
+    )
     for i, (name, some, values, kind) in enumerate(series):
         kept = [(x, v) for x, v in zip(some, values) if math.isfinite(v)]
         axes.line([x for x, _ in kept], [v for _, v in kept], kind)

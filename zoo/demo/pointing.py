@@ -3,6 +3,7 @@
 import re
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
@@ -148,10 +149,8 @@ def tours(model: Any, points: Points) -> list[tuple[str, list[int], float]]:
     best = search.local_search(problem, search.farthest_insertion(problem), kicks=400)
     name = "local search"
     if 3 <= len(points) <= PROVEN:
-        try:
+        with suppress(ZooError):  # without the package, or not in time
             best, name = solvers.exact_tour(solvers.distances(array), seconds=3.0), "optimum"
-        except ZooError:  # without the package, or in time
-            pass
     found[name] = best.tolist()
     return [(name, order, problem.length(np.array(order))) for name, order in found.items()]
 
@@ -217,7 +216,9 @@ def compared(points: Points, rows: list[tuple[str, list[int], float]]) -> list[s
         drawing.figure(
             f"{name}: {length:.3f}" if length < 100 else f"{name}: {length:,.0f}",
             square(points, order, about=f"{name}: a tour of length {length:.3f}", kind="c" if length <= best else "a"),
-            "the shortest here" if length <= best * (1 + 1e-9) else f"{100 * (length / best - 1):.1f}% longer than the best here",
+            "the shortest here"
+            if length <= best * (1 + 1e-9)
+            else f"{100 * (length / best - 1):.1f}% longer than the best here",
         )
         for name, order, length in rows
     ]
@@ -237,8 +238,8 @@ def watch(model: Any, points: Points) -> Iterator[str]:
     unsure = float(np.mean([1 - p.max() for p in seen])) if seen else 0.0
     network = found[0][2] / min(length for _, _, length in found) - 1
     say = (
-        f"The network closed a tour of {len(points)} points; its pointers left {unsure:.1%} to the other points on average. "
-        f"Its best tour is {network:.1%} longer than the best one here."
+        f"The network closed a tour of {len(points)} points; its pointers left {unsure:.1%} to the other points on "
+        f"average. Its best tour is {network:.1%} longer than the best one here."
     )
     yield drawing.page(growing(points, order, seen, len(order)), *rows, say=say)
 
@@ -264,8 +265,8 @@ def build(gr: Any, shelf: Shelf) -> None:
     first = random(15, 1)
     names = models(shelf)
     gr.Markdown(
-        "A pointer network builds a round trip by pointing at one point after another. Click points into the square, or take "
-        "random ones, write some, or hand in a file."
+        "A pointer network builds a round trip by pointing at one point after another. Click points into the square, "
+        "or take random ones, write some, or hand in a file."
     )
     points, seed = gr.State(first), gr.State(2)
     with gr.Row():
@@ -274,8 +275,10 @@ def build(gr: Any, shelf: Shelf) -> None:
             solve = gr.Button("Watch it point", variant="primary", elem_id="solve")
             count = gr.Slider(3, MOST, 15, step=1, label="Random points", elem_id="points")
             clear = gr.Button("Clear")
-            text = gr.Textbox(label="Points as numbers", placeholder="0.1 0.2; 0.5 0.9; 0.8 0.3", lines=2, max_length=20_000)
-            file = gr.File(label="A file: .tsp or .csv, 10 MB at most", type="filepath", height=120)
+            text = gr.Textbox(
+                label="Points as numbers", placeholder="0.1 0.2; 0.5 0.9; 0.8 0.3", lines=2, max_length=20_000
+            )
+            file = gr.File(label="A file: .tsp or .csv, 10 MB at most", type="filepath", height=150)
         with gr.Column(scale=3, min_width=320):
             shown = gr.HTML(still(first), js_on_load=CLICKING, elem_id="tours")
 

@@ -6,7 +6,7 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from html import escape
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args, get_origin
 
 from zoo import hub
 from zoo.errors import ZooError, cause
@@ -66,7 +66,7 @@ def polite(function: Callable[..., Any]) -> Callable[..., Any]:
         message = str(error) if isinstance(error, ZooError) else cause(error)
         return alert(message) if outputs == 1 else (alert(message), *[gr.skip() for _ in range(outputs - 1)])
 
-    outputs = returned(function)
+    outputs = count_outputs(function)
     if inspect.isgeneratorfunction(function):
 
         @functools.wraps(function)
@@ -88,14 +88,12 @@ def polite(function: Callable[..., Any]) -> Callable[..., Any]:
     return polite_function
 
 
-def returned(function: Callable[..., Any]) -> int:
+def count_outputs(function: Callable[..., Any]) -> int:
     """How many outputs ``function`` has, by its annotation."""
     hint = inspect.signature(function).return_annotation
-    arguments = getattr(hint, "__args__", ())
     if inspect.isgeneratorfunction(function):
-        hint = arguments[0]
-        arguments = getattr(hint, "__args__", ())
-    return len(arguments) if getattr(hint, "__origin__", None) is tuple else 1
+        (hint,) = get_args(hint)
+    return len(get_args(hint)) if get_origin(hint) is tuple else 1
 
 
 def uploaded(path: str | None) -> Path:
@@ -112,9 +110,9 @@ def uploaded(path: str | None) -> Path:
     return place
 
 
-def no_model(arch: str, command: str, why: str = "") -> str:
-    """What to do where there is no model of a kind."""
+def no_model(arch: str) -> str:
+    """What to do where there is no model of a kind, as Markdown."""
     return (
-        f"No {arch} is shipped with weights{why}. Train one, {command} run=runs/mine, and start the playground with it: "
-        "zoo demo checkpoint=runs/mine"
+        f"No `{arch}` is shipped with weights. Train one, `zoo train {arch} run=runs/mine`, and start the playground "
+        "with it: `zoo demo checkpoint=runs/mine`."
     )

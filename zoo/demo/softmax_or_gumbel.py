@@ -52,7 +52,9 @@ def values(categories: int) -> Tensor:
 COSTS: dict[str, Callable[[Tensor], Tensor]] = {
     "linear: v·z": lambda z: (z * values(z.shape[-1])).sum(-1),
     "square: (v·z - 0.3)²": lambda z: ((z * values(z.shape[-1])).sum(-1) - 0.3).square(),
-    "cubic: (v·z)³ - v·z / 2": lambda z: (z * values(z.shape[-1])).sum(-1).pow(3) - 0.5 * (z * values(z.shape[-1])).sum(-1),
+    "cubic: (v·z)³ - v·z / 2": lambda z: (
+        (z * values(z.shape[-1])).sum(-1).pow(3) - 0.5 * (z * values(z.shape[-1])).sum(-1)
+    ),
     "the same at all corners: 1 - z·z": lambda z: 1 - z.square().sum(-1),
 }
 """Costs of a one-hot ``z`` of ``(..., categories)``, defined in between, too; ``v`` goes evenly from 1 to -1."""
@@ -155,7 +157,8 @@ def cost_of(setting: Setting) -> Callable[[Tensor], Tensor]:
 
 def made(name: str, tau: float, seed: int) -> Any:
     """A relaxation at a temperature, where it has one, with noise of its own."""
-    relaxation = RELAXATIONS[name](**({"tau": tau} if has_tau(name) else {}))
+    arguments: dict[str, Any] = {"tau": tau} if has_tau(name) else {}
+    relaxation = RELAXATIONS[name](**arguments)
     relaxation.noise = Noise(torch.Generator().manual_seed(seed))
     return relaxation
 
@@ -226,7 +229,9 @@ def of_draws(seen: Seen) -> str:
         return f"Without noise every draw is the same, ({value})."
     if setting.hard:
         return "Every draw is exactly one-hot."
-    return f"{near:.0%} of the draws have an entry above {NEAR:g}; the largest entry is {seen.largest_now:.2f} on average."
+    return (
+        f"{near:.0%} of the draws have an entry above {NEAR:g}; the largest entry is {seen.largest_now:.2f} on average."
+    )
 
 
 def of_law(seen: Seen) -> str:
@@ -305,7 +310,9 @@ def over_tau(seen: Seen) -> str:
     low = min([exact, *(m - 1.6 * s for m, s in zip(means, stds))])
     high = max([exact, *(m + 1.6 * s for m, s in zip(means, stds))])
     pad = 0.08 * (high - low) + 1e-3
-    axes = drawing.Axes((TAUS[0], TAUS[-1]), (low - pad, high + pad), ticks=(0.1, 0.3, 1, 3), log=True, about=("tau", ""))
+    axes = drawing.Axes(
+        (TAUS[0], TAUS[-1]), (low - pad, high + pad), ticks=(0.1, 0.3, 1, 3), log=True, about=("tau", "")
+    )
     xs, ys = [], []
     for i, row in enumerate(rows):
         some = row.drawn[:CLOUD, worst].tolist()
@@ -321,7 +328,9 @@ def over_tau(seen: Seen) -> str:
         drawing.text(330, 14, "— exact", "end", "b"),
         drawing.text(330, 27, "— mean, ± std, draws", "end", "a"),
     ]
-    return axes.drawn(f"Gradient of logit {names(len(seen.exact))[worst]} over tau: exact {exact:.3g}. {of_gradient(seen)}")
+    return axes.drawn(
+        f"Gradient of logit {names(len(seen.exact))[worst]} over tau: exact {exact:.3g}. {of_gradient(seen)}"
+    )
 
 
 def pictures(seen: Seen) -> str:
@@ -333,12 +342,13 @@ def pictures(seen: Seen) -> str:
     mean, std = seen.now.drawn.mean(0), (seen.now.drawn.std(0) if len(seen.now.drawn) > 1 else 0 * seen.exact)
     everything = torch.cat([mean - std, mean + std, seen.exact, torch.zeros(1)])
     ends = everything.min().item() * 1.05, everything.max().item() * 1.05 + 1e-9
-    kinds = {noise: "a" if noise == setting.noise else "faint" for noise in NOISES}
-    kinds = kinds if setting.noise != "none" else kinds | {"none": "a"}
+    kinds = {"none": "faint", "Gumbel": "a", "Gaussian": "c"}
     titles = {False: f"{DRAWS:,} draws", True: f"{DRAWS:,} draws: area is share"}
     return drawing.page(
         drawing.figure(
-            "One draw", drawing.bars(one, labels, f"One draw: {listed}", outline=p, high=1.0), "outline: the softmax of the logits"
+            "One draw",
+            drawing.bars(one, labels, f"One draw: {listed}", outline=p, high=1.0),
+            "outline: the softmax of the logits",
         ),
         drawing.figure(titles[bool(setting.hard)], cloud(seen), "orange: the draw on the left; +: the mean of all"),
         drawing.figure(
@@ -351,7 +361,9 @@ def pictures(seen: Seen) -> str:
             drawing.curves(
                 [(noise, TAUS, seen.largest[noise], kinds[noise]) for noise in NOISES],
                 "Mean of the largest entry over tau: "
-                + "; ".join(f"{n}: {v[0]:.2f} at tau {TAUS[0]} to {v[-1]:.2f} at {TAUS[-1]}" for n, v in seen.largest.items()),
+                + "; ".join(
+                    f"{n}: {v[0]:.2f} at tau {TAUS[0]} to {v[-1]:.2f} at {TAUS[-1]}" for n, v in seen.largest.items()
+                ),
                 ticks=(0.1, 0.3, 1, 3),
                 log=True,
                 names=("tau", ""),
@@ -415,34 +427,38 @@ def build(gr: Any) -> None:
     """Controls, and what they change."""
     first = Setting()
     gr.Markdown(
-        "A network chooses one of several. Move the logits, the temperature and the noise, and see what it draws; choose "
-        "an estimator and a cost, and see what gradient it makes of the draws."
+        "A network chooses one of several. Move the logits, the temperature and the noise, and see what it draws; "
+        "choose an estimator and a cost, and see what gradient it makes of the draws."
     )
     seed = gr.State(0)
     with gr.Row():
-        with gr.Column(scale=1, min_width=280):
-            preset = gr.Dropdown(list(claims()), value=None, label="A claim to look at", elem_id="preset")
-            tau = gr.Slider(*TAU, first.tau, step=0.05, label="Temperature tau", elem_id="tau")
-            noise = gr.Radio(list(NOISES), value=first.noise, label="Noise")
-            hard = gr.Checkbox(first.hard, label="Hard: one-hot draws, soft gradient")
-            with gr.Accordion("Gradient: estimator and cost", open=True):
-                estimator = gr.Dropdown([AS_DRAWN, *estimators()], value=AS_DRAWN, label="Estimator")
-                cost = gr.Dropdown(list(COSTS), value=first.cost, label="Cost of the choice; v from 1 to -1")
-            count = gr.Slider(FEWEST, MOST, len(first.logits), step=1, label="Categories")
-            with gr.Accordion("Logits", open=True):
-                logits = [
-                    gr.Slider(
-                        -LOGIT,
-                        LOGIT,
-                        first.logits[i] if i < len(first.logits) else -0.5,
-                        step=0.1,
-                        label=f"Logit of {name}",
-                        visible=i < len(first.logits),
+        with gr.Column(scale=1, min_width=280, elem_classes="zoo-left"):
+            with gr.Column():
+                preset = gr.Dropdown(list(claims()), value=None, label="A claim to look at", elem_id="preset")
+                tau = gr.Slider(*TAU, first.tau, step=0.05, label="Temperature tau", elem_id="tau")
+                noise = gr.Radio(list(NOISES), value=first.noise, label="Noise", elem_id="noise")
+                hard = gr.Checkbox(first.hard, label="Hard: one-hot draws, soft gradient", elem_id="hard")
+            with gr.Column(elem_classes="zoo-more"):
+                with gr.Accordion("Gradient: estimator and cost", open=True):
+                    estimator = gr.Dropdown(
+                        [AS_DRAWN, *estimators()], value=AS_DRAWN, label="Estimator", elem_id="estimator"
                     )
-                    for i, name in enumerate(names(MOST))
-                ]
-            again = gr.Button("Draw again")
-        with gr.Column(scale=3, min_width=320):
+                    cost = gr.Dropdown(list(COSTS), value=first.cost, label="Cost of the choice; v from 1 to -1")
+                count = gr.Slider(FEWEST, MOST, len(first.logits), step=1, label="Categories", elem_id="count")
+                with gr.Accordion("Logits", open=True):
+                    logits = [
+                        gr.Slider(
+                            -LOGIT,
+                            LOGIT,
+                            first.logits[i] if i < len(first.logits) else -0.5,
+                            step=0.1,
+                            label=f"Logit of {name}",
+                            visible=i < len(first.logits),
+                        )
+                        for i, name in enumerate(names(MOST))
+                    ]
+                again = gr.Button("Draw again")
+        with gr.Column(scale=3, min_width=320, elem_classes="zoo-seen"):
             shown = gr.HTML(pictures(look(first)), elem_id="softmax-or-gumbel")
     controls = [count, *logits, tau, noise, hard, estimator, cost, seed]
 

@@ -1,7 +1,7 @@
 """Train a little: a small model for a minute, with its curves and pictures as they come; and two runs to compare.
 
-A training is ``zoo train`` in a process of its own, whose options are chosen from lists here. It ends by itself when its
-time is over, when it is stopped, and when the page that started it is closed.
+A training is ``zoo train`` in a process of its own, whose options are chosen from lists here. It ends by itself when
+its time is over, when it is stopped, and when the page that started it is closed.
 """
 
 import atexit
@@ -54,7 +54,13 @@ PATHWISE = ("gumbel_softmax", "st_gumbel_softmax", "straight_through", "reinmax"
 RECIPES = {
     "Digits (cat_vae)": Recipe(
         (
-            *("model=cat_vae", "nets=mlp", "model.latents=12", "model.encoder.hidden=[128]", "model.decoder.hidden=[128]"),
+            *(
+                "model=cat_vae",
+                "nets=mlp",
+                "model.latents=12",
+                "model.encoder.hidden=[128]",
+                "model.decoder.hidden=[128]",
+            ),
             *("model.optimizer.warmup_steps=20", "model.iwae_samples=2", "epochs=40", "pictures_every_n_epochs=1"),
             *("trainer.limit_train_batches=100", "trainer.limit_val_batches=2", "trainer.limit_test_batches=1"),
         ),
@@ -66,7 +72,12 @@ RECIPES = {
     "Sorting (pointer_net)": Recipe(
         (
             *("model=pointer_net", "data=sort", "data.epoch_batches=50", "data.val_instances=200"),
-            *("data.test_instances=200", "data.eval_batch_size=100", "model.encoder.width=64", "model.encoder.layers=2"),
+            *(
+                "data.test_instances=200",
+                "data.eval_batch_size=100",
+                "model.encoder.width=64",
+                "model.encoder.layers=2",
+            ),
             *("model.encoder.feedforward=128", "model.decoder.feedforward=64", "model.optimizer.warmup_steps=20"),
             *("epochs=40", "pictures_every_n_epochs=1"),
         ),
@@ -154,7 +165,9 @@ class Run:
             return f"{self.title}: stopped"
         if self.process.returncode:
             lines = (self.folder / "output").read_text(encoding="utf-8", errors="replace").strip().splitlines()
-            error = next((line for line in reversed(lines) if line.startswith("error: ")), lines[-1] if lines else "no word")
+            error = next(
+                (line for line in reversed(lines) if line.startswith("error: ")), lines[-1] if lines else "no word"
+            )
             return f"{self.title}: failed: {printable(error.removeprefix('error: '))[:300]}"
         return f"{self.title}: done"
 
@@ -202,7 +215,9 @@ class Trainings:
             if any(run.running for run in mine):
                 raise ZooError("a training of yours is running: stop it first, or wait")
             if sum(run.running for runs in self._runs.values() for run in runs) >= AT_ONCE:
-                raise ZooError(f"{AT_ONCE} trainings of other people are running, which is all there is room for: try soon")
+                raise ZooError(
+                    f"{AT_ONCE} trainings of other people are running, which is all there is room for: try soon"
+                )
             while len(mine) >= KEPT:
                 mine.pop(0).remove()
             run = started(f"{name}, {estimator}", recipe, estimator, 60 * minutes, seed)
@@ -273,7 +288,7 @@ def pictures(runs: Sequence[Run]) -> str:
         ends.append(f"{run.says()}{last}.")
     parts = [
         drawing.figure(
-            f"{about}, in validation".capitalize(),
+            f"{about[0].upper()}{about[1:]}, in validation",
             drawing.curves(series, f"{about} over steps: {' '.join(ends)}", names=("step", "")),
             "" if any(xs for _, xs, _, _ in series) else "The first value comes after an epoch: some seconds.",
         )
@@ -297,13 +312,15 @@ def build(gr: Any, blocks: Any) -> None:
     ready = [name for name, recipe in RECIPES.items() if not lacking(recipe)]
     first = ready[0]
     gr.Markdown(
-        "Train a small model for a minute, then another with a different estimator, and compare the two. It is the command "
-        "`zoo train`, in a process of its own, that ends when you close the page."
+        "Train a small model for a minute, then another with a different estimator, and compare the two. It is the "
+        "command `zoo train`, in a process of its own, that ends when you close the page."
     )
     with gr.Row():
         with gr.Column(scale=1, min_width=280):
             name = gr.Dropdown(ready, value=first, label="Model")
-            estimator = gr.Dropdown(list(RECIPES[first].estimators), value=RECIPES[first].estimators[0], label="Estimator")
+            estimator = gr.Dropdown(
+                list(RECIPES[first].estimators), value=RECIPES[first].estimators[0], label="Estimator"
+            )
             minutes = gr.Slider(*MINUTES, 1.0, step=0.25, label="Minutes")
             train = gr.Button("Train", variant="primary", elem_id="train")
             stop = gr.Button("Stop", elem_id="stop")

@@ -44,7 +44,9 @@ def names_of(model: Any) -> list[str]:
     return [f"{i}: {name}" if name else f"{i}" for i, name in enumerate(model.speaker_names)]
 
 
-def weights(model: Any, how: str, content: Tensor, chosen: str, shares: Sequence[float], seed: int) -> tuple[Tensor, str]:
+def weights(
+    model: Any, how: str, content: Tensor, chosen: str, shares: Sequence[float], seed: int
+) -> tuple[Tensor, str]:
     """Weights of the speakers ``(speakers,)``, and who that is in words.
 
     Raises:
@@ -103,7 +105,9 @@ def say(model: Any, text: str, how: str, chosen: str, shares: Sequence[float], s
 def player(sound: Tensor, about: str) -> str:
     write_wav(content := io.BytesIO(), sound)
     data = base64.b64encode(content.getvalue()).decode()
-    return f'<audio controls aria-label="{drawing.escape(about, quote=True)}" src="data:audio/wav;base64,{data}"></audio>'
+    return (
+        f'<audio controls aria-label="{drawing.escape(about, quote=True)}" src="data:audio/wav;base64,{data}"></audio>'
+    )
 
 
 def spectrogram(sound: Tensor) -> str:
@@ -119,13 +123,13 @@ def build(gr: Any, shelf: Shelf) -> None:
     """Controls, and what they change."""
     models = shelf.names(*ARCHS)
     if not models:
-        gr.Markdown(no_model("speaker_generator", "zoo train speaker_generator"))
+        gr.Markdown(no_model("speaker_generator"))
         return
     first = shelf.load(models[0], *ARCHS)
     names = names_of(first)
     gr.Markdown(
-        "The generator first decides who speaks, then speaks. Draw the speaker from what it has learned, choose one, or blend "
-        "them: the blend is a voice that nobody in the data has."
+        "The generator first decides who speaks, then speaks. Draw the speaker from what it has learned, choose one, "
+        "or blend them: the blend is a voice that nobody in the data has."
     )
     seed = gr.State(1)
     with gr.Row():
@@ -135,7 +139,9 @@ def build(gr: Any, shelf: Shelf) -> None:
             how = gr.Radio(list(HOWS), value="drawn", label="The speaker is", elem_id="how")
             chosen = gr.Dropdown(names, value=names[0], label="Speaker", visible=False)
             sliders = [
-                gr.Slider(0, 1, float(i < 2), step=0.05, label=f"Share of {names[i] if i < len(names) else i}", visible=False)
+                gr.Slider(
+                    0, 1, float(i < 2), step=0.05, label=f"Share of {names[i] if i < len(names) else i}", visible=False
+                )
                 for i in range(MOST)
             ]
             go = gr.Button("Speak", variant="primary", elem_id="speak")
