@@ -218,7 +218,8 @@ def grid(model: Any, code: Code, place: int) -> str:
                 kind = "fill b" if j == entry and i == place else "fill a" if j == entry else "axis"
                 cells.append(
                     f'<rect x="{30 + j * size}" y="{4 + i * size}" width="{size - 2}" height="{size - 2}" '
-                    f'class="{kind} pick" pointer-events="all" data-place="{i}" data-entry="{j}"><title>latent {i}: {j}</title></rect>'
+                    f'class="{kind} pick" pointer-events="all" data-place="{i}" data-entry="{j}">'
+                    f"<title>latent {i}: {j}</title></rect>"
                 )
             cells.append(drawing.text(24, 16 + i * size, str(i), "end", "ink" if i == place else ""))
         return drawing.svg(
