@@ -84,6 +84,11 @@ class Session:
             RuntimeError: if the server says that it failed.
         """
         body = {"data": data, "fn_index": function["id"], "session_hash": self.name, "trigger_id": None}
+        if not function["queue"]:
+            answer = await self.client.post("/gradio_api/run/predict", json=body)
+            if answer.status_code != 200:
+                raise RuntimeError(answer.text[:300])
+            return answer.json()["data"]
         joined = await self.client.post("/gradio_api/queue/join", json=body)
         joined.raise_for_status()
         event = joined.json()["event_id"]

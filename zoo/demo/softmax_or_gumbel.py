@@ -7,6 +7,7 @@ its own. The same seed gives the same noise, so that a slider moves what is seen
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cache, lru_cache
 from typing import Any
 
 import torch
@@ -24,6 +25,8 @@ DRAWS = 2_000
 FEWER = 200
 """At each of the other temperatures: as many as 80 ms allow for the slowest estimator."""
 CLOUD = 30
+KEPT = 64
+"""Settings of which what does not depend on the temperature is remembered."""
 TAUS = (0.1, 0.17, 0.3, 0.5, 0.85, 1.5, 3.0)
 TAU = (0.05, 5.0)
 LOGIT = 4.0
@@ -139,20 +142,18 @@ class Seen:
     exact: Tensor
     now: Gradients
     taus: tuple[float, ...]
-    over: list[Gradients]
+    over: tuple[Gradients, ...]
 
     @property
     def largest_now(self) -> float:
         return self.draws.amax(-1).mean().item()
 
 
-def problem(setting: Setting, draws: int = DRAWS) -> Problem:
+def problem(logits: Sequence[float], cost: str) -> Problem:
     """The choice as a problem of the gradient lab: one example, one latent."""
-    return Problem("demo", setting.cost, torch.tensor(setting.logits).view(1, 1, -1), cost_of(setting), draws, draws)
-
-
-def cost_of(setting: Setting) -> Callable[[Tensor], Tensor]:
-    return lambda z: COSTS[setting.cost](z).sum(-1)
+    return Problem(
+        "one choice", cost, torch.tensor(logits).view(1, 1, -1), lambda z: COSTS[cost](z).sum(-1), DRAWS, DRAWS
+    )
 
 
 def made(name: str, tau: float, seed: int) -> Any:
@@ -163,10 +164,12 @@ def made(name: str, tau: float, seed: int) -> Any:
     return relaxation
 
 
+@cache
 def has_tau(name: str) -> bool:
     return RELAXATIONS[name]().arguments.get("tau") is not None
 
 
+@cache
 def temperatures(name: str) -> tuple[float, ...]:
     """At which the gradients of an estimator are compared; fewer of one with parameters of its own, which is slow."""
     if not has_tau(name):
@@ -194,20 +197,39 @@ def estimate(name: str, at: Problem, exact: Tensor, tau: float, seed: int, draws
     return Gradients(drawn.float(), bias, std / math.sqrt(n), std, cosine)
 
 
-def look(setting: Setting) -> Seen:
-    """Everything that the pictures show."""
-    logits, seed, at = setting.logits, setting.seed, problem(setting)
-    draws = draw(setting.drawn, logits, setting.tau, seed, DRAWS)
-    shares = torch.bincount(draws.argmax(-1), minlength=len(logits)) / DRAWS
-    largest = {
+@lru_cache(KEPT)
+def largest(logits: tuple[float, ...], seed: int) -> dict[str, list[float]]:
+    """Noise -> mean of the largest entry of soft draws, at each of :data:`TAUS`."""
+    return {
         noise: [draw(DRAWN[noise, False], logits, tau, seed, FEWER).amax(-1).mean().item() for tau in TAUS]
         for noise in NOISES
     }
+
+
+@lru_cache(KEPT)
+def over_taus(logits: tuple[float, ...], cost: str, name: str, seed: int) -> tuple[Tensor, tuple[Gradients, ...]]:
+    """The exact gradient ``(categories,)``, and those of an estimator at each of its :func:`temperatures`."""
+    at = problem(logits, cost)
     exact = exact_gradient(at)[0, 0]
-    now = estimate(setting.estimated, at, exact, setting.tau, seed, DRAWS)
-    taus = temperatures(setting.estimated)
-    over = [estimate(setting.estimated, at, exact, tau, seed, FEWER) for tau in taus]
-    return Seen(setting, torch.tensor(logits).softmax(-1), draws, shares, largest, exact.float(), now, taus, over)
+    return exact, tuple(estimate(name, at, exact, tau, seed, FEWER) for tau in temperatures(name))
+
+
+def look(setting: Setting) -> Seen:
+    """Everything that the pictures show. What does not depend on the chosen temperature is remembered."""
+    logits, seed, name = setting.logits, setting.seed, setting.estimated
+    draws = draw(setting.drawn, logits, setting.tau, seed, DRAWS)
+    exact, over = over_taus(logits, setting.cost, name, seed)
+    return Seen(
+        setting,
+        probabilities=torch.tensor(logits).softmax(-1),
+        draws=draws,
+        shares=torch.bincount(draws.argmax(-1), minlength=len(logits)) / DRAWS,
+        largest=largest(logits, seed),
+        exact=exact.float(),
+        now=estimate(name, problem(logits, setting.cost), exact, setting.tau, seed, DRAWS),
+        taus=temperatures(name),
+        over=over,
+    )
 
 
 # What it says ---------------------------------------------------------------------------------------------------------
@@ -304,7 +326,7 @@ def over_tau(seen: Seen) -> str:
     """The entry of the gradient that is largest: exact, and the estimator's mean, standard deviation and draws."""
     worst = int(seen.exact.abs().argmax()) if seen.exact.norm() > 1e-6 else int(seen.now.drawn.abs().mean(0).argmax())
     exact, taus = seen.exact[worst].item(), seen.taus or TAUS
-    rows = seen.over or [seen.now] * len(taus)
+    rows = seen.over or (seen.now,) * len(taus)
     means = [row.drawn[:, worst].mean().item() for row in rows]
     stds = [row.drawn[:, worst].std().item() if len(row.drawn) > 1 else 0.0 for row in rows]
     low = min([exact, *(m - 1.6 * s for m, s in zip(means, stds))])
@@ -485,11 +507,10 @@ def build(gr: Any) -> None:
     live: dict[str, Any] = {
         "show_progress": "hidden",
         "trigger_mode": "always_last",
-        "concurrency_limit": 2,
-        "concurrency_id": "look",
+        "queue": False,
     }
     for control in (*logits, tau, noise, hard, estimator, cost):
         control.input(show, controls, shown, **live)
     count.input(visible, count, logits, show_progress="hidden").then(show, controls, shown, **live)
     again.click(draw_again, seed, seed, show_progress="hidden").then(show, controls, shown, **live)
-    preset.input(choose, preset, [*controls, shown], show_progress="hidden")
+    preset.input(choose, preset, [*controls, shown], **live)
