@@ -180,7 +180,7 @@ def read_picture(path: Path, shape: Shape) -> Tensor:
         result = _read(Files(path.parent), shape, path.name)
     if isinstance(result, str):
         raise ZooError(f"{path.name} cannot be read: {result}")
-    return torch.from_numpy(result[0])
+    return torch.from_numpy(result[0].copy())
 
 
 def left_out(refused: Sequence[tuple[str, str]], count: int) -> str:

@@ -8,16 +8,17 @@ In a Space this file is the ``app_file``; ``GRADIO_SERVER_NAME`` and ``GRADIO_SE
 where it listens.
 """
 
-import logging
 import os
-from collections.abc import Sequence
+import signal
+import socket
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
+from zoo import signals
 from zoo.demo import acting, choosing, code, drawing, pointing, softmax_or_gumbel, training, voices
 from zoo.demo.shared import UPLOAD, Shelf
-from zoo.errors import ZooError
-
-log = logging.getLogger(__name__)
+from zoo.errors import ZooError, cause
 
 HERE, PORT = "127.0.0.1", 7860
 POLICY = (
@@ -39,7 +40,6 @@ def gradio() -> Any:
         ZooError: without the extra ``demo``.
     """
     os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
-    os.environ.setdefault("HF_HUB_OFFLINE", "1")
     try:
         import gradio as gr
     except ImportError as error:
@@ -125,11 +125,8 @@ def serve(checkpoints: Sequence[str] = (), *, host: str = HERE, port: int = PORT
     Raises:
         ZooError: without Gradio, if a model cannot be read, or the port is taken.
     """
-    import socket
-
     gradio()
     import torch
-    import uvicorn
 
     torch.set_num_threads(1)  # a session each, not a thread each
     app = application(Shelf(checkpoints, trust))
@@ -138,12 +135,41 @@ def serve(checkpoints: Sequence[str] = (), *, host: str = HERE, port: int = PORT
         try:
             listener.bind((host, port))
         except OSError as error:
-            raise ZooError(
-                f"cannot listen at {host}:{port} ({error.strerror}): give another, port={port + 1}"
-            ) from error
+            raise ZooError(f"cannot listen at {host}:{port}: {cause(error)}; give another, such as port=0") from error
         shown = f"[{host}]" if ":" in host else host
         print(f"The playground is at http://{shown}:{listener.getsockname()[1]} until Ctrl-C.", flush=True)
-        uvicorn.Server(uvicorn.Config(app, log_level="warning", access_log=False)).run(sockets=[listener])
+        run(app, listener)
+
+
+def run(app: Any, listener: socket.socket) -> None:
+    """Serve until a signal, which is then raised as everywhere in this project: the library would send it once more.
+
+    Raises:
+        Stopped: for the signal.
+    """
+    import uvicorn
+
+    class Server(uvicorn.Server):
+        told = 0
+
+        def handle_exit(self, sig: int, frame: Any) -> None:
+            self.told = self.told or sig
+            super().handle_exit(sig, frame)
+
+        @contextmanager
+        def capture_signals(self) -> Iterator[None]:
+            before = {number: signal.signal(number, self.handle_exit) for number in signals.NAMES}
+            try:
+                yield
+            finally:
+                for number, handler in before.items():
+                    signal.signal(number, handler)
+
+    config = uvicorn.Config(app, log_level="warning", access_log=False, timeout_graceful_shutdown=1)
+    server = Server(config)
+    server.run(sockets=[listener])
+    if server.told:
+        raise signals.Stopped(server.told)
 
 
 if __name__ == "__main__":

@@ -276,8 +276,9 @@ def build(gr: Any, shelf: Shelf) -> None:
             count = gr.Slider(3, MOST, 15, step=1, label="Random points", elem_id="points")
             clear = gr.Button("Clear")
             text = gr.Textbox(
-                label="Points as numbers", placeholder="0.1 0.2; 0.5 0.9; 0.8 0.3", lines=2, max_length=20_000
+                label="Points as numbers", placeholder="0.1 0.2; 0.5 0.9; 0.8 0.3", lines=2, max_length=40_000
             )
+            take = gr.Button("Take these points", elem_id="take")
             file = gr.File(label="A file: .tsp or .csv, 10 MB at most", type="filepath", height=150)
         with gr.Column(scale=3, min_width=320):
             shown = gr.HTML(still(first), js_on_load=CLICKING, elem_id="tours")
@@ -315,4 +316,5 @@ def build(gr: Any, shelf: Shelf) -> None:
     count.input(take_random, [count, seed], [shown, points, seed], cancels=playing, **quick)
     clear.click(empty, None, [shown, points], cancels=playing, show_progress="hidden")
     text.submit(take_text, text, [shown, points], cancels=playing, show_progress="hidden")
+    take.click(take_text, text, [shown, points], cancels=playing, show_progress="hidden")
     file.upload(take_file, file, [shown, points], cancels=playing)
