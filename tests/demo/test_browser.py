@@ -81,13 +81,13 @@ def open_tab(page, name: str) -> None:
 
 def changes(page, element: str, do) -> str:
     """The text and pictures of an element after ``do`` has changed them."""
-    place = page.locator(element)
-    before = place.inner_html()
+    place = f"{element} .zoo-page"
+    before = page.locator(place).inner_html()
     do()
     page.wait_for_function(
-        "([element, before]) => document.querySelector(element).innerHTML !== before", arg=[element, before]
+        "([place, before]) => (document.querySelector(place)?.innerHTML ?? before) !== before", arg=[place, before]
     )
-    return place.inner_html()
+    return page.locator(place).inner_html()
 
 
 def slide(page, element: str, key: str = "ArrowRight", times: int = 1) -> None:
@@ -116,6 +116,7 @@ def test_every_tab_does_what_it_is_for(visit):
     changes(page, "#code", lambda: page.locator('#code [data-place="7"][data-entry="4"]').click())
     says(page, "#code", "Entry 7 went from")
     canvas = page.locator("canvas").first
+    canvas.scroll_into_view_if_needed()
     box = canvas.bounding_box()
     page.mouse.move(box["x"] + 80, box["y"] + 50)
     page.mouse.down()
@@ -205,9 +206,10 @@ def test_mistakes_get_a_sentence_and_the_server_lives(visit, tmp_path):
     open_tab(page, "Watch it point")
     page.locator("[role=tabpanel]:visible input[type=file]").first.set_input_files(tmp_path / "large.tsp")
     page.get_by_text(re.compile("maximum|exceed|too large", re.IGNORECASE)).first.wait_for()
-    visit.wrong[:] = [line for line in visit.wrong if "413" not in line]  # the browser's own word for the refusal
     page.locator("#solve").click()
     says(page, "#tours", "The network closed a tour")
+    # The library asks how far the refused upload has come, and the browser says that nobody knows.
+    visit.wrong[:] = [line for line in visit.wrong if line != "Response" and "404" not in line]
 
 
 def test_a_training_ends_with_the_page_that_started_it(visit):

@@ -36,7 +36,7 @@ def test_the_shelf_has_what_is_shipped_and_what_was_given(tmp_path, shelf):
         shared.Shelf(["nothing"])
 
 
-# A code you can edit ---------------------------------------------------------------------------------------------------
+# A code you can edit --------------------------------------------------------------------------------------------------
 
 
 def test_an_entry_is_changed_and_nothing_else(vae):
@@ -84,20 +84,20 @@ def test_a_picture_of_ones_own(vae, tmp_path):
     x = code.read(str(tmp_path / "ink.png"), vae)
     assert x.shape == (1, 1, 28, 28) and x[0, 0, 13, 13] == 1 and x[0, 0, 0, 0] == 0
     (tmp_path / "text.png").write_text("not a picture")
-    with pytest.raises(ZooError, match="text.png cannot be read: it is not a picture"):
+    with pytest.raises(ZooError, match=r"text\.png cannot be read: it is not a picture"):
         code.read(str(tmp_path / "text.png"), vae)
     (tmp_path / "empty.png").touch()
     with pytest.raises(ZooError, match="the file is empty"):
         code.read(str(tmp_path / "empty.png"), vae)
     with (tmp_path / "large.png").open("wb") as file:
         file.truncate(100_000_000)
-    with pytest.raises(ZooError, match="the file has 100 MB: 10 MB are the most"):
+    with pytest.raises(ZooError, match="the file has 95 MB: 10 MB are the most"):
         code.read(str(tmp_path / "large.png"), vae)
     with pytest.raises(ZooError, match="choose a file"):
         code.read(None, vae)
 
 
-# Watch it point --------------------------------------------------------------------------------------------------------
+# Watch it point -------------------------------------------------------------------------------------------------------
 
 
 def test_pointers_are_the_models_and_the_tour_is_its_greedy_one(shelf):
@@ -157,7 +157,7 @@ def test_points_from_clicks_texts_and_files(tmp_path):
         list(pointing.watch(None, [(0.1, 0.2)]))
 
 
-# Whose voice -----------------------------------------------------------------------------------------------------------
+# Whose voice ----------------------------------------------------------------------------------------------------------
 
 
 def test_a_speaker_is_drawn_chosen_or_blended(shelf):
@@ -195,7 +195,7 @@ def test_what_cannot_be_said(shelf, text, how, chosen, shares, message):
         voices.say(shelf.load("speaker_generator.mix", "speaker_generator"), text, how, chosen, shares, 0)
 
 
-# Watch it act ----------------------------------------------------------------------------------------------------------
+# Watch it act ---------------------------------------------------------------------------------------------------------
 
 
 def test_an_episode_and_its_probabilities(shelf):
@@ -223,7 +223,7 @@ def test_an_episode_and_its_probabilities(shelf):
             list(acting.episode(agent, recipe, policy, temperature, 0))
 
 
-# What they choose ------------------------------------------------------------------------------------------------------
+# What they choose -----------------------------------------------------------------------------------------------------
 
 
 def made(words: tuple[str, ...]):
@@ -269,7 +269,7 @@ def test_a_text_of_ones_own(tmp_path):
     (tmp_path / "mine.txt").write_text("a" * 3000 + "end")
     assert choosing.read_text(str(tmp_path / "mine.txt")) == "a" * 1997 + "end"
     (tmp_path / "none.txt").write_bytes(b"\xff\xfe\x00")
-    with pytest.raises(ZooError, match="none.txt is empty, or no text"):
+    with pytest.raises(ZooError, match=r"none\.txt is empty, or no text"):
         choosing.read_text(str(tmp_path / "none.txt"))
 
 
@@ -278,7 +278,7 @@ def test_what_is_not_there_is_said_with_what_to_train(monkeypatch):
     assert "zoo train language_model run=runs/mine" in choosing.missing(shared.Shelf())
 
 
-# Mistakes --------------------------------------------------------------------------------------------------------------
+# Mistakes -------------------------------------------------------------------------------------------------------------
 
 
 def test_mistakes_are_told_where_the_output_would_be():

@@ -49,7 +49,7 @@ canvas.onpointerup = () => {{
   const small = document.createElement('canvas'); small.width = small.height = {SIDE};
   const paper = small.getContext('2d'); paper.drawImage(canvas, 0, 0, {SIDE}, {SIDE});
   const data = paper.getImageData(0, 0, {SIDE}, {SIDE}).data;
-  trigger('change', {{pixels: Array.from({{length: {SIDE * SIDE}}}, (_, i) => data[4 * i])}});
+  trigger('select', {{pixels: Array.from({{length: {SIDE * SIDE}}}, (_, i) => data[4 * i])}});
 }};
 element.querySelector('button').onclick = () => pen.clearRect(0, 0, canvas.width, canvas.height);
 """
@@ -364,7 +364,7 @@ def build(gr: Any, shelf: Shelf) -> None:
     quick: dict[str, Any] = {"show_progress": "hidden", "trigger_mode": "always_last", "concurrency_limit": 2}
     name.input(take_example, [name, number], everything)
     number.input(take_example, [name, number], everything, **quick)
-    canvas.change(take_drawing, name, everything, **quick)
+    canvas.select(take_drawing, name, everything, **quick)
     file.upload(take_file, [name, file], everything)
     place.input(go_to, [name, original, code, place], everything, **quick)
     entry.input(set_entry, [name, original, code, place, entry], everything, **quick)

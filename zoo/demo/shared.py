@@ -11,7 +11,7 @@ from typing import Any, get_args, get_origin
 from zoo import hub
 from zoo.errors import ZooError, cause
 
-UPLOAD = 10_000_000
+UPLOAD = 10 * 2**20
 """Bytes of a file that is handed in, at most."""
 
 
@@ -106,7 +106,7 @@ def uploaded(path: str | None) -> Path:
         raise ZooError("choose a file first")
     place = Path(path)
     if (size := place.stat().st_size) > UPLOAD:
-        raise ZooError(f"the file has {size / 1e6:.0f} MB: {UPLOAD / 1e6:.0f} MB are the most here")
+        raise ZooError(f"the file has {size / 2**20:.0f} MB: {UPLOAD / 2**20:.0f} MB are the most here")
     return place
 
 
