@@ -29,7 +29,7 @@ STYLE = """
   background:var(--z-card); color:var(--z-ink); border-radius:0 8px 8px 0}
 .zoo-page svg {display:block; width:100%; height:auto; max-height:420px}
 .zoo-page svg text {font:11px system-ui,sans-serif; fill:var(--z-faint)}
-.zoo-page svg text.ink {fill:var(--z-ink)}
+.zoo-page svg text.ink {fill:var(--z-ink); stroke:var(--z-card); stroke-width:3px; paint-order:stroke}
 .zoo-page .axis {stroke:var(--z-line); fill:none}
 .zoo-page .a {--z:var(--z-a)} .zoo-page .b {--z:var(--z-b)} .zoo-page .c {--z:var(--z-c)}
 .zoo-page .ink {--z:var(--z-ink)} .zoo-page .faint {--z:var(--z-faint)}
