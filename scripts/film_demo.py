@@ -17,10 +17,10 @@ from pathlib import Path
 from PIL import Image
 from playwright.sync_api import Page, sync_playwright
 
-WIDTH, HEIGHT = 1180, 1330
+WIDTH, HEIGHT = 1180, 1215
 SHOWN = 800
 """Pixels of width of the film."""
-MOVE, REST = 110, 1200
+MOVE, REST = 100, 1000
 """Milliseconds of a picture of a move, and of one to look at."""
 
 
@@ -72,7 +72,7 @@ def main(path: Path) -> None:
             browser.close()
         finally:
             server.terminate()
-    frames = [picture.quantize(128, method=Image.Quantize.FASTOCTREE, dither=Image.Dither.NONE) for picture in pictures]
+    frames = [picture.quantize(255, method=Image.Quantize.FASTOCTREE, dither=Image.Dither.NONE) for picture in pictures]
     path.parent.mkdir(parents=True, exist_ok=True)
     frames[0].save(path, save_all=True, append_images=frames[1:], duration=times, loop=0, optimize=True)
     print(f"{path}: {sum(times) / 1000:.1f} s, {path.stat().st_size / 1e6:.2f} MB")

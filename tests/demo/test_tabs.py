@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 
 from zoo import hub
-from zoo.demo import acting, choosing, code, pointing, shared, voices
+from zoo.demo import acting, choosing, editing, pointing, shared, voices
 from zoo.errors import ZooError
 
 
@@ -20,7 +20,7 @@ def shelf():
 
 @pytest.fixture(scope="module")
 def vae(shelf):
-    return shelf.load("cat_vae.mnist", *code.ARCHS)
+    return shelf.load("cat_vae.mnist", *editing.ARCHS)
 
 
 def test_the_shelf_has_what_is_shipped_and_what_was_given(tmp_path, shelf):
@@ -40,61 +40,61 @@ def test_the_shelf_has_what_is_shipped_and_what_was_given(tmp_path, shelf):
 
 
 def test_an_entry_is_changed_and_nothing_else(vae):
-    first = code.encode(vae, code.example(vae, 0))
-    other = code.changed(vae, first, 3, (first[3] + 1) % 10)
+    first = editing.encode(vae, editing.example(vae, 0))
+    other = editing.changed(vae, first, 3, (first[3] + 1) % 10)
     assert [i for i in range(30) if first[i] != other[i]] == [3]
-    assert torch.equal(code.decode(vae, other), vae.decode(torch.tensor([other]))[0])
-    assert (code.decode(vae, other) - code.decode(vae, first)).abs().max() > 0.01
+    assert torch.equal(editing.decode(vae, other), vae.decode(torch.tensor([other]))[0])
+    assert (editing.decode(vae, other) - editing.decode(vae, first)).abs().max() > 0.01
     for place, entry in ((30, 0), (-1, 0), (0, 10), (0, -1)):
         with pytest.raises(ZooError, match="30 places, each with an entry from 0 to 9"):
-            code.changed(vae, first, place, entry)
+            editing.changed(vae, first, place, entry)
     for wrong in (None, [], first[:-1], [*first[:-1], 10], [*first[:-1], 1.5], "code"):
         with pytest.raises(ZooError, match="no code of this model"):
-            code.checked(vae, wrong)
+            editing.checked(vae, wrong)
 
 
 def test_the_way_between_two_codes(vae):
-    first, second = code.prior(vae, 2, 1.0, 0)
-    assert code.between(first, second, 0.0) == first and code.between(first, second, 1.0) == second
-    assert code.between(first, second, 0.5) == second[:15] + first[15:]
+    first, second = editing.prior(vae, 2, 1.0, 0)
+    assert editing.between(first, second, 0.0) == first and editing.between(first, second, 1.0) == second
+    assert editing.between(first, second, 0.5) == second[:15] + first[15:]
 
 
 def test_the_prior_has_a_temperature_and_a_seed(vae):
-    assert code.prior(vae, 3, 1.0, 5) == code.prior(vae, 3, 1.0, 5) != code.prior(vae, 3, 1.0, 6)
+    assert editing.prior(vae, 3, 1.0, 5) == editing.prior(vae, 3, 1.0, 5) != editing.prior(vae, 3, 1.0, 6)
     for wrong in (0.0, -1.0, 3.0, float("nan")):
         with pytest.raises(ZooError, match="temperature"):
-            code.prior(vae, 1, wrong, 0)
+            editing.prior(vae, 1, wrong, 0)
 
 
 def test_a_drawing_is_centred_and_checked(vae):
     pixels = np.zeros((28, 28))
     pixels[2:10, 3:5] = 255
-    x = code.drawn(pixels.flatten().tolist(), vae)
+    x = editing.drawn(pixels.flatten().tolist(), vae)
     assert x.shape == (1, 1, 28, 28) and x.sum() == 16
     assert x[0, 0].nonzero().float().mean(0).sub(13.5).abs().max() <= 0.5
     for wrong, message in (([0] * 784, "draw something"), ([0] * 9, "28 x 28"), (None, "28 x 28"), (["x"] * 784, "28")):
         with pytest.raises(ZooError, match=message):
-            code.drawn(wrong, vae)
+            editing.drawn(wrong, vae)
 
 
 def test_a_picture_of_ones_own(vae, tmp_path):
     paper = np.full((60, 60), 255, np.uint8)
     paper[20:40, 28:32] = 0
     Image.fromarray(paper).save(tmp_path / "ink.png")
-    x = code.read(str(tmp_path / "ink.png"), vae)
+    x = editing.read(str(tmp_path / "ink.png"), vae)
     assert x.shape == (1, 1, 28, 28) and x[0, 0, 13, 13] == 1 and x[0, 0, 0, 0] == 0
     (tmp_path / "text.png").write_text("not a picture")
     with pytest.raises(ZooError, match=r"text\.png cannot be read: it is not a picture"):
-        code.read(str(tmp_path / "text.png"), vae)
+        editing.read(str(tmp_path / "text.png"), vae)
     (tmp_path / "empty.png").touch()
     with pytest.raises(ZooError, match="the file is empty"):
-        code.read(str(tmp_path / "empty.png"), vae)
+        editing.read(str(tmp_path / "empty.png"), vae)
     with (tmp_path / "large.png").open("wb") as file:
         file.truncate(100_000_000)
     with pytest.raises(ZooError, match="the file has 95 MB: 10 MB are the most"):
-        code.read(str(tmp_path / "large.png"), vae)
+        editing.read(str(tmp_path / "large.png"), vae)
     with pytest.raises(ZooError, match="choose a file"):
-        code.read(None, vae)
+        editing.read(None, vae)
 
 
 # Watch it point -------------------------------------------------------------------------------------------------------

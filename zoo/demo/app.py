@@ -12,11 +12,11 @@ import os
 import signal
 import socket
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 from zoo import signals
-from zoo.demo import acting, choosing, code, drawing, pointing, softmax_or_gumbel, training, voices
+from zoo.demo import acting, choosing, drawing, editing, pointing, softmax_or_gumbel, training, voices
 from zoo.demo.shared import UPLOAD, Shelf
 from zoo.errors import ZooError, cause
 
@@ -56,7 +56,7 @@ def build(shelf: Shelf) -> Any:
     with gr.Blocks(title=TITLE, analytics_enabled=False, delete_cache=(600, 600)) as blocks:
         tabs = {
             "Softmax or Gumbel?": lambda: softmax_or_gumbel.build(gr),
-            "A code you can edit": lambda: code.build(gr, shelf),
+            "A code you can edit": lambda: editing.build(gr, shelf),
             "Watch it point": lambda: pointing.build(gr, shelf),
             "Whose voice?": lambda: voices.build(gr, shelf),
             "Watch it act": lambda: acting.build(gr, shelf),
@@ -173,4 +173,5 @@ def run(app: Any, listener: socket.socket) -> None:
 
 
 if __name__ == "__main__":
-    serve(host=os.environ.get("GRADIO_SERVER_NAME", HERE), port=int(os.environ.get("GRADIO_SERVER_PORT", PORT)))
+    with suppress(signals.Stopped):
+        serve(host=os.environ.get("GRADIO_SERVER_NAME", HERE), port=int(os.environ.get("GRADIO_SERVER_PORT", PORT)))

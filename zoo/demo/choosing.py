@@ -10,7 +10,7 @@ from torch import Tensor
 from zoo import hub
 from zoo.data.pictures import Shape, read_picture
 from zoo.data.seeding import PREDICT, generator
-from zoo.demo import code, drawing
+from zoo.demo import drawing, editing
 from zoo.demo.shared import Shelf, no_model, polite, uploaded
 from zoo.errors import ZooError
 
@@ -26,7 +26,7 @@ def examples(saved: Any) -> tuple[Tensor, Tensor] | None:
     from zoo.config import Trust, from_config
 
     name = str(saved.data.get("_target_", "")).rpartition(".")[2]
-    if name in ("MNIST", "FashionMNIST", "MNISTBags") and code.digits() is None:
+    if name in ("MNIST", "FashionMNIST", "MNISTBags") and editing.digits() is None:
         return None
     if name not in ("MNIST", "Table"):
         return None
@@ -119,7 +119,7 @@ def of_file(shelf: Shelf, name: str, path: str | None) -> str:
     pixels = read_picture(uploaded(path), Shape(max(shape[1:]), shape[0])).float() / 255
     if shape[0] == 1 and pixels[:, 0].mean() > 0.5:
         pixels = 1 - pixels  # ink on paper
-    return chosen(model, code.fitted(pixels, shape), None)
+    return chosen(model, editing.fitted(pixels, shape), None)
 
 
 # Text -----------------------------------------------------------------------------------------------------------------

@@ -61,10 +61,12 @@ def polite(function: Callable[..., Any]) -> Callable[..., Any]:
     """``function`` with what the user can put right told where its first output would be; others stay as they are."""
 
     def told(error: Exception, outputs: int) -> Any:
-        import gradio as gr
+        message = alert(str(error) if isinstance(error, ZooError) else cause(error))
+        if outputs == 1:
+            return message
+        from gradio import skip
 
-        message = str(error) if isinstance(error, ZooError) else cause(error)
-        return alert(message) if outputs == 1 else (alert(message), *[gr.skip() for _ in range(outputs - 1)])
+        return message, *[skip() for _ in range(outputs - 1)]
 
     outputs = count_outputs(function)
     if inspect.isgeneratorfunction(function):

@@ -18,7 +18,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from zoo.demo import code, drawing
+from zoo.config.resources import PACKAGE
+from zoo.demo import drawing, editing
 from zoo.demo.shared import polite
 from zoo.errors import ZooError, printable
 
@@ -115,7 +116,7 @@ def lacking(recipe: Recipe) -> str:
     """What a recipe needs that is not here, or nothing."""
     from importlib.util import find_spec
 
-    if recipe.needs == "MNIST" and code.digits() is None:
+    if recipe.needs == "MNIST" and editing.digits() is None:
         return "MNIST is not on this machine: zoo train cat_vae fetches it once"
     if recipe.needs == "gymnasium" and find_spec("gymnasium") is None:
         return "it needs Gymnasium: pip install 'discrete-latent-zoo[rl]'"
@@ -258,12 +259,13 @@ def started(title: str, recipe: Recipe, estimator: str, seconds: float, seed: in
         f"seed={int(seed)}",
         f"run={folder / 'run'}",
     ]
-    environment = os.environ | {"WANDB_MODE": "disabled", "OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"}
+    here = os.pathsep.join(filter(None, (str(PACKAGE.parent), os.environ.get("PYTHONPATH"))))
+    own = {"WANDB_MODE": "disabled", "OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1", "PYTHONPATH": here}
     with (folder / "output").open("wb") as output:
         process = subprocess.Popen(
             [sys.executable, "-m", "zoo", "train", *options],
             cwd=folder,
-            env=environment | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
+            env=os.environ | own,
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=subprocess.STDOUT,
