@@ -1,5 +1,6 @@
 """Selected inputs, gates, experts, next words: what the other models choose, on examples, files and texts."""
 
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -18,13 +19,17 @@ IMAGES, TEXTS = ("selector", "mixture_of_experts", "binary_net"), ("language_mod
 ARCHS = (*TEXTS, *IMAGES)
 LONGEST = 2_000
 """Characters of a text."""
-NEXT, WRITTEN, GATES = 12, 200, 96
+NEXT, WRITTEN, GATES = 12, 150, 96
+EXAMPLES = 100
+BEGUN = "To be, or not to "
 
 
-def examples(saved: Any) -> tuple[Tensor, Tensor] | None:
+@lru_cache(8)
+def examples(shelf: Shelf, model: str) -> tuple[Tensor, Tensor] | None:
     """Test examples of a model's own data, ``(n, *shape)`` with labels ``(n,)``, if these are on this machine."""
     from zoo.config import Trust, from_config
 
+    saved = hub.read(model, shelf.trust)
     name = str(saved.data.get("_target_", "")).rpartition(".")[2]
     if name in ("MNIST", "FashionMNIST", "MNISTBags") and editing.digits() is None:
         return None
@@ -33,7 +38,7 @@ def examples(saved: Any) -> tuple[Tensor, Tensor] | None:
     data = from_config(dict(saved.data), where="data", trust=Trust.of(saved.trust))
     data.setup()
     x, y = next(iter(data.test_dataloader()))[:2]
-    return x, y
+    return x[:EXAMPLES].clone(), y[:EXAMPLES].clone()
 
 
 def chosen(model: Any, x: Tensor, y: int | None) -> str:
@@ -98,7 +103,7 @@ def of_example(shelf: Shelf, name: str, number: int) -> str:
     Raises:
         ZooError: if its data are not on this machine.
     """
-    model, found = shelf.load(name, *IMAGES), examples(hub.read(name, shelf.trust))
+    model, found = shelf.load(name, *IMAGES), examples(shelf, name)
     if found is None:
         raise ZooError("its data are not on this machine: hand in a picture, or train once, which fetches them")
     x, y = found
@@ -253,21 +258,22 @@ def build(gr: Any, shelf: Shelf) -> None:
         for control in (name, number):
             control.input(look, [name, number], seen, **quick)
         file.upload(look_at_file, [name, file], seen)
+
+    @polite
+    def go_on(name: str, text: str, temperature: float, seed: int) -> tuple[str, int]:
+        return next_words(shelf.load(name, *TEXTS), text, temperature, seed), seed + 1
+
     if texts:
         with gr.Row():
             with gr.Column(scale=1, min_width=280):
                 which = gr.Dropdown(texts, value=texts[0], label="Language model")
-                text = gr.Textbox("To be, or not to ", label="Text", lines=4, max_length=LONGEST, elem_id="text")
+                text = gr.Textbox(BEGUN, label="Text", lines=4, max_length=LONGEST, elem_id="text")
                 temperature = gr.Slider(0.1, 2.0, 1.0, step=0.1, label="Temperature", elem_id="warmth")
                 own = gr.File(label="A text of your own, UTF-8", type="filepath", height=150)
                 again = gr.Button("Go on", elem_id="write")
             with gr.Column(scale=3, min_width=320):
-                read = gr.HTML(drawing.page(say="Press “Go on”."), elem_id="next")
+                read = gr.HTML(go_on(texts[0], BEGUN, 1.0, 0)[0], elem_id="next")
         seed = gr.State(0)
-
-        @polite
-        def go_on(name: str, text: str, temperature: float, seed: int) -> tuple[str, int]:
-            return next_words(shelf.load(name, *TEXTS), text, temperature, seed), seed + 1
 
         @polite
         def take_file(path: str | None) -> tuple[str, str]:
@@ -276,7 +282,7 @@ def build(gr: Any, shelf: Shelf) -> None:
 
         again.click(go_on, [which, text, temperature, seed], [read, seed])
         which.input(go_on, [which, text, temperature, seed], [read, seed])
-        temperature.release(go_on, [which, text, temperature, seed], [read, seed], show_progress="hidden")
+        temperature.release(go_on, [which, text, temperature, seed], [read, seed])
         own.upload(take_file, own, [read, text])
     if lacking := missing(shelf):
         gr.Markdown(lacking)

@@ -270,15 +270,18 @@ def build(gr: Any, shelf: Shelf) -> None:
     )
     code, original = gr.State(begun), gr.State(x)
     with gr.Row():
-        with gr.Column(scale=1, min_width=280):
-            name = gr.Dropdown(models, value=models[0], label="Model")
-            about = "Digit of MNIST" if digits() is not None else "Draw of the prior (MNIST is not on this machine)"
-            number = gr.Slider(0, 99, 0, step=1, label=about, elem_id="digit")
-            canvas = gr.HTML(CANVAS, js_on_load=DRAWING)
-            file = gr.File(label="A picture of your own, 10 MB at most", type="filepath", height=150)
-            place = gr.Slider(0, len(begun) - 1, 0, step=1, label="Place in the code", elem_id="place")
-            entry = gr.Slider(0, categories(first) - 1, begun[0], step=1, label="Entry at this place", elem_id="entry")
-        with gr.Column(scale=3, min_width=320):
+        with gr.Column(scale=1, min_width=280, elem_classes="zoo-left"):
+            with gr.Column():
+                name = gr.Dropdown(models, value=models[0], label="Model")
+                about = "Digit of MNIST" if digits() is not None else "Draw of the prior (MNIST is not on this machine)"
+                number = gr.Slider(0, 99, 0, step=1, label=about, elem_id="digit")
+                place = gr.Slider(0, len(begun) - 1, 0, step=1, label="Place in the code", elem_id="place")
+                top = categories(first) - 1
+                entry = gr.Slider(0, top, begun[0], step=1, label="Entry at this place", elem_id="entry")
+            with gr.Column(elem_classes="zoo-more"):
+                canvas = gr.HTML(CANVAS, js_on_load=DRAWING)
+                file = gr.File(label="A picture of your own, 10 MB at most", type="filepath", height=150)
+        with gr.Column(scale=3, min_width=320, elem_classes="zoo-seen"):
             shown = gr.HTML(
                 pictures(first, x, begun, 0, "This is the code of the image."), js_on_load=PICKING, elem_id="code"
             )

@@ -270,17 +270,19 @@ def build(gr: Any, shelf: Shelf) -> None:
     )
     points, seed = gr.State(first), gr.State(2)
     with gr.Row():
-        with gr.Column(scale=1, min_width=280):
-            name = gr.Dropdown(names, value=names[0], label="Model")
-            solve = gr.Button("Watch it point", variant="primary", elem_id="solve")
-            count = gr.Slider(3, MOST, 15, step=1, label="Random points", elem_id="points")
-            clear = gr.Button("Clear")
-            text = gr.Textbox(
-                label="Points as numbers", placeholder="0.1 0.2; 0.5 0.9; 0.8 0.3", lines=2, max_length=40_000
-            )
-            take = gr.Button("Take these points", elem_id="take")
-            file = gr.File(label="A file: .tsp or .csv, 10 MB at most", type="filepath", height=150)
-        with gr.Column(scale=3, min_width=320):
+        with gr.Column(scale=1, min_width=280, elem_classes="zoo-left"):
+            with gr.Column():
+                name = gr.Dropdown(names, value=names[0], label="Model")
+                solve = gr.Button("Watch it point", variant="primary", elem_id="solve")
+                count = gr.Slider(3, MOST, 15, step=1, label="Random points", elem_id="points")
+                clear = gr.Button("Clear")
+            with gr.Column(elem_classes="zoo-more"):
+                text = gr.Textbox(
+                    label="Points as numbers", placeholder="0.1 0.2; 0.5 0.9; 0.8 0.3", lines=2, max_length=40_000
+                )
+                take = gr.Button("Take these points", elem_id="take")
+                file = gr.File(label="A file: .tsp or .csv, 10 MB at most", type="filepath", height=150)
+        with gr.Column(scale=3, min_width=320, elem_classes="zoo-seen"):
             shown = gr.HTML(still(first), js_on_load=CLICKING, elem_id="tours")
 
     @polite

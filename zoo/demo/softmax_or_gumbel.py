@@ -294,10 +294,13 @@ def of_taus(seen: Seen) -> str:
 # Pictures -------------------------------------------------------------------------------------------------------------
 
 
+MIDDLE, RADIUS = (170.0, 110.0), 80.0
+
+
 def corners(categories: int) -> Tensor:
     """Corners of a regular polygon, ``(categories, 2)``, in pixels."""
     angle = torch.arange(categories) * (2 * math.pi / categories) - math.pi / 2
-    return torch.stack([170 + 92 * angle.cos(), 112 + 92 * angle.sin()], -1)
+    return torch.tensor(MIDDLE) + RADIUS * torch.stack([angle.cos(), angle.sin()], -1)
 
 
 def cloud(seen: Seen) -> str:
@@ -314,7 +317,7 @@ def cloud(seen: Seen) -> str:
     x, y = (seen.draws[0] @ at).tolist()
     parts.append(drawing.circle(x, y, 5, "fill b", "the draw on the left"))
     for (x, y), label in zip(at.tolist(), labels):
-        dx, dy = (x - 170) * 0.17, (y - 112) * 0.17
+        dx, dy = (x - MIDDLE[0]) * 0.2, (y - MIDDLE[1]) * 0.2
         parts.append(drawing.text(x + dx, y + dy + 4, label, "middle", "ink"))
     if not seen.setting.hard:
         x, y = (seen.draws.mean(0) @ at).tolist()
@@ -355,8 +358,8 @@ def over_tau(seen: Seen) -> str:
     )
 
 
-def pictures(seen: Seen) -> str:
-    """All of them, under the sentence."""
+def pictures(seen: Seen, before: str = "") -> str:
+    """All of them, under the sentence, and that under what is said ``before``."""
     labels, setting = names(len(seen.shares)), seen.setting
     p, one = seen.probabilities.tolist(), seen.draws[0].tolist()
     listed = ", ".join(f"{n} {v:.2f}" for n, v in zip(labels, one))
@@ -407,7 +410,7 @@ def pictures(seen: Seen) -> str:
             f"outline: exact; whisker: standard deviation of one draw; cosine {seen.now.cosine:.2f}",
         ),
         drawing.figure("Gradient over tau, of the largest entry", over_tau(seen)),
-        say=f"What you see: {sentence(seen)}",
+        say=f"{before}What you see: {sentence(seen)}",
     )
 
 
@@ -499,10 +502,12 @@ def build(gr: Any) -> None:
         return [gr.update(visible=i < count) for i in range(MOST)]
 
     def choose(claim: str | None) -> list[Any]:
-        one = PRESETS.get(claims().get(claim or "", -1), first)
+        number = claims().get(claim or "")
+        one = PRESETS.get(number or -1, first)
+        before = f"Claim {claim} The command zoo answers {number} tests it. " if number else ""
         n = len(one.logits)
         given = [gr.update(value=one.logits[i] if i < n else -0.5, visible=i < n) for i in range(MOST)]
-        return [n, *given, one.tau, one.noise, one.hard, one.estimator, one.cost, one.seed, pictures(look(one))]
+        return [n, *given, one.tau, one.noise, one.hard, one.estimator, one.cost, one.seed, pictures(look(one), before)]
 
     live: dict[str, Any] = {
         "show_progress": "hidden",
