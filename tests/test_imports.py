@@ -18,6 +18,7 @@ LEVELS = (
     ("training",),
     ("models",),
     ("lab",),
+    ("demo",),
     ("cli",),
     ("__main__",),
 )

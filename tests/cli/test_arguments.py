@@ -148,6 +148,7 @@ COMMANDS = {
     "speak": "speak",
     "publish": "make",
     "list": "show",
+    "demo": "demo",
 }
 WRONG = ("", "nonsense", "-1", "1e30", "null", "[1]", "{a:1}", "nan", "9" * 400)
 

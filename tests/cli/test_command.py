@@ -56,6 +56,7 @@ BAD = {
     "lab": (["gradeints"], "no experiment 'gradeints'. Did you mean 'gradients'"),
     "study": (["foldr=x"], "no option 'foldr'. Did you mean 'folder'"),
     "answers": (["sedes=3"], "no option 'sedes'. Did you mean 'seeds'"),
+    "demo": (["prot=8000"], "no option 'prot'. Did you mean 'port'"),
 }
 
 

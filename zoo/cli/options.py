@@ -19,7 +19,7 @@ from zoo.files import scratch
 
 COMMANDS = (
     *("train", "eval", "sample", "play", "solve", "speak", "select", "write", "pack", "list", "publish", "lab"),
-    *("study", "answers"),
+    *("study", "answers", "demo"),
 )
 """Each is a module here, with a ``main`` that takes what follows the name of the command."""
 HELP = ("-h", "--help")
@@ -36,7 +36,7 @@ def as_started(text: str) -> str:
     command = "python -m zoo" if program == "__main__.py" else "zoo"
     if command == "zoo" and program.endswith(".py"):
         return text
-    text = re.sub(r"\bzoo(?= (?:COMMAND|list|lab|select|write|pack)\b)", command, text)
+    text = re.sub(r"\bzoo(?= (?:COMMAND|list|lab|select|write|pack|demo)\b)", command, text)
     return re.sub(r"python scripts/(\w+)\.py", lambda match: f"{command} {place(match[1])}", text)
 
 

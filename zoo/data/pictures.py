@@ -170,6 +170,19 @@ def decode(files: Files, names: Sequence[str], shape: Shape) -> Decoded:
     return Decoded(pixels[: len(kept)], torch.tensor(kept, dtype=torch.int64), digests, refused)
 
 
+def read_picture(path: Path, shape: Shape) -> Tensor:
+    """A single picture file, uint8 ``(channels, size, size)``.
+
+    Raises:
+        ZooError: if it cannot be read.
+    """
+    with unwarned():
+        result = _read(Files(path.parent), shape, path.name)
+    if isinstance(result, str):
+        raise ZooError(f"{path.name} cannot be read: {result}")
+    return torch.from_numpy(result[0].copy())
+
+
 def left_out(refused: Sequence[tuple[str, str]], count: int) -> str:
     """What is said of files that cannot be read."""
     more = f", and {len(refused) - NAMED} more" if len(refused) > NAMED else ""
