@@ -15,7 +15,8 @@ from zoo.data.seeding import PREDICT, generator
 from zoo.errors import ZooError
 from zoo.models.language_model import baselines as others
 from zoo.models.language_model.nets import Gate
-from zoo.relaxations import Bernoulli, Relaxation
+from zoo.relaxations import Bernoulli, Distribution, Relaxation
+from zoo.relaxations.base import drawn_by
 from zoo.training import AdamW, Remembered, ZooModule
 
 if TYPE_CHECKING:
@@ -71,6 +72,17 @@ class LanguageModel(ZooModule):
         if arguments.get("gates", "sigmoid") == "sigmoid":
             return "with model.gates=sigmoid nothing is drawn (model.gates=hard)"
         return super().without_effect(arguments)
+
+    def choices(self) -> list[Distribution]:
+        if self.gates == "sigmoid":
+            return []
+        tokens = torch.zeros(1, 2, dtype=torch.int64)
+        start = self.network.begin(tokens)
+        return drawn_by(lambda draw: self.network(tokens, start, lambda logits: draw(Bernoulli(logits))))
+
+    @property
+    def chained(self) -> bool:
+        return True
 
     # The objective ------------------------------------------------------------------------------------------------
 

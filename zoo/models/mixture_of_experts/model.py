@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from zoo.config import Config
 from zoo.data.seeding import PREDICT, generator
-from zoo.relaxations import Categorical, Relaxation, Subset
+from zoo.relaxations import Categorical, Distribution, Relaxation, Subset
 from zoo.training import AdamW, ZooModule
 
 if TYPE_CHECKING:
@@ -79,6 +79,11 @@ class MixtureOfExperts(ZooModule):
         if arguments.get("routing") == "noisy_top_k":
             return "with model.routing=noisy_top_k nothing is drawn through the layer"
         return super().without_effect(arguments)
+
+    def choices(self) -> list[Distribution]:
+        if self.routing == "noisy_top_k":
+            return []
+        return [self.law(torch.zeros(1, len(self.used)))]
 
     # The objective ------------------------------------------------------------------------------------------------
 
