@@ -43,6 +43,10 @@ MODELS = {
         lambda relaxation: language_model(relaxation=relaxation, gates="hard"),
         lambda model: model.expected(torch.randint(5, (4, 6)), torch.ones(4, 5))[0],
     ),
+    "language_model of experts": (
+        lambda relaxation: language_model("experts", relaxation=relaxation),
+        lambda model: model.expected(torch.randint(5, (4, 3)), torch.ones(4, 2))[0],
+    ),
     "mixture_of_experts": (
         lambda relaxation: mixture_of_experts(relaxation),
         lambda model: model.training_step((torch.randn(4, 2, 3), Y), 0)["loss"],
