@@ -96,6 +96,11 @@ class ZooModule(Configurable, LightningModule):
         """Whether a later one of :meth:`choices` depends on an earlier one."""
         return False
 
+    def one_bit(self) -> Sequence[str]:
+        """Names of those weights of which in the end only the sign counts: :func:`zoo.save_pretrained` may store it
+        alone."""
+        return ()
+
     def expected_cost(self, program: Program) -> Any:
         """``E[program(draw)]``: by the relaxation in training; in ``eval()`` on exact samples, whatever it is."""
         if self.training:

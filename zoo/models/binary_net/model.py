@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from zoo.config import Config
 from zoo.data.seeding import PREDICT, generator
 from zoo.models.binary_net import packing
+from zoo.models.binary_net.nets import BinaryMLP
 from zoo.relaxations import Distribution, Relaxation
 from zoo.relaxations.base import drawn_by
 from zoo.training import AdamW, ZooModule
@@ -66,6 +67,10 @@ class BinaryNet(ZooModule):
         drawn = drawn_by(lambda draw: self.network.eval()(self.example_input_array, draw))
         self.network.train(training)
         return drawn
+
+    def one_bit(self) -> list[str]:
+        binary = isinstance(self.network, BinaryMLP) and self.network.chosen
+        return [f"network.weights.{i}" for i in range(len(self.network.weights))] if binary else []
 
     # The objective ------------------------------------------------------------------------------------------------
 
