@@ -129,6 +129,14 @@ def test_experts_learn_by_the_layer_and_are_counted(network):
     assert model.network.multiplications[0] < model.network.multiplications[1]
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("network", ["two experts", "recurrent"])
+def test_choices_are_exported(network, tmp_path):
+    model = make(network, gates="hard" if network == "recurrent" else "sigmoid").eval()
+    path, tokens = zoo.export(model, tmp_path / "model.pt2"), torch.randint(SIZE, (3, 8))
+    torch.testing.assert_close(torch.export.load(path).module()(tokens), model(tokens))
+
+
 @pytest.mark.parametrize(
     "options, message",
     [
