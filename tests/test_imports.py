@@ -24,7 +24,7 @@ LEVELS = (
 )
 """Each may import those above it and itself. ``zoo/__init__.py`` hands on what is public; nobody imports it."""
 ROOT_IMPORTS = ("errors", "config", "hub", "training")
-BESIDE_ROOMS = ("__init__", "agents", "chain", "layers", "likelihoods")
+BESIDE_ROOMS = ("__init__", "agents", "chain", "experts", "layers", "likelihoods")
 
 
 def module_of(path: Path) -> str:

@@ -90,6 +90,15 @@ def test_a_transformer_trains_on_words_and_writes(text, tmp_path):
     assert written
 
 
+@pytest.mark.parametrize("k", [1, 2])
+def test_experts_are_reported(k, text, tmp_path):
+    options = ("model.network.experts=4", f"model.network.k={k}", "model.capacity=1.25", "epochs=1")
+    scores = run(tmp_path / "run", text, *options, network="transformer").read_results()["metrics"]
+    assert 0 <= scores["test/least_used"] <= 0.25 <= scores["test/most_used"] <= 1 and 0 <= scores["test/dropped"] < 1
+    assert scores["test/multiplications"] < scores["test/multiplications_of_all"] and scores["test/balance"] > 0.5
+    assert (tmp_path / "run/pictures/experts.png").stat().st_size > 3000
+
+
 def test_published_and_scored_on_its_own_text_alone(trained, text, tmp_path, monkeypatch):
     monkeypatch.setattr(hub.registry, "resource", lambda name: tmp_path if name == "checkpoints" else ROOT / name)
     folder = publish(trained, "language_model.test", [])
@@ -108,6 +117,8 @@ def test_published_and_scored_on_its_own_text_alone(trained, text, tmp_path, mon
     [
         (["relaxation.tau=0.5"], "would have no effect: with model.gates=sigmoid nothing is drawn"),
         (["model.gates=soft"], "model.gates"),
+        (["model.capacity=1.0"], "Recurrent has no experts"),
+        (["model.gates=hard", "relaxation=disarm"], "DisARM does not serve draws that depend on earlier ones"),
         (["data.length=5000"], "fewer than a batch"),
     ],
 )

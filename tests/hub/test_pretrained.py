@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import math
 import re
 import subprocess
 import sys
@@ -12,6 +13,7 @@ import torch
 import yaml
 
 import zoo
+from tests.models.binary_net.test_model import make as binary_net
 from tests.models.cat_vae.test_model import make
 from zoo import hub
 from zoo.config import to_config
@@ -47,6 +49,33 @@ def test_round_trip(tmp_path):
     assert not again.training and to_config(again) == to_config(model)
     for name, value in model.state_dict().items():
         assert torch.equal(value, again.state_dict()[name]), name
+
+
+def test_little_room(tmp_path):
+    """Matrices of half the size, a bit for a weight of which the sign counts, and nothing else rounded."""
+    model, large = make(), tmp_path / "cat_vae.large"
+    zoo.save_pretrained(model, large)
+    again = zoo.from_pretrained(zoo.save_pretrained(model, tmp_path / "cat_vae.small", small=True))
+    sizes = [(folder / "model.safetensors").stat().st_size for folder in (large, tmp_path / "cat_vae.small")]
+    assert sizes[1] < 0.6 * sizes[0] and all(value.dtype != torch.float16 for value in again.state_dict().values())
+    for name, value in hub.rounded(model.state_dict(), []).items():
+        assert torch.equal(value, again.state_dict()[name]), name
+    with torch.no_grad():
+        model.prior_logits.fill_(1e6)
+    with pytest.raises(ZooError, match="prior_logits has numbers that are too large for half precision"):
+        zoo.save_pretrained(model, tmp_path / "cat_vae.small", small=True)
+
+    signs = binary_net().eval()
+    folder = zoo.save_pretrained(signs, tmp_path / "binary_net.small", small=True)
+    again, x = zoo.from_pretrained(folder), torch.rand(5, *signs.shape)
+    weights = safetensors.torch.load_file(folder / "model.safetensors")["network.weights.0"]
+    assert weights.dtype == torch.uint8 and len(weights) == math.ceil(signs.network.weights[0].numel() / 8)
+    assert set(again.network.weights[0].unique().tolist()) == {-1.0, 1.0}
+    torch.testing.assert_close(again(x), signs(x))
+    for bits in ([], {"network.weights.0": [3]}, {"network.weights.0": -1}, {"nothing": [3]}):
+        change(folder, bits=bits)
+        with pytest.raises(ZooError, match=r"does not hold the bits|does not fit its configuration"):
+            zoo.from_pretrained(folder)
 
 
 def test_arguments_can_be_changed(folder):

@@ -21,7 +21,7 @@ from zoo.relaxations import (
     Simple,
     Subset,
 )
-from zoo.relaxations.distributions.subsets import _LogIntegral, log_integral
+from zoo.relaxations.distributions.subsets import _LogIntegral, log_integral, successive
 from zoo.relaxations.noise import DEFAULT
 
 LOGITS = torch.tensor([2.0, 0.0, -1.0, 1.0, 0.5])
@@ -462,6 +462,23 @@ def scores_of(logits: Tensor, order: list[int], exponentials: Tensor, k: int) ->
         else:
             times[i] = now + exponentials[i] / w[i]
     return -torch.stack([times[i] for i in range(len(order))]).log()
+
+    @pytest.mark.parametrize("n, k, spread", [(6, 2, 1.0), (6, 6, 1.0), (40, 15, 1.0), (40, 15, 40.0), (5, 3, 400.0)])
+    def test_its_quick_way_is_the_formula(self, n, k, spread):
+        """In value, in gradient, in many gradients at once and in the second derivative; where one stands out, too."""
+        scores = (spread * torch.randn(3, n, dtype=torch.float64)).requires_grad_()
+        mask = torch.arange(n) != 0 if k < n else None
+        law = Subset(scores, k, mask)
+        g = torch.randn(3, n, dtype=torch.float64)
+        quick, formula = law.relax(law.logits, 0.7), successive(law.logits, k, 0.7)
+        torch.testing.assert_close(quick, formula, atol=1e-11, rtol=1e-11)
+        many = torch.stack([g, -2 * g])
+        for slopes in ({"grad_outputs": g}, {"grad_outputs": many, "is_grads_batched": True}):
+            found = [torch.autograd.grad(x, scores, retain_graph=True, **slopes)[0] for x in (quick, formula)]
+            torch.testing.assert_close(*found, atol=1e-9, rtol=1e-9)
+        first = [torch.autograd.grad(x, scores, g, create_graph=True)[0] for x in (quick, formula)]
+        second = [torch.autograd.grad((x * g).sum(), scores)[0] for x in first]
+        torch.testing.assert_close(*second, atol=1e-8, rtol=1e-8)
 
 
 class TestRecoupled:

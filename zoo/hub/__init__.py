@@ -4,6 +4,7 @@ A pretrained model is a folder with ``config.json`` (architecture, arguments, me
 versions, sha256 of the weights), ``model.safetensors``, and a model card ``README.md`` generated from the two.
 """
 
+from zoo.hub.compact import rounded
 from zoo.hub.exporting import export
 from zoo.hub.loading import Saved, find_pretrained, from_pretrained, read, read_pretrained
 from zoo.hub.pushing import push_to_hub
@@ -23,5 +24,6 @@ __all__ = [
     "read",
     "read_pretrained",
     "register",
+    "rounded",
     "save_pretrained",
 ]

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from zoo.errors import ZooError, cause, did_you_mean
 from zoo.hub import huggingface
+from zoo.hub.compact import expanded
 from zoo.hub.files import BEST, RUN_CONFIG, parse_yaml, read_checkpoint, read_parts
 from zoo.hub.format import CONFIG, WEIGHTS, read_config
 from zoo.hub.own import foreign, own
@@ -239,6 +240,7 @@ def read_pretrained(folder: Path, trust: Sequence[str] = ()) -> Saved:
         state = safetensors.torch.load(content)
     except Exception as error:  # the library has its own error class
         raise ZooError(f"{path} is not a safetensors file: {error}") from error
+    state = expanded(state, config.get("bits", {}), str(folder))
     check_numbers(state, str(path))
     model = {**config["arguments"], "_target_": config["target"]}
     return Saved(path, config["arch"], model, without_places(config["data"], LEFT_OUT), state, trust)

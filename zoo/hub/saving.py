@@ -13,6 +13,7 @@ from zoo import signals
 from zoo.errors import ZooError, cause
 from zoo.files import scratch
 from zoo.hub.cards import about, as_command, metadata, scores_table
+from zoo.hub.compact import compact
 from zoo.hub.format import FORMAT
 from zoo.hub.private import LEFT_OUT, command_without_places, copy, without_places
 from zoo.hub.registry import architecture
@@ -33,6 +34,7 @@ def save_pretrained(
     command: str = "",
     pictures: dict[str, Path] | None = None,
     notice: str = "",
+    small: bool = False,
 ) -> Path:
     """Write ``model`` as a folder that :func:`from_pretrained` loads.
 
@@ -46,6 +48,7 @@ def save_pretrained(
         command: that made the weights; the same.
         pictures: caption -> picture or sound, a file that is copied into the folder.
         notice: what the card has to say of the licence of the data.
+        small: store matrices in half precision, and weights of one bit as bits. What is loaded is so rounded.
 
     Returns:
         the folder.
@@ -77,14 +80,15 @@ def save_pretrained(
     target = arguments.pop("_target_")
     arch = architecture(target)
     # clones, as safetensors refuses two names for the same memory, which weights that are tied have
-    weights = safetensors.torch.save(
-        {name: value.detach().cpu().clone().contiguous() for name, value in model.state_dict().items()}
-    )
+    state = {name: value.detach().cpu().clone().contiguous() for name, value in model.state_dict().items()}
+    state, bits = compact(state, model.one_bit()) if small else (state, {})
+    weights = safetensors.torch.save(state)
     config = {
         "format": FORMAT,
         "arch": arch,
         **({} if ours(target) else {"target": target}),
         "arguments": arguments,
+        **({"bits": bits} if bits else {}),
         "data": data,
         "metrics": metrics or {},
         "command": command_without_places(command),

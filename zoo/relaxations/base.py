@@ -213,6 +213,25 @@ class Relaxation(Configurable, nn.Module, ABC):
         require(distribution, *self.needs, by=self)
         return distribution
 
+    def check(self, choices: Sequence[Distribution], *, dependent: bool = False) -> None:
+        """Check that programs which draw ``choices`` can be served, before there is one.
+
+        Args:
+            choices: all that is drawn for one example, ``(1, ...)`` each; their logits are of no account.
+            dependent: whether a later draw depends on an earlier one.
+
+        Raises:
+            ZooError: naming what cannot be served, and what serves it.
+        """
+        for choice in choices:
+            self.served(choice)
+        if dependent and not self.dependent_draws:
+            able = [name for name in serving(*choices) if RELAXATIONS[name].dependent_draws]
+            raise ZooError(
+                f"{type(self).__name__} does not serve draws that depend on earlier ones. They are served by "
+                f"{', '.join(able) or 'none'}."
+            )
+
     # State --------------------------------------------------------------------------------------------------------
 
     def get_extra_state(self) -> Tensor:
@@ -503,9 +522,13 @@ RELAXATIONS: dict[str, type[Relaxation]] = {}
 """Every relaxation by the name it has on the command line (``configs/relaxation/<name>.yaml``)."""
 
 
-def serving(distribution: Distribution) -> list[str]:
-    """Names of the relaxations that serve ``distribution``."""
-    return [name for name, cls in RELAXATIONS.items() if all(isinstance(distribution, need) for need in cls.needs)]
+def serving(*distributions: Distribution) -> list[str]:
+    """Names of the relaxations that serve all ``distributions``."""
+    return [
+        name
+        for name, cls in RELAXATIONS.items()
+        if all(isinstance(distribution, need) for distribution in distributions for need in cls.needs)
+    ]
 
 
 def read_configured(state: Tensor) -> dict[str, Any]:
@@ -544,6 +567,19 @@ def run(program: Program, draw: Draw) -> tuple[Tensor, Any]:
             "what else an example consists of."
         )
     return cost, None if auxiliary is None else tree_map(lambda value: check_auxiliary(value, cost), auxiliary)
+
+
+@torch.no_grad()
+def drawn_by(program: Callable[[Draw], Any]) -> list[Distribution]:
+    """What ``program`` draws, if each draw is the most probable value."""
+    drawn = []
+
+    def draw(x: Tensor | Distribution, mask: Tensor | None = None) -> Tensor:
+        drawn.append(categorical(x, mask))
+        return drawn[-1].mode()
+
+    program(draw)
+    return drawn
 
 
 def check_auxiliary(value: Any, cost: Tensor) -> Tensor:

@@ -1,6 +1,7 @@
 """The exact expectation, by enumeration."""
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -9,7 +10,7 @@ from torch import Tensor
 from zoo.errors import ZooError
 from zoo.relaxations import eager
 from zoo.relaxations.base import InEval, Program, Relaxation, average, run, sum_like
-from zoo.relaxations.distributions import Enumerable
+from zoo.relaxations.distributions import Distribution, Enumerable
 from zoo.relaxations.distributions.base import LIMIT, rounded
 from zoo.relaxations.following import unwrapped
 from zoo.relaxations.noise import Noise
@@ -70,6 +71,22 @@ class Exact(Relaxation):
                 return total, average(auxiliaries, weights)
             cost, weight, auxiliary, options = self._run(program, digits, dims)
 
+    def check(self, choices: Sequence[Distribution], *, dependent: bool = False) -> None:
+        super().check(choices, dependent=dependent)
+        total = 1
+        for choice in choices:
+            assert isinstance(choice, Enumerable)
+            size = choice.cardinality()
+            total *= size ** math.prod(choice.shape) if isinstance(size, int) else math.prod(size.flatten().tolist())
+        self._refuse(total)
+
+    def _refuse(self, total: int) -> None:
+        if total > self.limit:
+            raise TooMany(
+                f"Exact would enumerate at least {rounded(total)} combinations, over the limit of {self.limit}: use "
+                "fewer choices or categories, or an estimator that samples (such as rloo)"
+            )
+
     def _run(self, program: Program, digits: list[int], dims: int) -> tuple[Tensor, Tensor, Any, list[int]]:
         """Run ``program`` with its choices set to ``digits``.
 
@@ -103,11 +120,7 @@ class Exact(Relaxation):
                 options.extend(size.expand(distribution.shape).reshape(-1, max(count, 1)).amax(0)[:count].tolist())
             else:
                 options.extend([1] * count)
-            if math.prod(options) > self.limit:
-                raise TooMany(
-                    f"Exact would enumerate at least {rounded(math.prod(options))} combinations, over the limit of "
-                    f"{self.limit}: use fewer choices or categories, or an estimator that samples (such as rloo)"
-                )
+            self._refuse(math.prod(options))
             digits.extend([0] * (start + count - len(digits)))
             option = torch.tensor(digits[start : start + count], device=distribution.logits.device, dtype=torch.int64)
             option = option.view(inside).expand(distribution.shape)

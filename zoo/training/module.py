@@ -1,6 +1,6 @@
 """What all models of the zoo have in common."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Self
@@ -14,14 +14,12 @@ from torchmetrics import Metric
 from zoo.config import Config, Configurable, locate, to_config, with_defaults
 from zoo.errors import ZooError
 from zoo.hub import from_pretrained
-from zoo.relaxations import Noise, Program, Relaxation
+from zoo.relaxations import Distribution, Noise, Program, Relaxation
 from zoo.relaxations.distributions.categorical import categorical
 from zoo.relaxations.noise import DEFAULT
 from zoo.training.optim import AdamW
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from matplotlib.figure import Figure
 
 
@@ -87,6 +85,23 @@ class ZooModule(Configurable, LightningModule):
             elif isinstance(part, list):
                 parts.extend(part)
         return found
+
+    def choices(self) -> Sequence[Distribution]:
+        """All that training draws through :attr:`relaxation` for one example, ``(1, ...)`` each, with any logits.
+
+        Empty if nothing is drawn. An estimator that cannot serve them is refused before a run begins.
+        """
+        return ()
+
+    @property
+    def chained(self) -> bool:
+        """Whether a later one of :meth:`choices` depends on an earlier one."""
+        return False
+
+    def one_bit(self) -> Sequence[str]:
+        """Names of those weights of which in the end only the sign counts: :func:`zoo.save_pretrained` may store it
+        alone."""
+        return ()
 
     def expected_cost(self, program: Program) -> Any:
         """``E[program(draw)]``: by the relaxation in training; in ``eval()`` on exact samples, whatever it is."""

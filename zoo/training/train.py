@@ -158,6 +158,8 @@ class Parts:
                 f"{type(model).__name__} does not say by which score of the validation the best weights are kept, "
                 'lower is better: give the class an attribute, such as monitor = "val/loss"'
             )
+        if isinstance(model, ZooModule) and (choices := model.choices()):
+            model.relaxation.check(choices, dependent=model.chained)
         own.check_storable(to_config(model), "model")
         own.check_storable(config["data"], "data")
         own.check_weights(model)

@@ -2,6 +2,7 @@
 
 import itertools
 import math
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -12,18 +13,22 @@ import zoo
 from zoo.config import to_config
 from zoo.errors import ZooError
 from zoo.models.language_model import LanguageModel, Recurrent, Transformer, baselines
+from zoo.models.language_model.model import Watch
 from zoo.relaxations import RLOO, Bernoulli, STGumbelSoftmax, StraightThrough
 from zoo.relaxations.noise import Noise
 from zoo.relaxations.search import beam_search, stochastic_beam_search
 from zoo.training import AdamW
 
 SIZE = 7
+TRANSFORMER = {"vocabulary": SIZE, "width": 8, "layers": 2, "heads": 2, "feedforward": 16, "context": 6}
 
 
 def make(network="recurrent", **options) -> LanguageModel:
     nets = {
         "recurrent": lambda: Recurrent(vocabulary=SIZE, embedding=3, width=5, layers=2),
-        "transformer": lambda: Transformer(vocabulary=SIZE, width=8, layers=2, heads=2, feedforward=16, context=6),
+        "transformer": lambda: Transformer(**TRANSFORMER),
+        "experts": lambda: Transformer(**TRANSFORMER, experts=4),
+        "two experts": lambda: Transformer(**TRANSFORMER, experts=4, k=2),
     }
     given = {"relaxation": StraightThrough()} | options
     return LanguageModel(network=nets[network](), optimizer=AdamW(), vocabulary=SIZE, **given)
@@ -33,13 +38,13 @@ def test_gates_of_ones_own_that_are_sigmoids_make_it_pytorchs_lstm():
     network = make().network
     tokens = torch.randint(SIZE, (3, 9))
     state = tuple(torch.randn(3, 2, 5) for _ in range(2))
-    torch.testing.assert_close(network(tokens, state, torch.sigmoid), network(tokens, state))
+    torch.testing.assert_close(network(tokens, state, lambda law: law.logits.sigmoid()), network(tokens, state))
 
 
 @pytest.mark.parametrize("gates", ["sigmoid", "hard"])
-@pytest.mark.parametrize("network", ["recurrent", "transformer"])
+@pytest.mark.parametrize("network", ["recurrent", "transformer", "experts", "two experts"])
 def test_one_step_after_another_is_the_whole(network, gates):
-    if network == "transformer" and gates == "hard":
+    if network != "recurrent" and gates == "hard":
         with pytest.raises(ValueError, match="Transformer has no gates"):
             make(network, gates=gates)
         return
@@ -55,7 +60,7 @@ def test_one_step_after_another_is_the_whole(network, gates):
 
 
 def test_nothing_sees_what_comes_later():
-    for network in ("recurrent", "transformer"):
+    for network in ("recurrent", "transformer", "two experts"):
         model = make(network).eval()
         tokens = torch.randint(SIZE, (2, 6))
         other = tokens.clone()
@@ -77,13 +82,74 @@ def test_hard_gates_are_open_or_closed_and_learn_by_the_layer():
     tokens, scored = torch.randint(SIZE, (4, 7)), torch.ones(4, 6, dtype=torch.bool)
     for relaxation in (StraightThrough(), STGumbelSoftmax(), RLOO(samples=3)):
         model = make(gates="hard", relaxation=relaxation)
-        loss, closed = model.expected(tokens, scored)
+        loss, values = model.expected(tokens, scored)
+        closed = values["closed"]
         loss.mean().backward()
         assert loss.shape == (4,) and ((closed > 0.05) & (closed < 0.95)).all()
         assert all(parameter.grad.abs().sum() > 0 for parameter in model.network.parameters())
     model.eval()
-    assert set(model.gate(torch.randn(50)).unique().tolist()) == {0.0, 1.0}
+    assert set(model.choose(Bernoulli(torch.randn(1, 50))).unique().tolist()) == {0.0, 1.0}
     torch.testing.assert_close(*(model.expected(tokens, scored)[0] for _ in range(2)))  # no noise any more
+
+
+@pytest.mark.parametrize("network", ["experts", "two experts"])
+def test_each_token_is_seen_by_its_experts_alone(network):
+    """In the dense sum of training, and by the experts that were chosen, one after another."""
+    model, k = make(network), 2 if network == "two experts" else 1
+    block, x, seen = model.network.blocks[0], torch.randn(3, 5, 8), []
+    choose = Watch(lambda law: seen.append(law.mode()) or seen[-1])
+    dense = block(x, choose)
+    assert seen[0].shape == (3, 5, 4) and (seen[0].sum(-1) == k).all()
+    sparse = block.eval()(x, choose)
+    torch.testing.assert_close(sparse, dense)
+    spoilt = seen[0][1, 2].argmin()
+    with torch.no_grad():
+        block.experts.shrink_bias[spoilt] += 1.0
+    changed = (block(x, choose) - dense).abs().sum(-1) > 1e-6
+    assert torch.equal(changed, seen[0][..., spoilt] == 1) and not changed[1, 2]
+
+
+@pytest.mark.parametrize("network", ["experts", "two experts"])
+def test_experts_learn_by_the_layer_and_are_counted(network):
+    tokens, scored = torch.randint(SIZE, (4, 7)), torch.ones(4, 6, dtype=torch.bool)
+    for relaxation in (StraightThrough(), STGumbelSoftmax(), RLOO(samples=3)):
+        model = make(network, relaxation=relaxation, balance=0.1)
+        loss, values = model.expected(tokens, scored)
+        loss.mean().backward()
+        assert (loss >= values["nats"]).all() and values["balance"].mean() > 0.5
+        assert all(parameter.grad.abs().sum() > 0 for parameter in model.network.parameters())
+    model = make(network, capacity=0.5).eval()
+    model.expected(tokens, scored)
+    room = math.ceil(0.5 * model.network.k * 24 / 4)
+    assert (model.use.used <= room).all() and model.use.dropped[1] == 2 * 24 * model.network.k
+    assert model.use.dropped[0] == model.use.dropped[1] - model.use.used.sum() > 0
+    scores = model.use.report(SimpleNamespace(reduce=lambda value, reduce_op: value))
+    assert 0 <= scores["least_used"] <= 0.25 <= scores["most_used"] <= 1 and 0.4 < scores["dropped"] < 1
+    assert (model.use.used == 0).all()
+    assert model.network.multiplications[0] < model.network.multiplications[1]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("network", ["two experts", "recurrent"])
+def test_choices_are_exported(network, tmp_path):
+    model = make(network, gates="hard" if network == "recurrent" else "sigmoid").eval()
+    path, tokens = zoo.export(model, tmp_path / "model.pt2"), torch.randint(SIZE, (3, 8))
+    torch.testing.assert_close(torch.export.load(path).module()(tokens), model(tokens))
+
+
+@pytest.mark.parametrize(
+    "options, message",
+    [
+        ({"network": "transformer", "capacity": 1.0}, "Transformer has no experts"),
+        ({"network": "experts", "capacity": 0.0}, "capacity > 0"),
+        ({"network": "experts", "balance": -1.0}, "balance"),
+    ],
+)
+def test_mistakes_with_experts(options, message):
+    with pytest.raises(ValueError, match=message):
+        make(**options)
+    with pytest.raises(ValueError, match="k=5 of 4 experts"):
+        Transformer(**TRANSFORMER, experts=4, k=5)
 
 
 def test_the_gradient_of_hard_gates_is_that_of_their_expectation():
@@ -103,9 +169,9 @@ def test_the_gradient_of_hard_gates_is_that_of_their_expectation():
         for choice in itertools.product(*[list(itertools.product((0.0, 1.0), repeat=3))] * 2):
             log_p, at = [], iter(choice)
 
-            def gate(logits, log_p=log_p, at=at):
-                value = torch.tensor([next(at)], dtype=logits.dtype)
-                log_p.append(Bernoulli(logits).log_prob(value).sum())
+            def gate(law, log_p=log_p, at=at):
+                value = torch.tensor([next(at)], dtype=law.logits.dtype)
+                log_p.append(law.log_prob(value).sum())
                 return value
 
             logits, _ = model.network(tokens[:, :-1], model.network.begin(tokens), gate)

@@ -22,7 +22,7 @@ from zoo.data.environments.making import Spaces
 from zoo.data.environments.replay import Path, Transitions
 from zoo.models.actor_critic.nets import Critic, Policy, RunningNorm
 from zoo.models.agents import Agent, as_float, existing_options
-from zoo.relaxations import Categorical, Exact, Relaxation
+from zoo.relaxations import Categorical, Distribution, Exact, Relaxation
 from zoo.training import AdamW
 from zoo.training.callbacks.log_metrics import mean_over_ranks
 
@@ -131,6 +131,10 @@ class ActorCritic(Agent):
         self.automatic_optimization = False
         self.steps_per_batch = updates
         self.progress, self.curves = ("return", "steps_per_second"), ("entropy",)
+
+    def choices(self) -> list[Distribution]:
+        actions = self.spaces.actions
+        return [Categorical(torch.zeros(1, len(actions), max(actions)), self.mask)]
 
     # The objective ------------------------------------------------------------------------------------------------
 

@@ -14,7 +14,9 @@ from torch import Tensor, nn
 from zoo.config import Config
 from zoo.data.seeding import PREDICT, generator
 from zoo.models.binary_net import packing
+from zoo.models.binary_net.nets import BinaryMLP
 from zoo.relaxations import Distribution, Relaxation
+from zoo.relaxations.base import drawn_by
 from zoo.training import AdamW, ZooModule
 
 if TYPE_CHECKING:
@@ -59,6 +61,16 @@ class BinaryNet(ZooModule):
         if network.get("weights") == "real" or network.get("bricks") == 0:
             return "the weights of this network are not choices"
         return super().without_effect(arguments)
+
+    def choices(self) -> list[Distribution]:
+        training = self.network.training
+        drawn = drawn_by(lambda draw: self.network.eval()(self.example_input_array, draw))
+        self.network.train(training)
+        return drawn
+
+    def one_bit(self) -> list[str]:
+        binary = isinstance(self.network, BinaryMLP) and self.network.chosen
+        return [f"network.weights.{i}" for i in range(len(self.network.weights))] if binary else []
 
     # The objective ------------------------------------------------------------------------------------------------
 

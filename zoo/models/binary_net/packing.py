@@ -15,30 +15,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from zoo.errors import ZooError, cause
+from zoo.hub.compact import bits_of, from_bits
 from zoo.models.binary_net.nets import BinaryMLP, BrickConv, BrickNet
 
 FORMAT = "zoo-packed-1"
 LARGEST = 1_000_000_000  # bytes of a file, and numbers of what is in it
-
-
-def bits_of(values: Tensor, bits: int) -> Tensor:
-    """Whole numbers below ``2 ** bits`` one after another, uint8 ``(ceil(n * bits / 8),)``."""
-    numbers = values.flatten().cpu().numpy().astype(np.int64)
-    table = (numbers[:, None] >> np.arange(bits)) & 1
-    return torch.from_numpy(np.packbits(table.astype(np.uint8)))
-
-
-def from_bits(packed: Tensor, bits: int, shape: list[int]) -> Tensor:
-    """The inverse of :func:`bits_of`, int64 of a shape.
-
-    Raises:
-        ValueError: if there are not just as many bits.
-    """
-    count = int(np.prod(shape))
-    if packed.dtype != torch.uint8 or packed.shape != (-(-count * bits // 8),):
-        raise ValueError(f"{tuple(packed.shape)} bytes are not {count} numbers of {bits} bits")
-    table = np.unpackbits(packed.numpy(), count=count * bits).reshape(count, bits).astype(np.int64)
-    return torch.from_numpy((table << np.arange(bits)).sum(1)).view(*shape)
 
 
 def folded(norm: nn.BatchNorm1d | nn.BatchNorm2d) -> dict[str, Tensor]:

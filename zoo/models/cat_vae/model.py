@@ -6,6 +6,7 @@ three may be made to know more: a prior and a posterior by the chain rule, pixel
 """
 
 import math
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any, Literal
 
 import torch
@@ -19,7 +20,7 @@ from zoo.models.cat_vae.local_head import LocalHead
 from zoo.models.cat_vae.metrics import CodeStatistics
 from zoo.models.chain import MADE, Chain, ChainNet, CodeTransformer
 from zoo.models.likelihoods import Bernoulli, Likelihood
-from zoo.relaxations import Categorical, Relaxation
+from zoo.relaxations import Categorical, Distribution, Relaxation
 from zoo.relaxations.base import Draw
 from zoo.training import AdamW, ZooModule
 
@@ -163,6 +164,16 @@ class CatVAE(ZooModule):
         """
         decoded = self.decoder(code)
         return decoded if self.head is None else self.head(decoded, x)
+
+    def choices(self) -> list[Distribution]:
+        if self.rws_from == 0:
+            return []
+        bounds = Chain(self.prior_logits, self.posterior_net).bounds
+        return [Categorical(torch.zeros(1, b - a, self.categories)) for a, b in pairwise(bounds)]
+
+    @property
+    def chained(self) -> bool:
+        return self.posterior_net is not None
 
     # The objective ------------------------------------------------------------------------------------------------
 

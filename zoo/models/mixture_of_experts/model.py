@@ -4,7 +4,6 @@ Jacobs et al. 1991 mixed all of them; sent to a few, each costs what those few c
 1701.06538; Fedus et al. 2022, arXiv 2101.03961).
 """
 
-import math
 from typing import TYPE_CHECKING, Any, Literal
 
 import torch
@@ -13,7 +12,8 @@ from torch import Tensor, nn
 
 from zoo.config import Config
 from zoo.data.seeding import PREDICT, generator
-from zoo.relaxations import Categorical, Relaxation, Subset
+from zoo.models.experts import Use, check_routing, imbalance, limited, routes
+from zoo.relaxations import Distribution, Relaxation
 from zoo.training import AdamW, ZooModule
 
 if TYPE_CHECKING:
@@ -24,7 +24,8 @@ class MixtureOfExperts(ZooModule):
     """A classifier of experts, of which a router chooses k for each example.
 
     Args:
-        experts: ``(x, weights)`` to logits of the classes, see :class:`.nets.Experts`; it knows how many it is.
+        experts: ``(x, weights)`` to logits of the classes, see
+            :class:`zoo.models.experts.Experts`; it knows how many it is.
         router: examples ``(batch, features)`` to logits of the experts ``(batch, experts)``.
         relaxation: how gradients pass through the choice; any of :mod:`zoo.relaxations`, for k > 1 one that serves
             subsets.
@@ -46,8 +47,6 @@ class MixtureOfExperts(ZooModule):
     curves = ("balance",)
     experts: Any
     router: Any
-    used: Tensor
-    dropped: Tensor
 
     def __init__(
         self,
@@ -65,14 +64,10 @@ class MixtureOfExperts(ZooModule):
         super().__init__()
         self.experts, self.router, self.relaxation, self.optimizer = experts, router, relaxation, optimizer
         count = self.experts.experts
-        if not 1 <= k <= count:
-            raise ValueError(f"k={k} of {count} experts: k must be from 1 to the number of experts")
-        if not balance >= 0 or (capacity is not None and not capacity > 0):
-            raise ValueError(f"need balance >= 0 and capacity > 0, got {balance}, {capacity}")
+        check_routing(count, k, balance, capacity)
         self.shape, self.k, self.routing = list(shape), k, routing
         self.balance, self.capacity = balance, capacity
-        self.register_buffer("used", torch.zeros(count, dtype=torch.float64), persistent=False)
-        self.register_buffer("dropped", torch.zeros(2, dtype=torch.float64), persistent=False)
+        self.use = Use(count)
 
     @classmethod
     def without_effect(cls, arguments: Config) -> str:
@@ -80,28 +75,16 @@ class MixtureOfExperts(ZooModule):
             return "with model.routing=noisy_top_k nothing is drawn through the layer"
         return super().without_effect(arguments)
 
+    def choices(self) -> list[Distribution]:
+        if self.routing == "noisy_top_k":
+            return []
+        return [routes(torch.zeros(1, self.experts.experts), self.k)]
+
     # The objective ------------------------------------------------------------------------------------------------
-
-    def law(self, logits: Tensor) -> Any:
-        """What is drawn: one of the experts, or k of them."""
-        return Categorical(logits) if self.k == 1 else Subset(logits, self.k)
-
-    def limited(self, weights: Tensor) -> Tensor:
-        """``weights`` without those of examples for which an expert has no room."""
-        if self.capacity is None:
-            return weights
-        room = math.ceil(self.capacity * self.k * len(weights) / weights.shape[-1])
-        taken = (weights > 0).cumsum(0)
-        return weights * (taken <= room)
-
-    def imbalance(self, logits: Tensor, weights: Tensor) -> Tensor:
-        """The load-balance loss of a batch, a scalar; 1 where all is even."""
-        share = (weights.detach() > 0).float().mean(0) / self.k
-        return logits.shape[-1] * (share * logits.softmax(-1).mean(0)).sum()
 
     def predict(self, x: Tensor, weights: Tensor) -> Tensor:
         """Logits of the classes by experts with ``weights``."""
-        return self.experts(x, self.limited(weights) / self.k)
+        return self.experts(x, limited(weights, self.k, self.capacity) / self.k)
 
     def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> dict[str, Tensor]:
         x, y = batch[0].flatten(1), batch[1]
@@ -113,12 +96,12 @@ class MixtureOfExperts(ZooModule):
             loss = F.cross_entropy(self.predict(x, self.k * weights).float(), y)
             weights = weights.detach()
         else:
-            loss, weights = self.expected_cost(lambda draw: self.drawn(x, y, draw(self.law(logits))))
+            loss, weights = self.expected_cost(lambda draw: self.drawn(x, y, draw(routes(logits, self.k))))
             loss = loss.mean()
         values = {"loss": loss, "cost": loss.detach()}
         if self.balance:
-            imbalance = self.imbalance(logits, weights)
-            values |= {"loss": loss + self.balance * imbalance, "balance": imbalance.detach()}
+            uneven = imbalance(logits, weights, self.k).mean()
+            values |= {"loss": loss + self.balance * uneven, "balance": uneven.detach()}
         return values
 
     def drawn(self, x: Tensor, y: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
@@ -130,7 +113,7 @@ class MixtureOfExperts(ZooModule):
     def route(self, x: Tensor) -> Tensor:
         """Weights of the experts in the end, ``(batch, experts)``: the k that are most probable."""
         logits = self.router(x).float()
-        chosen = self.law(logits).mode()
+        chosen = routes(logits, self.k).mode()
         return self.k * chosen * logits.softmax(-1) if self.routing == "noisy_top_k" else chosen
 
     def validation_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> dict[str, Tensor]:
@@ -142,36 +125,21 @@ class MixtureOfExperts(ZooModule):
     def _evaluate(self, x: Tensor, y: Tensor) -> dict[str, Tensor]:
         x = x.flatten(1)
         weights = self.route(x)
-        kept = self.limited(weights)
+        kept = limited(weights, self.k, self.capacity)
         logits = self.experts.sparse(x, kept / self.k) if hasattr(self.experts, "sparse") else self.predict(x, weights)
-        self.used += (kept > 0).sum(0)
-        self.dropped += torch.stack([(weights > 0).sum() - (kept > 0).sum(), (weights > 0).sum()])
+        self.use.count(weights, kept)
         return {"error": (logits.argmax(-1) != y).float().mean(), "cost": F.cross_entropy(logits.float(), y)}
 
     def on_validation_epoch_end(self) -> None:
-        self._report("val")
+        self.log_dict({f"val/{k}": v for k, v in self.use.report(self.trainer.strategy).items()}, sync_dist=True)
 
     def on_test_epoch_end(self) -> None:
-        self._report("test")
+        self.log_dict({f"test/{k}": v for k, v in self.use.report(self.trainer.strategy).items()}, sync_dist=True)
         if hasattr(self.experts, "multiplications") and hasattr(self.router, "multiplications"):
             cost = self.router.multiplications + self.k * self.experts.multiplications
             self.log("test/multiplications", float(cost), sync_dist=True)
             dense = self.experts.experts * self.experts.multiplications
             self.log("test/multiplications_of_all", float(dense), sync_dist=True)
-
-    def _report(self, stage: str) -> None:
-        """How the examples of all processes are spread."""
-        used, dropped = (self.trainer.strategy.reduce(v.clone(), reduce_op="sum") for v in (self.used, self.dropped))
-        share = used / used.sum().clamp_min(1)
-        values = {
-            "least_used": share.min(),
-            "most_used": share.max(),
-            "dropped": dropped[0] / dropped[1].clamp_min(1),
-        }
-        self.log_dict({f"{stage}/{name}": value.float() for name, value in values.items()}, sync_dist=True)
-        self.share = share.cpu()
-        self.used.zero_()
-        self.dropped.zero_()
 
     # What it is for -----------------------------------------------------------------------------------------------
 

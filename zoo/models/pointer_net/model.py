@@ -21,7 +21,7 @@ from zoo.models.pointer_net.metrics import OptimalityGap, Validity
 from zoo.models.pointer_net.nets import Memory, PointerDecoder, State
 from zoo.models.pointer_net.tasks import Task
 from zoo.models.pointer_net.tasks.base import Objective, Progress
-from zoo.relaxations import Categorical, Draw, Pathwise, Relaxation, ScoredProgram
+from zoo.relaxations import Categorical, Distribution, Draw, Pathwise, Relaxation, ScoredProgram
 from zoo.training import AdamW, ZooModule
 
 if TYPE_CHECKING:
@@ -193,6 +193,14 @@ class PointerNet(ZooModule):
         drawn = order[:, :, order.shape[2] - logits.shape[2] :]
         nats = F.cross_entropy(logits.flatten(0, 2), drawn.flatten(), reduction="none")
         return -nats.view(drawn.shape).sum(-1)
+
+    def choices(self) -> list[Distribution]:
+        """Of the smallest instance, two elements: how large others are the data say."""
+        return [Categorical(torch.zeros(1, 2))] if self.objective == "expectation" else []
+
+    @property
+    def chained(self) -> bool:
+        return True
 
     # The objectives -----------------------------------------------------------------------------------------------
 

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from zoo.relaxations import Categorical, Relaxation
+from zoo.relaxations import Categorical, Distribution, Relaxation
 from zoo.training import AdamW, ZooModule
 
 
@@ -52,6 +52,9 @@ class PolynomialProgram(ZooModule):
         self.relaxation, self.optimizer = relaxation, optimizer
         self.target, self.power, self.separate = target, power, separate
         self.logits = nn.Parameter(torch.empty(latents, categories).uniform_(-0.01, 0.01))
+
+    def choices(self) -> list[Distribution]:
+        return [Categorical(torch.zeros(1, *self.logits.shape[self.separate :]))]
 
     def cost(self, z: Tensor) -> Tensor:
         """``|z_1 - c|^p`` of draws ``(batch, ..., categories)``, mean over the choices, ``(batch,)``."""

@@ -14,7 +14,7 @@ from zoo.config import Config
 from zoo.data.seeding import PREDICT, generator
 from zoo.errors import ZooError
 from zoo.models.selector import judging
-from zoo.relaxations import Relaxation, Subset
+from zoo.relaxations import Distribution, Relaxation, Subset
 from zoo.training import AdamW, Remembered, ZooModule
 
 if TYPE_CHECKING:
@@ -106,6 +106,9 @@ class Selector(ZooModule):
     def paced(cls, arguments: Config) -> str:
         shrinks = "the budget falls to k at a share of training (model.shrink)"
         return super().paced(arguments) or (shrinks if arguments.get("shrink", 1) > 0 else "")
+
+    def choices(self) -> list[Distribution]:
+        return [Subset(torch.zeros(1, self.columns), budget) for budget in {self.k, self.budget(0.0)}]
 
     # The objective ------------------------------------------------------------------------------------------------
 

@@ -32,7 +32,7 @@ from zoo.models.speaker_generator.metrics import SpeakerStatistics, total_variat
 from zoo.models.speaker_generator.nets import Voice
 from zoo.models.speaker_generator.pictures import draw, play
 from zoo.models.speaker_generator.words import find_voice, read_words
-from zoo.relaxations import Categorical, Draw, Relaxation
+from zoo.relaxations import Categorical, Distribution, Draw, Relaxation
 from zoo.training import AdamW, ZooModule
 
 if TYPE_CHECKING:
@@ -145,6 +145,9 @@ class SpeakerGenerator(ZooModule):
             self.register_buffer("guide_weight", torch.zeros(2 * audio.MELS, speakers))
             self.register_buffer("guide_bias", torch.zeros(self.contents, speakers))
         self.statistics = SpeakerStatistics(speakers, speakers)
+
+    def choices(self) -> list[Distribution]:
+        return [Categorical(torch.zeros(1, self.speakers))]
 
     # The objective ------------------------------------------------------------------------------------------------
 

@@ -19,7 +19,8 @@ from zoo.models.chain import Chain, CodeTransformer
 from zoo.models.layers import check_images
 from zoo.models.likelihoods import Gaussian, Likelihood
 from zoo.models.tokenizer.metrics import CodeUse
-from zoo.relaxations import Relaxation
+from zoo.relaxations import Distribution, Relaxation
+from zoo.relaxations.base import drawn_by
 from zoo.relaxations.quantizers import Quantizer
 from zoo.training import AdamW, ZooModule
 
@@ -97,6 +98,14 @@ class Tokenizer(ZooModule):
         ):  # what the quantiser draws is not a part of a graph
             if network is not None:
                 network.compile()
+
+    def choices(self) -> list[Distribution]:
+        points = torch.zeros(1, self.places, self.quantizer.width)
+        return drawn_by(lambda draw: self.quantizer(points, draw)) if self.quantizer.chooses else []
+
+    @property
+    def chained(self) -> bool:
+        return self.quantizer.depth > 1
 
     # The objective ------------------------------------------------------------------------------------------------
 

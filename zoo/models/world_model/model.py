@@ -23,7 +23,7 @@ from zoo.errors import ZooError
 from zoo.models.agents import Agent, Player, as_float, existing_options
 from zoo.models.layers import RunningNorm
 from zoo.models.world_model.nets import TwoHot, perceptron, symlog
-from zoo.relaxations import Categorical, Pathwise
+from zoo.relaxations import Categorical, Distribution, Pathwise
 from zoo.training import AdamW
 
 ACTING = "acting"
@@ -155,6 +155,13 @@ class WorldModel(Agent):
         self.progress, self.curves = ("return", "loss"), ("entropy", "kl")
         self._acting: Player | None = None
         self._remembered: Tensor | None = None
+
+    def choices(self) -> list[Distribution]:
+        return [Categorical(torch.zeros(1, self.latents, self.categories))]
+
+    @property
+    def chained(self) -> bool:
+        return True
 
     # The world ----------------------------------------------------------------------------------------------------
 

@@ -90,13 +90,9 @@ class _KOfN(Relaxable, Enumerable, Gibbs):
 
         Source: Xie & Ermon 2019, arXiv 1901.10517, algorithm 2.
         """
-        log_p = (scores / tau).log_softmax(-1)
-        total = log_p.exp()
-        for _ in range(self.k - 1):
-            scores = scores + log_not(log_p)
-            log_p = (scores / tau).log_softmax(-1)
-            total = total + log_p.exp()
-        return total
+        if self.k == 1 or isinstance(tau, Tensor) or not (scores.is_cpu and scores.numel()) or eager.plain():
+            return successive(scores, self.k, tau)
+        return _Successive.apply(scores, self.k, tau)
 
     def harden(self, scores: Tensor) -> Tensor:
         scores = scores.detach()
@@ -310,6 +306,67 @@ def log_not(log_p: Tensor) -> Tensor:
     top = log_p.argmax(-1, keepdim=True)
     others = log_p.scatter(-1, top, -math.inf)
     return torch.log1p(-others.exp()).scatter(-1, top, others.logsumexp(-1, keepdim=True))
+
+
+def successive(scores: Tensor, k: int, tau: Tensor | float) -> Tensor:
+    """The sum of ``k`` softmaxes that :meth:`_KOfN.relax` is."""
+    log_p = (scores / tau).log_softmax(-1)
+    total = log_p.exp()
+    for _ in range(k - 1):
+        scores = scores + log_not(log_p)
+        log_p = (scores / tau).log_softmax(-1)
+        total = total + log_p.exp()
+    return total
+
+
+class _Successive(torch.autograd.Function):
+    """:func:`successive` with few passes a step, and its backward pass in closed form.
+
+    With ``p`` the softmax of a step, ``g`` the gradient at the sum and ``a`` that at the scores after the step, the
+    gradient at the scores before it is ``a + (v - p sum(v)) / tau`` with ``v = p (g - a / (1 - p))``. Where one ``p``
+    is near 1 the difference cancels: there ``1 - p`` is the sum of the others, and its gradient goes to them.
+    A second derivative is that of the plain formula.
+    """
+
+    @staticmethod
+    @eager.with_signature
+    def forward(ctx: Any, scores: Tensor, k: int, tau: float) -> Tensor:
+        steps: list[tuple[Tensor, Tensor | None, Tensor | None]] = []
+        log_p = torch.log_softmax(scores / tau, -1)
+        total = log_p.exp()
+        p = total.clone()
+        for _ in range(k - 1):
+            left = p.neg().log1p_()
+            if left.min() >= -math.log(2):
+                steps.append((p, None, None))
+            else:  # nearly all is at one, or NaN
+                top = log_p.argmax(-1, keepdim=True)
+                others = log_p.scatter(-1, top, -math.inf)
+                left.scatter_(-1, top, others.logsumexp(-1, keepdim=True))
+                steps.append((p, top, others.softmax(-1)))
+            log_p = torch.log_softmax(log_p.add_(left, alpha=1 / tau), -1)
+            p = log_p.exp()
+            total += p
+        ctx.steps, ctx.last, ctx.tau = steps, p, tau
+        ctx.save_for_backward(scores)
+        return total
+
+    @staticmethod
+    def backward(ctx: Any, g: Tensor) -> tuple[Tensor, None, None]:
+        (scores,), steps, tau = ctx.saved_tensors, ctx.steps, ctx.tau
+        if torch.is_grad_enabled():
+            total = successive(scores, len(steps) + 1, tau)
+            return torch.autograd.grad(total, scores, g, create_graph=True)[0], None, None
+        v = ctx.last * g
+        slope = v.addcmul_(ctx.last, v.sum(-1, keepdim=True), value=-1).div_(tau)
+        for p, top, others in reversed(steps):
+            odds = slope / (1 - p)
+            if top is None:
+                v = (g - odds).mul_(p)
+            else:
+                v = (g - odds.scatter(-1, top, 0.0)).mul_(p).addcmul_(others, slope.gather(-1, top))
+            slope.add_(v.addcmul_(p, v.sum(-1, keepdim=True), value=-1), alpha=1 / tau)
+        return slope, None, None
 
 
 # The probability of a set ---------------------------------------------------------------------------------------------
