@@ -177,8 +177,8 @@ def next_words(model: Any, text: str, temperature: float, seed: int) -> str:
     if not 0 < temperature <= 2:
         raise ZooError("a temperature is above 0 and at most 2")
     vocabulary, tokens = tokens_of(model, text)
-    watch = Watch(model.gate) if getattr(model, "gates", "") == "hard" else None
-    logits, _ = model.network(tokens.unsqueeze(0), model.network.begin(tokens.unsqueeze(0)), watch or model.gate)
+    watch = Watch(model.choose) if getattr(model, "gates", "") == "hard" else None
+    logits, _ = model.network(tokens.unsqueeze(0), model.network.begin(tokens.unsqueeze(0)), watch or model.choose)
     p = (logits[0, -1].float() / temperature).softmax(-1)
     top = p.topk(min(NEXT, len(p)))
     names = [shown(vocabulary, int(i)) for i in top.indices]
@@ -204,7 +204,7 @@ def next_words(model: Any, text: str, temperature: float, seed: int) -> str:
         drawing.figure("It goes on", f"<pre>{drawing.escape(text[-300:])}<mark>{drawing.escape(more)}</mark></pre>"),
     ]
     if watch:
-        opened = torch.stack([value[0, :GATES] for value in watch.seen[-len(tokens) :]], 1).float().numpy()
+        opened = torch.stack([value[0, :GATES] for value in watch.gates[-len(tokens) :]], 1).float().numpy()
         note = f"{opened.mean():.0%} of them; a row each, time to the right"
         parts.append(drawing.figure("Open gates", drawing.picture(opened, "which gates are open", "wide"), note))
     doubt = f"{entropy:.1f} nats of doubt, as among {np.exp(entropy):.0f} equal ones"
