@@ -2,11 +2,14 @@
 
 import errno
 import re
+import sysconfig
 import traceback
 from pathlib import Path
 
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 """What a full disk, a quota and a limit of the size of files are reported as."""
+
+PACKAGE = Path(__file__).parent
 
 
 class ZooError(ValueError):
@@ -43,9 +46,16 @@ def printable(text: str) -> str:
 
 
 def one_line(error: BaseException) -> str:
-    """``error`` with the place that it came from, for a message without a traceback: of what libraries raise, the line
-    that called them."""
-    frames = traceback.extract_tb(error.__traceback__)
-    mine = [frame for frame in frames if "site-packages" not in frame.filename and Path(frame.filename).is_file()]
-    place = next((f" ({frame.filename}, line {frame.lineno})" for frame in reversed(mine or frames)), "")
-    return f"{type(error).__name__}: {' '.join(str(error).split())[:500]}{place}"
+    """``error`` for a message without a traceback, with the line of the user's own code that it came from, if any."""
+    text = " ".join(str(error).split())[:500]
+    files = [(Path(frame.filename), frame.lineno) for frame in traceback.extract_tb(error.__traceback__)]
+    ours = [path.is_relative_to(PACKAGE) for path, _ in files]
+    if ours and ours[-1] and isinstance(error, (TypeError, ValueError)):
+        return text  # it is written for people
+    library = sysconfig.get_path("stdlib")
+    theirs = [
+        f" ({path}, line {line})"
+        for (path, line), own in zip(files, ours)
+        if not own and path.is_file() and not path.is_relative_to(library) and "site-packages" not in path.parts
+    ]
+    return f"{type(error).__name__}: {text}{theirs[-1] if theirs else ''}"

@@ -33,6 +33,7 @@ from zoo.data.environments.returns import interquartile_mean
 from zoo.data.seeding import seed_default_generators
 from zoo.files import atomic
 from zoo.lab.positions import CartPolePositions
+from zoo.training import plots
 from zoo.training.runs import set_up_logging
 
 EVERY = 2500
@@ -282,22 +283,25 @@ def picture(found: dict, path: Path) -> None:
     from matplotlib.figure import Figure
 
     envs = [env for env in ENVS if any(one == env for one, _ in found)]
-    figure = Figure(figsize=(7, 3 * len(envs)), layout="constrained")
-    for axes, env in zip(figure.subplots(len(envs), squeeze=False)[:, 0], envs):
-        for i, agent in enumerate(AGENTS):
-            runs = found.get((env, agent), {})
-            for points in runs.values():
-                axes.plot([p[0] for p in points], [p[2] for p in points], color=f"C{i}", linewidth=0.5, alpha=0.4)
-            if runs:
-                grid = np.arange(EVERY, max(points[-1][0] for points in runs.values()) + 1, EVERY)
-                lines = [np.interp(grid, [p[0] for p in points], [p[2] for p in points]) for points in runs.values()]
-                axes.plot(grid, np.median(lines, 0), color=f"C{i}", linewidth=1.8, label=agent)
-        axes.axhline(ENVS[env][0], color="black", linewidth=0.6, linestyle=":")
-        axes.set(ylabel=f"return, {env}")
-        axes.legend(fontsize=8)
-        axes.grid(alpha=0.3)
-    axes.set(xlabel="environment steps")
-    figure.savefig(path, dpi=120)
+    with plots.style():
+        figure = Figure(figsize=(7, 3 * len(envs)), layout="constrained")
+        for axes, env in zip(figure.subplots(len(envs), squeeze=False)[:, 0], envs):
+            for i, agent in enumerate(AGENTS):
+                runs = found.get((env, agent), {})
+                for points in runs.values():
+                    axes.plot([p[0] for p in points], [p[2] for p in points], color=f"C{i}", linewidth=0.5, alpha=0.4)
+                if runs:
+                    grid = np.arange(EVERY, max(points[-1][0] for points in runs.values()) + 1, EVERY)
+                    lines = [
+                        np.interp(grid, [p[0] for p in points], [p[2] for p in points]) for points in runs.values()
+                    ]
+                    axes.plot(grid, np.median(lines, 0), color=f"C{i}", linewidth=1.8, label=agent)
+            axes.axhline(ENVS[env][0], color="black", linewidth=0.6, linestyle=":")
+            axes.set(ylabel=f"return, {env}")
+            axes.legend()
+            axes.grid(alpha=0.3)
+        axes.set(xlabel="environment steps")
+        figure.savefig(path)
 
 
 def main() -> None:

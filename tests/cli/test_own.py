@@ -399,10 +399,12 @@ def test_runs_from_python_have_folders_of_their_own(tmp_path, monkeypatch):
     assert len(list(tmp_path.glob("runs/polynomial/*"))) == 2  # what does not begin leaves nothing
 
 
-def test_a_model_without_a_name_needs_a_run_folder():
-    words = ["~model", "+model._target_=mine.Model", "relaxation=rloo", "data=steps", "epochs=1"]
+def test_a_model_without_a_name_needs_a_run_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    words = ["~model", "+model._target_=zoo.models.polynomial.PolynomialProgram", "+model.relaxation=${relaxation}"]
+    words += ["+model.optimizer._target_=zoo.training.AdamW", "relaxation=rloo", "data=steps", "epochs=1"]
     with pytest.raises(ZooError, match="run=FOLDER"):
-        composition.chosen(words, "model")
+        train_command(words)
 
 
 def test_several_values_need_the_flag(tmp_path, monkeypatch):

@@ -54,16 +54,9 @@ def logged() -> dict[str, set[str]]:
     return found
 
 
-def unexplained(model: str, names: set[str]) -> set[str]:
-    """Those names that the glossary does not explain."""
-    known = about(models()[model].target)
-    given = {"epoch", "step", *reference.COMMON}
-    return {name for name in names if name not in given and not name.startswith("tau/") and not known.score(name)}
-
-
 @pytest.mark.parametrize("model", models())
 def test_every_score_is_in_the_glossary(model):
-    assert not unexplained(model, logged()[model])
+    assert not reference.unexplained(model, logged()[model])
     known = about(models()[model].target)
     assert known.use and known.limits and known.metrics
     assert all(score.about and score.better for score in known.metrics.values())

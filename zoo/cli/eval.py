@@ -68,7 +68,8 @@ def evaluate(saved: hub.Saved, overrides: dict[str, Any]) -> dict[str, float]:
 
     config, saved = configure(saved, overrides)
     check_given(config["data"], saved.origin.parent)
-    model = saved.build(config["model"])
+    changed = [f"{key}={value}" for key, value in overrides.items() if key.split(".")[0] in ("model", "relaxation")]
+    model = saved.build(config["model"], described=", ".join(changed) or "its configuration")
     data = from_config(config["data"], where="data", trust=Trust.of(saved.trust))
     trainer = build_trainer(
         config["trainer"],

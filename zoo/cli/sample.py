@@ -20,6 +20,8 @@ from zoo.cli.arguments import command
 from zoo.cli.options import pretrained, written
 from zoo.errors import ZooError
 
+ARCHS = ("cat_vae", "tokenizer")
+
 
 def sample(
     checkpoint: str,
@@ -53,9 +55,9 @@ def sample(
     from torch import Tensor
 
     from zoo.data.seeding import PREDICT, seed_default_generators
-    from zoo.training.plots import image_grid, image_pairs
+    from zoo.training.plots import image_grid, image_pairs, style
 
-    model: Any = hub.from_pretrained(checkpoint, trust=trust)
+    model: Any = hub.read(checkpoint, trust, ARCHS).build()
     if not hasattr(model, "sample"):
         others = {"solve": "solve", "speak": "speak", "predict": "play", "step": "write"}  # a method -> its command
         better = next((f": use zoo {name}" for method, name in others.items() if hasattr(model, method)), "")
@@ -71,27 +73,29 @@ def sample(
         )
     splits = {} if show == "samples" and not judge else images_of(checkpoint, trust)
     seed_default_generators(seed, PREDICT)
-    if show == "interpolations":
-        figure = image_grid(model.interpolate(splits["test"][: 2 * n]).flatten(0, 1), "From one image to another")
-    elif show == "code_maps":
-        figure = image_grid(model.code_map(splits["test"][:n]), f"Which pixels each latent of {checkpoint} moves")
-    else:
-        images = model.sample(n, **how)
-        if not (isinstance(images, Tensor) and images.dim() == 4 and images.shape[1] in (1, 3)):
-            shape = tuple(images.shape) if isinstance(images, Tensor) else type(images).__name__
-            raise ZooError(
-                f"{checkpoint} draws {shape} and not pictures (n, channels, height, width): call model.sample in Python"
-            )
-        if show == "nearest":
-            from zoo.lab.samples import nearest
-
-            figure = image_pairs(
-                images, nearest(images, splits["train"]), "Samples, each beside its nearest training image"
-            )
+    with style():
+        if show == "interpolations":
+            figure = image_grid(model.interpolate(splits["test"][: 2 * n]).flatten(0, 1), "From one image to another")
+        elif show == "code_maps":
+            figure = image_grid(model.code_map(splits["test"][:n]), f"Which pixels each latent of {checkpoint} moves")
         else:
-            figure = image_grid(images, f"Samples of {checkpoint}: pixel means")
-    with written(output) as path:
-        figure.savefig(path, dpi=120)
+            images = model.sample(n, **how)
+            if not (isinstance(images, Tensor) and images.dim() == 4 and images.shape[1] in (1, 3)):
+                shape = tuple(images.shape) if isinstance(images, Tensor) else type(images).__name__
+                raise ZooError(
+                    f"{checkpoint} draws {shape} and not pictures (n, channels, height, width): call model.sample in "
+                    "Python"
+                )
+            if show == "nearest":
+                from zoo.lab.samples import nearest
+
+                figure = image_pairs(
+                    images, nearest(images, splits["train"]), "Samples, each beside its nearest training image"
+                )
+            else:
+                figure = image_grid(images, f"Samples of {checkpoint}: pixel means")
+        with written(output) as path:
+            figure.savefig(path)
     print(output)
     if judge:
         from zoo.lab.samples import scores
@@ -124,4 +128,4 @@ def images_of(checkpoint: str, trust: Sequence[str]) -> dict[str, Any]:
     return {name: torch.cat([batch[0] for batch in loader]) for name, loader in loaders.items()}
 
 
-main = command(sample, text=str(__doc__), notes=pretrained)
+main = command(sample, text=str(__doc__), notes=lambda: pretrained(*ARCHS))

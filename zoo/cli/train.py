@@ -2,6 +2,8 @@
 
 import shlex
 import time
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -63,26 +65,45 @@ def main(words: list[str]) -> None:
 
         tell(annotate(OmegaConf.to_yaml(composed), composition.meanings(composed, job)))
         return
-    shows = flags.cfg or flags.info or flags.hydra_help or flags.shell_completion
-    if not shows and flags.multirun and "hydra.sweep.dir" not in given:
-        composition.claim(Path("runs/sweep"))
-    elif not shows and not flags.multirun and "run" not in given:
-        composition.claim(Path("runs") / composition.chosen(overrides, "model"))
-    sweep = composition.sweep_folder(job) if flags.multirun and not shows else None  # which has the time stamp in it
-    if not shows and (folder := sweep or (Path(composed.run) if "run" in given else None)):
-        make(folder)
-    flags.overrides = composition.for_hydra(overrides)
     set_swept(names)
+    shows = flags.cfg or flags.info or flags.hydra_help or flags.shell_completion
+    if not shows and not flags.multirun:
+        if "run" not in given:
+            composition.claim(Path("runs") / model_of_run())
+        folder = composition.folder("run.dir")
+        make(folder)
+        job_of(composed, folder)()
+        return
+    if flags.multirun and not shows:
+        if "hydra.sweep.dir" not in given:
+            composition.claim(Path("runs/sweep"))
+        sweep = composition.folder("sweep.dir")  # which has the time stamp in it
+        make(sweep)
+    flags.overrides = composition.for_hydra(overrides)
     version.setbase("1.3")
     _run_hydra(
         args=flags,
         args_parser=parser,
-        task_function=run_job,
+        task_function=job_of_sweep,
         config_path=str(composition.CONFIGS),
         config_name="train",
     )
-    if sweep and not rank():
+    if not shows and not rank():
         tell(sweeps.finish(sweep, began, composition.plain(composed.logger) if composed.logger else None))
+
+
+def model_of_run() -> str:
+    """The model, by its name, that a run folder is called after.
+
+    Raises:
+        ZooError: if none is chosen.
+    """
+    from hydra.core.hydra_config import HydraConfig
+
+    name = HydraConfig.get().runtime.choices.get("model")
+    if not name:
+        raise ZooError("no model is chosen by its name, after which a run folder is called: say which, run=FOLDER")
+    return name
 
 
 def refuse_unsaid(folder: Any) -> None:
@@ -100,7 +121,7 @@ def refuse_unsaid(folder: Any) -> None:
 
 
 def make(folder: Path) -> None:
-    """Make the folder of a run or a sweep, before Hydra does, whose error would be a traceback.
+    """Make the folder of a run or a sweep. Hydra's own error would be a traceback.
 
     Raises:
         ZooError: if it cannot be made.
@@ -152,36 +173,47 @@ def read(parser: Any, words: list[str]) -> Any:
 
 def describe_choices() -> str:
     """Every group with its files, for people."""
-    from zoo.config.composition import GROUPS, choices
+    from zoo.config.composition import GROUPS, choices, serves
 
     lines = []
     for group in GROUPS:
         lines.append(f"{group}=")
-        lines += [f"    {name:<20} {about}".rstrip() for name, about in choices(group).items()]
+        for name, about in choices(group).items():
+            models = serves(group, name) if group != "experiment" else []  # which begins with the model's name
+            only = f" For {' and '.join(models)}." if 0 < len(models) < 3 else ""
+            lines.append(f"    {name:<20} {about}{only}".rstrip())
     return "\n".join(lines)
 
 
-@fail_politely
-def run_job(config: "DictConfig") -> float:
-    """One job of Hydra: train in its output folder. The score is for sweepers that optimise it."""
-    from functools import partial
-
+def job_of(config: "DictConfig", folder: Path) -> Callable[[], float]:
+    """A training in ``folder``, whose result is the best validation score."""
     from hydra.core.hydra_config import HydraConfig
-    from hydra.types import RunMode
 
     from zoo.config import composition
     from zoo.training.train import train
+
+    words = HydraConfig.get().overrides
+    overrides = [word for word in words.task if not word.startswith("run=")]
+    config.run = str(folder)
+    command = shlex.join(["python", "scripts/train.py", *composition.with_doors(overrides, list(words.hydra))])
+    return partial(train, composition.plain(config), folder, command=as_started(command))
+
+
+@fail_politely
+def job_of_sweep(config: "DictConfig") -> float:
+    """One job of Hydra: train in its output folder. The score is for sweepers that optimise it."""
+    from hydra.core.hydra_config import HydraConfig
+
+    from zoo.config import composition
 
     job = HydraConfig.get()
     folder = Path(job.runtime.output_dir)
     if folder.is_relative_to(Path.cwd()):
         folder = folder.relative_to(Path.cwd())
-    config.run = str(folder)
     overrides = list(job.overrides.task)
     composition.retarget(config, composition.pairs(composition.parse(overrides)))
+    work = job_of(config, folder)
+    if rank():
+        return work()
     overrides = [override for override in overrides if not override.startswith("run=")]
-    command = shlex.join(["python", "scripts/train.py", *composition.with_doors(overrides, list(job.overrides.hydra))])
-    work = partial(train, composition.plain(config), folder, command=as_started(command))
-    if job.mode == RunMode.MULTIRUN and not rank():
-        return sweeps.record(Path(job.sweep.dir), int(job.job.num), folder, overrides, work)
-    return work()
+    return sweeps.record(Path(job.sweep.dir), int(job.job.num), folder, overrides, work)

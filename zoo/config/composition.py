@@ -14,6 +14,7 @@ from typing import Any
 import hydra
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.config_store import ConfigStore
+from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override, Quote, QuotedString
 from hydra.errors import HydraException
@@ -23,7 +24,7 @@ from omegaconf.errors import OmegaConfBaseException
 from zoo.config.explaining import comments, explain_values
 from zoo.config.folders import REGISTERED, config_files, config_folders, plugins
 from zoo.config.moved import up_to_date
-from zoo.config.objects import accepts, check_config, locate
+from zoo.config.objects import accepts, check_config, locate, ours
 from zoo.config.resources import resource
 from zoo.errors import ZooError, cause, did_you_mean
 
@@ -139,6 +140,8 @@ def _image_shape(data: Any) -> list[int]:
     cls = locate(values.get("_target_"), "data")
     ask = getattr(cls, "shape_of", None)
     shape = ask(values) if ask else getattr(cls, "shape", None)
+    if shape is None and ours(values["_target_"]):
+        raise ZooError(f"data: {cls.__name__} has no images, which the model is for. Choose another data=.")
     return list(shape) if isinstance(shape, (tuple, list)) else [1, 28, 28]
 
 
@@ -161,16 +164,26 @@ def choices(group: str, more: Sequence[str] = ()) -> dict[str, str]:
         group: such as ``relaxation``.
         more: folders that only this command looks into.
     """
-    found = {}
-    for name, paths in sorted(config_files(group, more).items()):
-        try:
-            lines = paths[0].read_text(encoding="utf-8").splitlines()
-        except (OSError, UnicodeDecodeError) as error:
-            raise ZooError(f"{paths[0]} cannot be read: {cause(error)}") from error
-        comments = [line[1:].strip() for line in lines if line.startswith("#")]
-        found[name] = next((line for line in comments if not line.startswith("@")), "")
+    files = sorted(config_files(group, more).items())
+    found = {name: next((line for line in _head(paths[0]) if line[:1] != "@"), "") for name, paths in files}
     prefix = f"{group}/"
     return found | {key.removeprefix(prefix): r.about for key, r in REGISTERED.items() if key.startswith(prefix)}
+
+
+def serves(group: str, name: str, more: Sequence[str] = ()) -> list[str]:
+    """The models of this project that the file ``name`` of ``group`` is for, as its line ``# @for cat_vae,tokenizer``
+    says; none if it is for all, or says nothing."""
+    lines = [line for path in config_files(group, more).get(name, [])[:1] for line in _head(path)]
+    return next((line.split()[1].split(",") for line in lines if line.startswith("@for ")), [])
+
+
+def _head(path: Path) -> list[str]:
+    """The lines of comment of a configuration file."""
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise ZooError(f"{path} cannot be read: {cause(error)}") from error
+    return [line[1:].strip() for line in lines if line.startswith("#")]
 
 
 def store_registered() -> None:
@@ -294,13 +307,6 @@ def with_doors(overrides: Sequence[str], hydras: Sequence[str]) -> list[str]:
     return [word for folder in own if folder not in plugins() for word in ("--config-dir", str(folder))] + [*overrides]
 
 
-def sweep_folder(overrides: Sequence[str]) -> Path:
-    """Where the jobs of a sweep with these overrides have their folders."""
-    with hydra.initialize_config_dir(str(CONFIGS), version_base="1.3"):
-        config = hydra.compose("train", for_hydra(overrides), return_hydra_config=True)
-        return Path(config.hydra.sweep.dir)
-
-
 def parse(overrides: list[str]) -> list[Override]:
     try:
         return OverridesParser.create().parse_overrides([literal(override) for override in overrides])
@@ -328,14 +334,16 @@ def swept(overrides: list[str]) -> list[str]:
 
 
 def compose(overrides: list[str]) -> DictConfig:
-    """The configuration of a training run with ``overrides``, every name in it checked.
+    """The configuration of a training run with ``overrides``, every name in it checked. What Hydra adds to it, such as
+    which files were chosen, ``HydraConfig.get()`` says from then on.
 
     Raises:
         ZooError: for a group, file or option that does not exist, or one that must be chosen and is not.
     """
     store_registered()
     given = parse(overrides)
-    model = dict(pairs(given)).get("model")
+    named = dict(pairs(given))
+    model = None if "model._target_" in named else named.get("model")
     for override in given:
         check_meaning(override, model)
     overrides = for_hydra(overrides)
@@ -361,6 +369,7 @@ def compose(overrides: list[str]) -> DictConfig:
                     check_key(plain, override.key_or_group)
             config = hydra.compose("train", overrides, return_hydra_config=True)
             refuse_clashes(config.hydra.runtime.choices, more)
+            HydraConfig.instance().set_config(config)
             with open_dict(config):
                 del config["hydra"]
             retarget(config, pairs(parsed))
@@ -379,30 +388,27 @@ def compose(overrides: list[str]) -> DictConfig:
             raise ZooError(" ".join(message.split())) from error
 
 
-def chosen(overrides: list[str], group: str) -> str:
-    """The file of ``group`` that ``overrides`` choose, which one of another group may do for them.
+def folder(key: str) -> Path:
+    """The folder of the run, ``run.dir``, or of the sweep, ``sweep.dir``, of the last configuration that
+    :func:`compose` gave.
 
     Raises:
-        ZooError: if they choose none.
+        ZooError: if its name is taken from an option that does not exist.
     """
-    with hydra.initialize_config_dir(str(CONFIGS), version_base="1.3"):
-        config = hydra.compose("train", for_hydra(overrides), return_hydra_config=True)
-    name = config.hydra.runtime.choices.get(group)
-    if not name:
-        raise ZooError(f"no {group} is chosen by its name, after which a run folder is called: say which, run=FOLDER")
-    return name
+    try:
+        return Path(str(OmegaConf.select(HydraConfig.get(), key, throw_on_missing=True)))
+    except OmegaConfBaseException as error:
+        raise ZooError(explained(error)) from error
 
 
 def meanings(config: DictConfig, overrides: Sequence[str]) -> dict[str, str]:
     """What every option of ``config`` means, for people: its dotted name -> a line.
 
     Args:
-        config: as :func:`compose` gives it.
+        config: the last one that :func:`compose` gave.
         overrides: that it was composed of.
     """
-    with hydra.initialize_config_dir(str(CONFIGS), version_base="1.3"):
-        composed = hydra.compose("train", for_hydra(list(overrides)), return_hydra_config=True)
-        chosen = dict(composed.hydra.runtime.choices)
+    chosen = dict(HydraConfig.get().runtime.choices)
     more = search_path(parse(list(overrides)))
     found = comments(CONFIGS / "train.yaml", "")
     for group in GROUPS:
@@ -453,15 +459,12 @@ def _options(node: Any, where: str = "") -> Iterator[str]:
             yield from _options(node._get_node(key), name)
 
 
-def fitting(group: str, known: dict[str, str], model: Any) -> list[str]:
-    """The files of ``group`` that are for ``model``, as far as their first lines say; all, if none is."""
-    names = [name for name, about in known.items() if group == "nets" and _model_of(about) == model]
-    return names or list(known)
-
-
-def _model_of(about: str) -> str:
-    found = re.match(r"Of model=(\w+):", about)
-    return found[1] if found else "cat_vae"
+def fitting(group: str, model: Any, more: Sequence[str] = ()) -> list[str]:
+    """The files of ``group`` that can serve ``model``: all, if it is none of this project's."""
+    known = list(choices(group, more))
+    if not isinstance(model, str) or not (CONFIGS / "model" / f"{model}.yaml").is_file():
+        return known
+    return [name for name in known if model in (serves(group, name, more) or [model])]
 
 
 def check_meaning(override: Override, model: Any = None) -> None:
@@ -481,7 +484,7 @@ def check_meaning(override: Override, model: Any = None) -> None:
     if value == "" and (key == "run" or group == "root"):
         raise ZooError(f"{key}= needs a folder: write {key}=FOLDER, or leave it out.")
     if key in (*OBJECTS, "nets") and value is None:
-        raise ZooError(f"{key}=null is not valid: choose one of {', '.join(fitting(key, choices(key), model))}.")
+        raise ZooError(f"{key}=null is not valid: choose one of {', '.join(fitting(key, model))}.")
     if key.startswith("model.") and group in GROUPS and isinstance(value, str) and value in choices(group):
         raise ZooError(f"{key}={value} is not valid: write {group}={value}.")
 
@@ -509,7 +512,13 @@ def check_choice(group: str, value: Any, more: Sequence[str] = (), model: Any = 
     """
     known = choices(group, more)
     for name in value if isinstance(value, list) else [value]:
-        if name is None or (isinstance(name, str) and name in known):
+        if name is None:
+            continue
+        if isinstance(name, str) and name in known:
+            if name not in (can := fitting(group, model, more)):
+                of = ", ".join(serves(group, name, more))
+                instead = f"Choose from: {', '.join(can)}." if can else f"The parts of {model} are options of model."
+                raise ZooError(f"{group}={name} is for {of}, not for {model}. {instead}")
             continue
         if group == "model" and isinstance(name, str) and name in os.listdir(resource("checkpoints")):
             about = (
@@ -520,8 +529,8 @@ def check_choice(group: str, value: Any, more: Sequence[str] = (), model: Any = 
         elif isinstance(name, (dict, str)) and ("_target_" in name or str(name).count(".") > 0):
             about = f" To give {group} a class of your own, write {group}._target_=PACKAGE.CLASS."
         else:
-            about = did_you_mean(str(name), list(known)) or INSTEAD.get(f"{group}={name}", "")
-        names = ", ".join(fitting(group, known, model)) or "null"
+            about = did_you_mean(str(name), fitting(group, model, more)) or INSTEAD.get(f"{group}={name}", "")
+        names = ", ".join(fitting(group, model, more)) or "null"
         raise ZooError(f"there is no {group}={_shown(name)}.{about} Choose from: {names}.")
 
 

@@ -88,16 +88,13 @@ def check_fit(state: "Mapping[str, Tensor]", skeleton: nn.Module, where: str) ->
     for names, what in ((missing, "lacks weights"), (extra, "has weights that its model has not")):
         if names:
             raise ZooError(
-                f"{where} does not fit its configuration: it {what}: {', '.join(name[:100] for name in names[:5])}"
+                f"{where}: it {what}: {', '.join(name[:100] for name in names[:5])}"
                 + (f" and {len(names) - 5} more" if len(names) > 5 else "")
             )
     for name in expected.keys() & state.keys():
         want, got = expected[name], state[name]
         if want.shape != got.shape and not name.startswith(own):
-            raise ZooError(
-                f"{where} does not fit its configuration: {name} is {tuple(got.shape)}, the model needs "
-                f"{tuple(want.shape)}"
-            )
+            raise ZooError(f"{where}: {name} is {tuple(got.shape)}, the model needs {tuple(want.shape)}")
         if want.dtype != got.dtype and not (want.is_floating_point() and got.is_floating_point()):
             kinds = f"{got.dtype}, which cannot be {want.dtype}".replace("torch.", "")
-            raise ZooError(f"{where} does not fit its configuration: {name} is of {kinds}")
+            raise ZooError(f"{where}: {name} is of {kinds}")

@@ -21,6 +21,7 @@ from zoo.hub import from_pretrained
 from zoo.lab.common import check_names, trained
 from zoo.relaxations import RELAXATIONS
 from zoo.training.loggers import read_metrics
+from zoo.training.plots import style
 from zoo.training.runs import RunFolder
 
 CODES = {
@@ -62,7 +63,8 @@ def experiment(
     path = folder / "relaxations.md"
     path.write_text("\n".join(table(runs)) + "\n", encoding="utf-8")
     if any(code == "30 x 10" for code, _ in runs):
-        sample_picture(runs).savefig(folder / "samples.png", dpi=120)
+        with style():
+            sample_picture(runs).savefig(folder / "samples.png")
     logging.getLogger("zoo").info("\n%s", path)
     return path
 
@@ -91,7 +93,7 @@ def sample_picture(runs: dict[tuple[str, str], RunFolder]) -> Figure:
         seed_default_generators(0, PREDICT)
         images = from_pretrained(run.path).sample(14)
         axes.imshow(torch.cat(list(images[:, 0]), 1), cmap="gray", vmin=0, vmax=1, interpolation="nearest")
-        axes.set_ylabel(name, rotation=0, ha="right", va="center", fontsize=9)
+        axes.set_ylabel(name, rotation=0, ha="right", va="center")
         axes.set_xticks([])
         axes.set_yticks([])
     return figure

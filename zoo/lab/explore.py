@@ -19,7 +19,7 @@ from zoo.errors import ZooError
 from zoo.lab.common import check_names
 from zoo.lab.compare_rl import run
 from zoo.training.loggers import read_metrics
-from zoo.training.plots import curves
+from zoo.training.plots import curves, style
 
 RELAXATIONS = {
     "softmax": "no noise: softmax",
@@ -82,7 +82,8 @@ def experiment(
             print(row, flush=True)
             table.append(row)
     picture.parent.mkdir(parents=True, exist_ok=True)
-    curves(panels, "environment steps").savefig(picture, dpi=100)
+    with style():
+        curves(panels, "environment steps").savefig(picture)
     return table
 
 

@@ -32,6 +32,7 @@ from zoo.hub import from_pretrained
 from zoo.lab.common import check_names, command, one_thread, trained
 from zoo.relaxations import RELAXATIONS, Categorical, Exact, Relaxation
 from zoo.relaxations.distributions import Perturbed
+from zoo.training import plots
 
 TAUS = (0.1, 0.3, 0.5, 0.7, 1.0, 1.5, 3.0)
 PROBLEMS = ("quadratic", "polynomial", "vae")
@@ -492,12 +493,12 @@ def picture(problem: Problem, rows: list[Score]) -> Figure:
             ax.grid(alpha=0.3)
             if not column:
                 ax.set_ylabel(label)
-        axes[0, column].set_title(name, fontsize=11)
+        axes[0, column].set_title(name)
         axes[-1, column].set_xlabel("tau")
         axes[-1, column].set_xticks(taus, [f"{tau:g}" for tau in taus])
         axes[-1, column].minorticks_off()
-        axes[-1, column].legend(fontsize=8, loc="upper center", bbox_to_anchor=(0.5, -0.25))
-    figure.suptitle(f"{problem.about}\n(hollow: a bias that may be none; dashed: no temperature)", fontsize=10)
+        axes[-1, column].legend(loc="upper center", bbox_to_anchor=(0.5, -0.25))
+    figure.suptitle(f"{problem.about}\n(hollow: a bias that may be none; dashed: no temperature)")
     return figure
 
 
@@ -511,7 +512,8 @@ def write(folder: Path, problems: list[Problem], rows: list[Score], command: str
             values = [getattr(row, name) for name in names]
             writer.writerow([f"{value:.6g}" if isinstance(value, float) else value for value in values])
     for problem in problems:
-        picture(problem, rows).savefig(folder / f"{problem.name}.png", dpi=90)
+        with plots.style():
+            picture(problem, rows).savefig(folder / f"{problem.name}.png", dpi=90)
     (folder / "gradients.md").write_text(report(problems, rows, command, seconds), encoding="utf-8")
 
 

@@ -25,6 +25,7 @@ from zoo.lab.common import command, one_thread
 from zoo.lab.compare_pointer import build, train
 from zoo.models.pointer_net import PointerNet
 from zoo.relaxations import RLOO, GumbelSoftmax, ReinMax, Relaxation, Softmax, StraightThrough
+from zoo.training import plots
 
 INSTANCES = 16
 ESTIMATORS: dict[str, tuple[Relaxation, str]] = {
@@ -124,15 +125,16 @@ def write(folder: Path, found: dict, excess: dict, made_by: str, draws: int) -> 
     text = "\n".join(lines) + "\n"
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "gradients.md").write_text(text)
-    figure = Figure(figsize=(8, 3.6), layout="constrained")
-    axes = figure.subplots()
-    places = torch.arange(len(ESTIMATORS)).flip(0).numpy()
-    for shift, when in ((0.2, "initialisation"), (-0.2, "late")):
-        cosines = [found[when][name][0] for name in ESTIMATORS]
-        axes.barh(places + shift, cosines, height=0.38, label=f"{when} ({excess[when]:.1f}% above the shortest)")
-    axes.set_yticks(places, list(ESTIMATORS))
-    axes.axvline(0, color="black", linewidth=0.8)
-    axes.set(xlabel=f"cosine with the exact gradient, mean of {draws} draws", title="Gradients on tours")
-    axes.legend(loc="lower right", fontsize="small")
-    figure.savefig(folder / "gradients.png", dpi=110)
+    with plots.style():
+        figure = Figure(figsize=(8, 3.6), layout="constrained")
+        axes = figure.subplots()
+        places = torch.arange(len(ESTIMATORS)).flip(0).numpy()
+        for shift, when in ((0.2, "initialisation"), (-0.2, "late")):
+            cosines = [found[when][name][0] for name in ESTIMATORS]
+            axes.barh(places + shift, cosines, height=0.38, label=f"{when} ({excess[when]:.1f}% above the shortest)")
+        axes.set_yticks(places, list(ESTIMATORS))
+        axes.axvline(0, color="black", linewidth=0.8)
+        axes.set(xlabel=f"cosine with the exact gradient, mean of {draws} draws", title="Gradients on tours")
+        axes.legend(loc="lower right")
+        figure.savefig(folder / "gradients.png")
     return text

@@ -18,6 +18,7 @@ from matplotlib.figure import Figure
 from pydantic import PositiveInt
 
 from zoo.lab.common import check_names, command, trained
+from zoo.training import plots
 from zoo.training.loggers import read_metrics
 
 # What the paper calls its methods, as options. Where its code has a temperature by default it is 1.
@@ -123,19 +124,20 @@ def polynomial(runs: Path, out: Path, seeds: int, methods: Methods, overrides: l
     lines += ["", "![Cost over steps](polynomial.png)"]
     out.mkdir(parents=True, exist_ok=True)
     (out / "polynomial.md").write_text("\n".join(lines) + "\n", encoding="utf-8")
-    figure = Figure(figsize=(11, 4), layout="constrained")
-    for axes, power in zip(figure.subplots(1, len(POWERS)), POWERS):
-        for index, name in enumerate(methods):
-            style = {"color": f"C{index}", "linewidth": 1.6, "linestyle": (3 * index, (4, 3))}  # some coincide
-            style = {"color": "0.7", "linewidth": 5} if name == "exact" else style
-            axes.plot(*zip(*curves[power, name]), label=name, **style)
-        axes.axhline(0.45**power, color="black", linestyle=":", linewidth=1, label="least there is")
-        axes.set_title(f"p = {power:g}")
-        axes.set_xlabel("step")
-        axes.grid(alpha=0.3)
-    figure.axes[0].set_ylabel("expected cost")
-    figure.axes[-1].legend(fontsize=8)
-    figure.savefig(out / "polynomial.png", dpi=100)
+    with plots.style():
+        figure = Figure(figsize=(11, 4), layout="constrained")
+        for axes, power in zip(figure.subplots(1, len(POWERS)), POWERS):
+            for index, name in enumerate(methods):
+                style = {"color": f"C{index}", "linewidth": 1.6, "linestyle": (3 * index, (4, 3))}  # some coincide
+                style = {"color": "0.7", "linewidth": 5} if name == "exact" else style
+                axes.plot(*zip(*curves[power, name]), label=name, **style)
+            axes.axhline(0.45**power, color="black", linestyle=":", linewidth=1, label="least there is")
+            axes.set_title(f"p = {power:g}")
+            axes.set_xlabel("step")
+            axes.grid(alpha=0.3)
+        figure.axes[0].set_ylabel("expected cost")
+        figure.axes[-1].legend()
+        figure.savefig(out / "polynomial.png")
     return "\n".join(lines)
 
 

@@ -39,6 +39,8 @@ class ZooModule(Configurable, LightningModule):
     """Which of the values that a training step returns the progress bar shows."""
     curves: tuple[str, ...] = ()
     """Values of training that the picture of the curves shows beside those that validation has too."""
+    annealed: tuple[str, ...] = ()
+    """Those of which training has another meaning at first, by something else than tau: they are drawn apart."""
     steps_per_batch: int = 1
     """Steps of the optimiser in one training batch; more than 1 where the module makes them itself."""
     trained_on: Mapping[str, Any] = MappingProxyType({})

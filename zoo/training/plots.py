@@ -1,13 +1,43 @@
 """Figures: small, labelled, drawn without a display and without pyplot's global state."""
 
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 
+import matplotlib
 import numpy as np
 import torch
 from matplotlib.figure import Figure
+from matplotlib.rcsetup import cycler
 from torch import Tensor
 from torchvision.utils import make_grid
+
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+"""Of Okabe and Ito (2008), which all people can tell apart."""
+STYLE = {
+    "axes.prop_cycle": cycler(color=COLOURS),
+    "axes.spines.right": False,
+    "axes.spines.top": False,
+    "axes.titlelocation": "left",
+    "axes.titlesize": 11,
+    "figure.facecolor": "white",  # in dark mode, too: nothing of a picture depends on what is around it
+    "figure.titlesize": 12,
+    "font.size": 10,  # which can be read where 7 inches are shown as 800 pixels
+    "grid.alpha": 0.3,
+    "image.cmap": "viridis",
+    "legend.fontsize": 9,
+    "legend.frameon": False,
+    "lines.linewidth": 1.4,
+    "savefig.dpi": 120,
+    "savefig.facecolor": "white",
+}
+FEW = 30
+"""So many points of a curve are shown as points."""
+
+
+def style() -> AbstractContextManager[None]:
+    """What all pictures have in common: they are drawn and saved ``with style():``."""
+    return matplotlib.rc_context(STYLE)
 
 
 def image_grid(images: Tensor, title: str, *, columns: int = 8) -> Figure:
@@ -17,7 +47,7 @@ def image_grid(images: Tensor, title: str, *, columns: int = 8) -> Figure:
     figure = Figure(figsize=(6, 6 * height / width + 0.4), layout="constrained")
     axes = figure.add_subplot()
     axes.imshow(grid.clamp(0, 1).numpy(), interpolation="nearest")
-    axes.set_title(title, fontsize=10)
+    axes.set_title(title)
     axes.set_axis_off()
     return figure
 
@@ -32,32 +62,48 @@ def heat_map(values: Tensor, title: str, x_label: str, y_label: str) -> Figure:
     rows, columns = values.shape
     figure = Figure(figsize=(3 + 0.25 * columns, 1.5 + 0.16 * rows), layout="constrained")
     axes = figure.add_subplot()
-    picture = axes.imshow(values.numpy(), cmap="viridis", vmin=0, aspect="auto", interpolation="nearest")
+    picture = axes.imshow(values.numpy(), vmin=0, aspect="auto", interpolation="nearest")
     figure.colorbar(picture, ax=axes)
-    axes.set_title(title, fontsize=10)
+    axes.set_title(title)
     axes.set_xlabel(x_label)
     axes.set_ylabel(y_label)
     return figure
 
 
-def curves(panels: Mapping[str, Mapping[str, Sequence[tuple[float, float]]]], x_label: str) -> Figure:
-    """One panel for each name, each with its labelled curves of (x, y) points."""
-    figure = Figure(figsize=(7, 2.6 * max(1, len(panels))), layout="constrained")
-    if not panels:  # a run too short to have logged anything
+def curves(
+    panels: Mapping[str, Mapping[str, Sequence[tuple[float, float]]]], x_label: str, units: Mapping[str, str] = {}
+) -> Figure:
+    """One panel for each name, with its labelled curves of (x, y) points, and its unit on the axis.
+
+    What never changes is left out. A label has the same colour in all panels, and no
+    legend where it is the panel's own name.
+    """
+    shown = {name: lines for name, lines in panels.items() if not constant(lines)}
+    labels = list(dict.fromkeys(label for lines in shown.values() for label in lines))
+    figure = Figure(figsize=(7, 2.6 * max(1, len(shown))), layout="constrained")
+    if not shown:  # a run too short to have logged anything
         return figure
-    for axes, (name, lines) in zip(figure.subplots(len(panels), squeeze=False)[:, 0], panels.items()):
+    for axes, (name, lines) in zip(figure.subplots(len(shown), squeeze=False)[:, 0], shown.items()):
         for label, points in lines.items():
-            axes.plot(*zip(*points), label=label, linewidth=1.2)
+            marker = "o" if len(points) <= FEW else ""
+            color = COLOURS[labels.index(label) % len(COLOURS)]
+            axes.plot(*zip(*points), marker=marker, ms=4, label=label, color=color)
         settled = [y for points in lines.values() for x, y in points if x >= 0.05 * points[-1][0]]
         spread = max(settled) - min(settled)
         if spread:  # the first steps would flatten all that follows
             axes.set_ylim(min(settled) - 0.05 * spread, max(settled) + 0.05 * spread)
-        axes.set_ylabel(name)
-        axes.grid(alpha=0.3)
-        if len(lines) > 1:
-            axes.legend(fontsize=8)
+        axes.set_title(name)
+        axes.set_ylabel(units.get(name, ""))
+        axes.grid()
+        if list(lines) != [name]:
+            axes.legend()
     axes.set_xlabel(x_label)
     return figure
+
+
+def constant(lines: Mapping[str, Sequence[tuple[float, float]]]) -> bool:
+    """Whether no curve of a panel ever changes; a single point says nothing of that."""
+    return all(len(points) > 1 and len({y for _, y in points}) == 1 for points in lines.values())
 
 
 FRAME_WIDTH = 240  # pixels of a film

@@ -2,6 +2,7 @@
 
 import json
 import logging
+import os
 import shutil
 import time
 from collections.abc import Iterator
@@ -68,8 +69,8 @@ def train(config: dict[str, Any], folder: Path, *, command: str) -> float:
             with said(run):
                 return _train_in(run, config, command)
         finally:
-            with suppress(OSError):
-                run.path.rmdir()  # whoever made it for a run that never began; one with anything in it stays
+            with suppress(OSError):  # whoever made it for a run that never began; what has anything in it stays
+                run.path.rmdir() if run.path.is_absolute() else os.removedirs(run.path)  # runs/MODEL, too
 
 
 def _train_in(run: RunFolder, config: dict[str, Any], command: str) -> float:

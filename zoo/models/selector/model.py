@@ -52,6 +52,7 @@ class Selector(ZooModule):
     """
 
     monitor = "val/cost"
+    annealed = ("cost",)  # by the budget
     groups: Tensor
 
     def __init__(

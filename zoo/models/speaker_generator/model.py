@@ -127,6 +127,7 @@ class SpeakerGenerator(ZooModule):
         self.noise, self.balance, self.guide, self.label_weight = noise, balance, guide, label_weight
         self.sampler = sampler
         self.monitor = "val/cost" if sampler else "val/neg_elbo"
+        self.annealed = ("neg_elbo", "given_speaker", "cost")  # by the noise of the likelihood
         self.spelling: Tensor
         self.register_buffer("spelling", letters(words), persistent=False)
         self.residual_table = nn.Parameter(torch.zeros(self.contents, speakers, 2 * residual))

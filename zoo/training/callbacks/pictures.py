@@ -12,7 +12,10 @@ from matplotlib.figure import Figure
 from zoo.data.audio import write_wav
 from zoo.data.seeding import PREDICT, seed_default_generators
 from zoo.training.loggers import show_picture
-from zoo.training.plots import film_strip, save_film
+from zoo.training.plots import curves, film_strip, save_film, style
+
+Series = dict[str, list[tuple[int, float]]]
+"""Names of values -> their steps and values."""
 
 
 class Pictures(Callback):
@@ -43,10 +46,12 @@ class Pictures(Callback):
         draw, film, speak = (part or nothing for part in shown)
         seed_default_generators(0, PREDICT)  # the same samples each time, so that progress can be seen
         batch = trainer.strategy.batch_to_device(next(iter(loader)))
-        for name, figure in draw(batch).items():
-            save_picture(figure, self.folder / f"{name}.png", trainer)
+        with style():
+            for name, figure in draw(batch).items():
+                save_picture(figure, self.folder / f"{name}.png", trainer)
         for name, frames in film(batch).items():
-            save_picture(film_strip(frames), self.folder / f"{name}.png", trainer)
+            with style():
+                save_picture(film_strip(frames), self.folder / f"{name}.png", trainer)
             save_film(frames, self.folder / f"{name}.gif")
             for logger in trainer.loggers:
                 if isinstance(logger, WandbLogger):
@@ -71,27 +76,42 @@ def nothing(batch: Any) -> dict[str, Any]:
 
 def save_curves(metrics: Path, path: Path, trainer: Trainer) -> None:
     """Draw the losses, what else the module names, tau and the learning rate of a run from its ``metrics.csv``."""
+    from zoo.hub.cards import about
     from zoo.training.loggers import read_metrics
-    from zoo.training.plots import curves
 
-    series = read_metrics(metrics)
-    stages = ("train", "val")
-    losses = sorted({name.split("/")[-1] for name in series})
-    panels = {
-        loss: {stage: series[f"{stage}/{loss}"] for stage in stages}
-        for loss in losses
-        if all(f"{stage}/{loss}" in series for stage in stages)
-    }
-    more = getattr(trainer.lightning_module, "curves", ())
-    panels |= {name: {"train": series[f"train/{name}"]} for name in more if f"train/{name}" in series}
-    panels |= {name: {name: series[name]} for name in sorted(series) if name == "lr" or name.startswith("tau")}
+    module = trainer.lightning_module
+    panels = panels_of(read_metrics(metrics), module)
+    known = about(f"{type(module).__module__}.{type(module).__qualname__}")
+    units = {name: score.unit for name in panels if (score := known.score(name.split(",")[0]))}
     if panels:  # a short run may not have logged anything
-        save_picture(curves(panels, "step"), path, trainer)
+        with style():
+            save_picture(curves(panels, "step", units), path, trainer)
+
+
+def panels_of(series: Series, module: LightningModule) -> dict[str, Series]:
+    """Names of panels -> stages, or the name of the value, -> points.
+
+    First the loss, then what training and validation both have: beside each other, but for what training makes harder
+    as it goes on.
+    """
+    validated = (name.removeprefix("val/") for name in series if name.startswith("val/"))
+    both = sorted(name for name in validated if f"train/{name}" in series)
+    apart = [name for name in both if name in getattr(module, "annealed", ())]
+    loss = series.get("train/loss")
+    shown = [] if any(series[f"train/{name}"] == loss for name in both) else ["loss"]
+    panels: dict[str, Series] = {}
+    for name in dict.fromkeys([*shown, *both, *getattr(module, "curves", ())]):
+        stages = {stage: series[f"{stage}/{name}"] for stage in ("train", "val") if f"{stage}/{name}" in series}
+        if name in apart:
+            panels[f"{name}, annealed in training"] = {"train": stages.pop("train")}
+        if stages:
+            panels[name] = stages
+    return panels | {name: {name: series[name]} for name in sorted(series) if name == "lr" or name.startswith("tau")}
 
 
 def save_picture(figure: Figure, path: Path, trainer: Trainer) -> None:
     """Write ``figure`` to ``path`` and hand it to the loggers of ``trainer``."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=120)
+    figure.savefig(path)
     for logger in trainer.loggers:
         show_picture(logger, path.stem, path, trainer.global_step)

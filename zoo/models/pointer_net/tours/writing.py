@@ -47,7 +47,10 @@ def write(path: Path, problem: Problem, rows: Sequence[Row]) -> None:
     best = min(rows, key=lambda row: row.length)
     suffix = path.suffix.lower()
     if suffix in PICTURES:
-        draw(problem, rows).savefig(path, dpi=150)
+        from zoo.training.plots import style
+
+        with style():
+            draw(problem, rows).savefig(path)
     else:
         text = {".tour": tour, ".csv": table, ".json": record, ".txt": names}[suffix](problem, best, rows)
         path.write_text(text, encoding="utf-8")
