@@ -97,6 +97,15 @@ def test_a_picture_of_ones_own(vae, tmp_path):
         editing.read(None, vae)
 
 
+def test_a_tokenizer_is_edited_as_well():
+    model = made(("model=tokenizer", "data=mnist_grey"))
+    first = editing.encode(model, editing.fitted(torch.rand(1, 28, 28), editing.shape_of(model)))
+    assert len(first) == editing.length(model) == np.prod(editing.form(model))
+    other = editing.changed(model, first, 1, (first[1] + 1) % editing.categories(model))
+    html = editing.pictures(model, None, other, 1, "fine")
+    assert html.count("data-place=") == len(first) and "data:image/png" in html
+
+
 # Watch it point -------------------------------------------------------------------------------------------------------
 
 
