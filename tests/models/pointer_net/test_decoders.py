@@ -67,6 +67,22 @@ def test_solutions_are_valid_and_cost_what_they_say(name):
 
 
 @pytest.mark.parametrize("name", TASKS)
+def test_solutions_without_replacement_are_different_and_all_there_are(name):
+    task = TASKS[name]()
+    model = make(task).eval()
+    for size in sizes(task)[:3]:
+        x = task.generate(2, size, generator("cpu", size))
+        memory = model.encode(x)
+        for k, starts in ((2, 1), (400, 2 if task.first_elements(x.shape[1]) is None or size > 1 else 1)):
+            order, exists = model.distinct(x, memory, k, starts)
+            assert task.valid(x, order.flatten(1, 2)).all()
+            for found, there in zip(order.flatten(0, 1), exists.flatten(0, 1)):
+                assert len(found[there].unique(dim=0)) == there.sum()
+        p = model.log_prob(x, memory, order.flatten(1, 2)).view(exists.shape).exp()
+        torch.testing.assert_close(torch.where(exists, p, 0.0).sum(-1), torch.ones(2, starts), rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("name", TASKS)
 def test_optima_are_those_of_all_solutions(name):
     task = TASKS[name]()
     x = task.generate(2, 4, generator("cpu", 0))

@@ -5,6 +5,7 @@ drawn is what the decoder sees next. The cost of the whole selection is a progra
 et al. 2015, arXiv 1506.03134; many starts after Kwon et al. 2020, arXiv 2010.16011).
 """
 
+import itertools
 import logging
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
@@ -22,6 +23,7 @@ from zoo.models.pointer_net.nets import Memory, PointerDecoder, State
 from zoo.models.pointer_net.tasks import Task
 from zoo.models.pointer_net.tasks.base import Objective, Progress
 from zoo.relaxations import Categorical, Draw, Pathwise, Relaxation, ScoredProgram
+from zoo.relaxations.search import stochastic_beam_search
 from zoo.training import AdamW, ZooModule
 
 if TYPE_CHECKING:
@@ -214,8 +216,64 @@ class PointerNet(ZooModule):
             log_prob = self.log_prob(x, memory, order)
             return (cost, log_prob) if starts > 1 else (cost.squeeze(1), log_prob.squeeze(1))
 
-        cost = self.relaxation.expectation(ScoredProgram(program, sampled))
+        def distinct(k: int) -> tuple[Tensor, Tensor]:
+            order, exists = self.distinct(x, memory, k, starts)
+            flat = order.flatten(1, 2)
+            cost = self.task.cost(x, flat).view(exists.shape)
+            log_prob = self.log_prob(x, memory, flat).view(exists.shape).masked_fill(~exists, -torch.inf)
+            cost, log_prob = cost.movedim(-1, 0), log_prob.movedim(-1, 0)
+            return (cost, log_prob) if starts > 1 else (cost.squeeze(-1), log_prob.squeeze(-1))
+
+        cost = self.relaxation.expectation(ScoredProgram(program, sampled, distinct))
         return {"loss": cost.mean(), "cost": cost.detach().mean()}
+
+    @torch.no_grad()
+    def distinct(self, x: Tensor, memory: Memory, k: int, starts: int) -> tuple[Tensor, Tensor]:
+        """Different solutions from each start, drawn without replacement by a stochastic beam search.
+
+        Returns:
+            orders ``(batch, starts, k or as many as there are, steps)``, and whether there are so many, boolean of that
+            shape without steps; where not, the first order stands once more.
+
+        Raises:
+            ZooError: if the mask leaves nothing to choose.
+        """
+        batch, n = x.shape[:2]
+        given = self.task.starts(n, starts, x.device)
+        chosen = itertools.count(int(given is not None))
+
+        def in_rows(kept: dict[str, Tensor]) -> dict[str, Tensor]:
+            return {name: part.flatten(0, 1) for name, part in kept.items()}
+
+        def in_batch(kept: dict[str, Tensor]) -> dict[str, Tensor]:
+            return {name: part.unflatten(0, (batch, -1)) for name, part in kept.items()}
+
+        def step(tokens: Tensor, state: dict[str, Any]) -> tuple[Tensor, dict[str, Any]]:
+            progress, kept, first, last = in_batch(state["progress"]), in_batch(state["kept"]), state["first"], None
+            if number := next(chosen):
+                last = tokens.view(batch, -1)
+                first = tokens if number == 1 else first
+                progress = self.task.advance(x, progress, last)
+            mask, context = self.task.mask(x, progress), self.task.context(x, progress)
+            begun = first.view(batch, -1) if number else None
+            logits, kept = self.decoder.step(memory, mask, begun, last, context, kept)
+            return masked(logits, mask).flatten(0, 1), {
+                "progress": in_rows(progress), "kept": in_rows(kept), "first": first,
+            }  # fmt: skip
+
+        tokens = torch.zeros(batch * starts, dtype=torch.int64, device=x.device)
+        tokens = tokens if given is None else given.repeat(batch)
+        state = {"progress": in_rows(self.task.begin(x, starts)), "kept": {}, "first": tokens}
+        steps = self.task.steps(n) - (given is not None)
+        if not steps:  # the only element is given
+            return tokens.view(batch, starts, 1, 1), torch.ones_like(tokens, dtype=torch.bool).view(batch, starts, 1)
+        found = stochastic_beam_search(step, tokens, state, k=k, steps=steps, noise=self.noise_source)
+        refuse_dead_ends(found.log_prob.isnan().any(1).view(batch, starts).any(1))
+        exists = found.log_prob != -torch.inf
+        order = torch.where(exists.unsqueeze(-1), found.tokens, found.tokens[:, :1])
+        if given is not None:
+            order = torch.cat([tokens.view(-1, 1, 1).expand(-1, order.shape[1], 1), order], -1)
+        return order.unflatten(0, (batch, starts)), exists.unflatten(0, (batch, starts))
 
     def self_label(self, x: Tensor) -> dict[str, Tensor]:
         """Cross-entropy on the best of the sampled solutions: sampled without gradient, then scored as a whole."""
