@@ -152,7 +152,7 @@ def test_draws_that_depend_on_each_other_need_a_scored_program(case):
     batch = case.start.expand(3, -1).clone().requires_grad_()
     program = lambda draw: case.program(draw, batch)  # noqa: E731
     for each in (program, ScoredProgram(program, lambda: pytest.fail("it was sampled"))):
-        with pytest.raises(ZooError, match="UnorderedSet cannot serve a program in which a draw depends .*use rloo"):
+        with pytest.raises(ZooError, match=r"UnorderedSet cannot serve a program in which a draw depends .*use rloo"):
             UnorderedSet().expectation(each)
 
 

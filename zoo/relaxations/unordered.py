@@ -22,15 +22,15 @@ POINTS = 2**19  # of a grid for several values and rows that are in memory at on
 class UnorderedSet(Relaxation):
     """A score function with k different samples, each weighted by how likely it is to be the first one of their set.
 
-    With S the values drawn without replacement, in whatever order, the estimate is ``sum_{s in S} p(s) R(S, s) f(s)``,
-    and the gradient
+    With S the values drawn without replacement, in whatever order, the estimate is ``sum_{s in S} p(s) R(S, s) f(s)``
+    and its gradient
 
         sum_{s in S} grad p(s) R(S, s) (f(s) - sum_{s' in S} p(s') R_s(S, s') f(s')),
 
     with the ratios of :func:`leave_one_out`. No value is drawn twice, so that costs are not computed twice; unbiased,
     and exact where S is all there is. The program may draw many times, one of K or gates; what all draws give together
-    is one value. A draw must not depend on an earlier one, unless the program is a :class:`ScoredProgram` that knows how
-    to draw ``distinct`` sequences. Where there are fewer than k values, all of them are drawn. At most k program runs.
+    is one value. A draw must not depend on an earlier one, unless the program is a :class:`ScoredProgram` that knows
+    how to draw ``distinct`` sequences. Where there are fewer than k values, all are drawn. At most k program runs.
 
     Args:
         samples: k, at least 2.
@@ -121,7 +121,7 @@ class UnorderedSet(Relaxation):
 
 
 def columns(values: Tensor, cost: Tensor) -> Sequence[Tensor]:
-    """Of ``values`` ``(batch[, replicas], ..., categories)`` those of one choice after another, ``(rows, categories)``."""
+    """``values`` ``(batch[, replicas], ..., categories)`` of one choice after another, ``(rows, categories)`` each."""
     sum_like(values[..., 0], cost)
     return values.reshape(cost.numel(), -1, values.shape[-1]).unbind(1)
 
