@@ -12,7 +12,7 @@ import torch
 
 from zoo.models.pointer_net import solvers
 from zoo.models.pointer_net.tasks.tsp import unit_square
-from zoo.models.pointer_net.tours import search
+from zoo.models.pointer_net.tours import repair, search
 from zoo.models.pointer_net.tours.problem import Problem
 
 if TYPE_CHECKING:
@@ -22,6 +22,8 @@ log = logging.getLogger(__name__)
 LARGE = 1_500
 MANY = 100  # tours of each symmetric copy of at most so many points; of more points fewer
 SLOW = 2_000  # points from which the local search should be compiled
+FAR = 2.5  # times as many points as the network was trained on
+PIECE = 50  # points that it solves anew at most
 SHARE = 0.25  # of the free memory that the network may take: other programs run, too
 FAST_TSP = 5_000  # points at most: it takes a whole matrix
 
@@ -43,6 +45,7 @@ def find(
     seconds: float,
     symmetries: int = 8,
     starts: int | None = None,
+    size: int = 20,
     seed: int = 0,
     restarts: bool = False,
 ) -> list[Row]:
@@ -52,10 +55,11 @@ def find(
     Args:
         model: for tours.
         problem: of at least two points.
-        seconds: of CPU time for the local search of the network's best tour.
+        seconds: of CPU time for the local search of the network's best tour, and for its own repair of that.
         symmetries: copies that the network solves, 1 to 8; of more than :data:`LARGE` points one.
         starts: its tours of each; by default :data:`MANY`, fewer of more points.
-        seed: of the local search.
+        size: points that the network was trained on: of many more it repairs its tour.
+        seed: of the searches.
         restarts: whether the search alone and its restarts have rows of their own.
     """
     n = len(problem)
@@ -79,10 +83,19 @@ def find(
             name, lambda: search.local_search(problem, row.order, seconds=left, seed=seed, near=near), row.seconds
         )
 
+    network = None
     if fits(model, n):
         network = add("network", lambda: network_tour(model, problem, symmetries, starts))
         total = network.seconds + seconds
         polished(network, "network + local search")
+    if n > FAR * size:
+        order = repair.curve(problem.plane()) if network is None else network.order
+        before = 0.0 if network is None else network.seconds
+        add(
+            "network, repaired by the network" if network else "curve, repaired by the network",
+            lambda: repair.repair(model, problem, order, size=min(size, PIECE), seconds=total - before, seed=seed),
+            before,
+        )
     nearest = add("nearest neighbour", lambda: search.nearest_neighbour(problem))
     inserted = add("farthest insertion", lambda: search.farthest_insertion(problem))
     polished(inserted, "farthest insertion + local search")
