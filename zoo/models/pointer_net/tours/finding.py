@@ -88,7 +88,7 @@ def find(
         network = add("network", lambda: network_tour(model, problem, symmetries, starts))
         total = network.seconds + seconds
         polished(network, "network + local search")
-    if n > FAR * size:
+    if n > FAR * size and seconds:
         order = repair.curve(problem.plane()) if network is None else network.order
         before = 0.0 if network is None else network.seconds
         add(

@@ -4,7 +4,7 @@ About random centres so many near points are taken as the network was trained on
 neighbourhood several times; what it does in between is kept, as an edge that must stay. With these edges the points
 make a small tour of their own, which the network builds: where it comes to an end of a fixed edge, its next choice is
 the other end. What became shorter takes the place of what was there. So memory grows with n alone. (Compare Kim et al.
-2021, arXiv 2110.15105, and Ye et al. 2024, arXiv 2312.08224, who solve pieces of the tour.)
+2021, arXiv 2110.13987, and Ye et al. 2024, arXiv 2312.08224, who solve pieces of the tour.)
 """
 
 import time
