@@ -75,8 +75,8 @@ def solve(
     if sizes and not sizes[0] / FAR <= n <= sizes[-1] * FAR:
         points_of = " to ".join(map(str, sizes))
         log.warning("%s was trained on %s points; its tours of %d in one go may be poor", checkpoint, points_of, n)
-    size = {} if not sizes else {"size": sizes[-1]}
-    rows = find(model, problem, seconds=seconds, symmetries=symmetries, starts=starts, seed=seed, **size)
+    size = sizes[-1] if sizes else 20
+    rows = find(model, problem, seconds=seconds, symmetries=symmetries, starts=starts, size=size, seed=seed)
     best, optimum = min(rows, key=lambda row: row.length), known_optimum(problem)
     tour = [problem.names[i] for i in best.order.tolist()]
     print(printable((", " if any(" " in name for name in tour) else " ").join(tour)))

@@ -459,5 +459,5 @@ def test_every_row_is_a_tour_and_none_is_shorter_than_the_shortest(network, n):
 def test_a_thousand_points_by_a_network_of_twenty_are_shorter_than_by_farthest_insertion():
     problem = random_problem(1000)
     model = zoo.from_pretrained("pointer_net.tsp20")
-    order = repair.repair(model, problem, network_tour(model, problem, 1, 1), size=20, rounds=40)
+    order = repair.repair(model, problem, network_tour(model, problem, 1, 1, 20), size=20, rounds=40)
     assert problem.length(order) < 0.98 * problem.length(search.farthest_insertion(problem))

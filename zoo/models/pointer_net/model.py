@@ -19,7 +19,7 @@ from zoo.config import Config, check_positive, locate
 from zoo.data.seeding import PREDICT, generator
 from zoo.errors import ZooError
 from zoo.models.pointer_net.metrics import OptimalityGap, Validity
-from zoo.models.pointer_net.nets import Memory, PointerDecoder, State
+from zoo.models.pointer_net.nets import Distances, Memory, PointerDecoder, Rows, State, at_once, mean_near
 from zoo.models.pointer_net.tasks import Task
 from zoo.models.pointer_net.tasks.base import Objective, Progress
 from zoo.relaxations import Categorical, Draw, Pathwise, Relaxation, ScoredProgram
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 log = logging.getLogger(__name__)
+WHOLE = 500  # elements up to which all distances are in memory at once
 
 Choose = Callable[[Tensor, Tensor], Tensor]
 """``(logits, mask)``, each ``(batch, starts, elements)``, to the elements chosen: indices ``(batch, starts)``, or
@@ -52,6 +53,8 @@ class PointerNet(ZooModule):
             draws. At most one for each element of a cycle. Null for the task's own number.
         polish: rounds of the task's local search that a label goes through.
         max_grad_norm: gradients are scaled down to this norm; null for no limit.
+        neighbourhood: the mean distance of elements to their five nearest, to which the distances of an instance are
+            scaled as the networks are told them, so that they mean the same at any size; null for them as they are.
         eval_starts: of a cycle in evaluation, at most one for each element.
         eval_symmetries: symmetric copies of each test instance, at most as many as the task knows; the best solution
             of any counts as ``augmented_gap`` or ``augmented_cost``. 1 for none.
@@ -75,6 +78,7 @@ class PointerNet(ZooModule):
         starts: int | None = None,
         polish: int = 0,
         max_grad_norm: float | None = 1.0,
+        neighbourhood: float | None = None,
         eval_starts: int = 100,
         eval_symmetries: int = 1,
         eval_samples: int = 0,
@@ -89,6 +93,8 @@ class PointerNet(ZooModule):
             )
         if max_grad_norm is not None and not max_grad_norm > 0:
             raise ValueError(f"max_grad_norm must be positive or null, got {max_grad_norm}")
+        if neighbourhood is not None and not neighbourhood > 0:
+            raise ValueError(f"neighbourhood must be positive or null, got {neighbourhood}")
         if (
             (objective or task.objective) == "expectation"
             and isinstance(relaxation, Pathwise)
@@ -102,7 +108,7 @@ class PointerNet(ZooModule):
         self.relaxation, self.optimizer, self.objective = relaxation, optimizer, objective or task.objective
         self.starts, self.polish, self.eval_starts = starts, polish, eval_starts
         self.eval_symmetries, self.eval_samples, self.eval_beam = eval_symmetries, eval_samples, eval_beam
-        self.max_grad_norm = max_grad_norm
+        self.max_grad_norm, self.neighbourhood = max_grad_norm, neighbourhood
         self.progress = ("loss", "cost")
         self.monitor = "val/cost"
         self.scores: Any = task.metrics()
@@ -130,8 +136,27 @@ class PointerNet(ZooModule):
         if (dtype := self.decoder.instance.weight.dtype) != torch.float32:
             raise ZooError(f"a pointer network has weights in float32, these are {dtype}; for half precision: autocast")
         x = self.task.normal(x).float()
-        distances = self.task.relation(x)
+        distances = self.distances(x)
         return self.decoder.prepare(self.encoder(x, distances), distances)
+
+    def distances(self, x: Tensor) -> Distances | None:
+        """Of instances that are normal, as the networks are told them; in evaluation of many elements row by row."""
+        many = x.shape[1] > WHOLE and not torch.is_grad_enabled()
+        if not many or type(self.task).distances_from is Task.distances_from:
+            whole = self.task.relation(x)
+            if whole is None or self.neighbourhood is None:
+                return whole
+            return whole * self.scale(mean_near(whole)).view(-1, 1, 1)
+        if self.neighbourhood is None:
+            return Rows(lambda index: self.task.distances_from(x, index))
+        parts = at_once(x.shape[0], x.shape[1], x.device)
+        scale = self.scale(torch.cat([mean_near(self.task.distances_from(x, part)) for part in parts], 1))
+        return Rows(lambda index: self.task.distances_from(x, index) * scale.view(-1, *[1] * index.dim()))
+
+    def scale(self, near: Tensor) -> Tensor:
+        """What distances are multiplied with, ``(batch,)``, where those to near elements are ``(batch, n)``."""
+        mean = near.mean(1)
+        return torch.where(mean > 0, (self.neighbourhood or 1.0) / mean, 1.0)
 
     def construct(self, x: Tensor, memory: Memory, choose: Choose, starts: int) -> list[Tensor]:
         """Build ``starts`` solutions of every instance, choice by choice.
