@@ -1,7 +1,7 @@
-"""Large tours by a network that was trained on small ones, in one go and repaired in parts, beside classical methods.
+"""Large tours by a network that was trained on small ones, in one go and repaired, beside classical methods.
 
     python scripts/bench/pointer_large.py
-    python scripts/bench/pointer_large.py FOLDER        a run folder in place of pointer_net.tsp20, trained on 100 points
+    python scripts/bench/pointer_large.py FOLDER     a run folder in place of pointer_net.tsp20, trained on 100 points
 
 Uniform random points, three instances of each size, one start and no symmetric copies; methods that search have equal
 CPU seconds in all. Lengths are relative to farthest insertion's.
@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 import zoo
-from zoo.models.pointer_net.tours import finding
+from zoo.models.pointer_net.tours import finding, repair
 from zoo.models.pointer_net.tours.problem import Problem
 
 SIZES, SEEDS, SECONDS = (200, 500, 1000, 2000), 3, 2.0
@@ -35,6 +35,8 @@ def main() -> None:
             }
             plain = finding.network_tour(model, problem, 1, 1, n)  # distances and attention as in training
             rows["network, all seen as in training"] = problem.length(plain)
+            mended = repair.repair(model, problem, plain, size=min(trained, finding.PIECE), seconds=SECONDS)
+            rows["the same, repaired by network"] = problem.length(mended)
             for method, length in rows.items():
                 over = 100 * (length / rows["farthest insertion"] - 1)
                 found.setdefault(method, {}).setdefault(n, []).append(over)

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 LARGE = 500
 IN_ONE_GO = 5_000  # points at most that the network orders without parts
-DENSE = 10  # times as many points as the network was trained on, from which it is told distances otherwise
+DENSE = 20  # times as many points as the network was trained on, from which it is told distances otherwise
 APART = 1.1  # over the root of their number: the mean distance of points of the unit square to their five nearest
 SEEN = 30  # points that each sees then
 MANY = 100  # tours of each symmetric copy of at most so many points; of more points fewer
@@ -62,10 +62,10 @@ def find(
     Args:
         model: for tours.
         problem: of at least two points.
-        seconds: of CPU time for the local search of the network's best tour, and for its own repair of that.
+        seconds: of CPU time for the local search of the network's best tour.
         symmetries: copies that the network solves, 1 to 8; of more than :data:`LARGE` points one.
         starts: its tours of each; by default :data:`MANY`, fewer of more points.
-        size: points that the network was trained on: of many more it repairs its tour.
+        size: points that the network was trained on: of many more it repairs its tour, or a shorter one.
         seed: of the searches.
         restarts: whether the search alone and its restarts have rows of their own.
     """
@@ -95,17 +95,17 @@ def find(
         network = add("network", lambda: network_tour(model, problem, symmetries, starts, size))
         total = network.seconds + seconds
         polished(network, "network + local search")
-    if n > FAR * size and seconds:
-        order = repair.curve(problem.plane()) if network is None else network.order
-        before = 0.0 if network is None else network.seconds
-        add(
-            "network, repaired by the network" if network else "curve, repaired by the network",
-            lambda: repair.repair(model, problem, order, size=min(size, PIECE), seconds=total - before, seed=seed),
-            before,
-        )
     nearest = add("nearest neighbour", lambda: search.nearest_neighbour(problem))
     inserted = add("farthest insertion", lambda: search.farthest_insertion(problem))
     polished(inserted, "farthest insertion + local search")
+    if n > FAR * size and seconds:
+        start = min((row for row in (network, inserted) if row), key=lambda row: row.length)
+        left = max(0.0, total - start.seconds)
+        add(
+            f"{start.method}, repaired by network",
+            lambda: repair.repair(model, problem, start.order, size=min(size, PIECE), seconds=left, seed=seed),
+            start.seconds,
+        )
     if restarts:
         polished(nearest, "local search")
         add("local search, ten restarts", lambda: search.restarted(problem, 10, seconds=total, seed=seed, near=near))

@@ -25,22 +25,6 @@ REACH = 3  # times as many points are looked at as a neighbourhood has
 LEAST = 8  # points that are worth it
 
 
-def curve(points: np.ndarray) -> np.ndarray:
-    """A tour along a curve that fills the plane (Hilbert's), about a quarter too long, int64 ``(n,)``."""
-    low, extent = points.min(0), max(float(np.ptp(points, axis=0).max()), 1e-300)
-    x, y = ((points - low) / extent * (2**16 - 1)).astype(np.int64).T
-    key = np.zeros(len(points), dtype=np.int64)
-    s = 2**15
-    while s:
-        right, up = (x & s) > 0, (y & s) > 0
-        key += s * s * ((3 * right) ^ up)
-        turn, flip = ~up, ~up & right
-        x, y = np.where(flip, 2**16 - 1 - x, x), np.where(flip, 2**16 - 1 - y, y)
-        x, y = np.where(turn, y, x), np.where(turn, x, y)
-        s //= 2
-    return np.argsort(key, kind="stable")
-
-
 def repair(
     model: "PointerNet",
     problem: Problem,
@@ -74,15 +58,21 @@ def repair(
     least = 1e-9 * problem.length(order) / n  # below it a gain is a rounding error
     batch = max(1, min(n // size, AT_ONCE))
     left = np.inf if rounds is None else rounds * -(-n // (size * batch))
+    promising = np.ones(n, dtype=bool)  # as centres: where something has changed since nothing was found
     while left > 0 and (rounds is not None or time.process_time() - began < seconds):
         left -= 1
         position[order] = np.arange(n)
-        cycles = neighbourhoods(problem, order, position, random.permutation(n)[:batch], size)
+        if not promising.any():  # once more, as another symmetric copy
+            promising[:] = True
+        centres = random.permutation(np.flatnonzero(promising))[:batch]
+        promising[centres] = False
+        cycles = neighbourhoods(problem, order, position, centres, size)
         if len(cycles):
             new = resolved(model, problem, points, cycles, fixed(cycles, position, n), random.randint(8))
             gain = length(problem, cycles) - length(problem, new)
             for i in np.flatnonzero(gain > least):
                 order = replaced(problem, order, position, cycles[i], new[i])
+                promising[cycles[i]] = True
     return order
 
 
