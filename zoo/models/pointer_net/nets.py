@@ -35,7 +35,7 @@ def rows(distances: Distances, choice: Tensor) -> Tensor:
     if isinstance(distances, Tensor):
         return choose(distances, choice)
     if choice.is_floating_point():  # of a relaxed choice the mean
-        every = torch.arange(choice.shape[-1], device=choice.device).expand(len(choice), -1)
+        every = torch.arange(choice.shape[-1], device=choice.device).expand(choice.shape[0], -1)
         return choose(distances.of(every), choice)
     return distances.of(choice)
 

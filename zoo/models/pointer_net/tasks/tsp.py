@@ -238,7 +238,7 @@ def plane_distances(x: Tensor, index: Tensor | None = None) -> Tensor:
     """Euclidean distances ``(batch, n, n)`` of points ``(batch, n, 2)``, exactly zero between a point and itself; from
     the points ``index`` ``(batch, ...)`` to all, ``(batch, ..., n)``."""
     some = x if index is None else pick(x, index)
-    return (some.unsqueeze(-2) - x.view(len(x), *[1] * (some.dim() - 2), *x.shape[1:])).square().sum(-1).sqrt()
+    return (some.unsqueeze(-2) - x.view(x.shape[0], *[1] * (some.dim() - 2), *x.shape[1:])).square().sum(-1).sqrt()
 
 
 def unit_square(x: Tensor) -> Tensor:
