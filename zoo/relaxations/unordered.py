@@ -213,20 +213,19 @@ def _leave_one_out(log_p: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
     missing = log_p == -math.inf
     rest = log1m_exp(log_p.logsumexp(-1, keepdim=True).clamp_max(0.0))
     odds = (log_p - rest).masked_fill(missing, 0.0)
+    clamped = odds.clamp_min(-300.0)  # below it factors are proportional to the odds
+    middle = math.log(k + 1)
 
-    def factor(t: Tensor) -> Tensor:
-        """``log(1 - exp(-r x))`` of each value, without loss where that is small."""
-        z = odds.unsqueeze(-1) + t
-        log = torch.where(z < -38, z, torch.log(-torch.expm1(-z.clamp(-38, 700).exp())))
-        return log.masked_fill(missing.unsqueeze(-1), 0.0)
+    def factor(t: Tensor | float) -> Tensor:
+        """``1 - exp(-r x)`` of each value."""
+        return -torch.expm1(-(clamped.unsqueeze(-1) + t).clamp_max(700.0).exp())
 
-    middle = factor(t.new_full((1,), math.log(k + 1)))
-    factors = factor(t) - middle  # (rows, k, t), so that nothing under- or overflows
-    whole = torch.exp(t - t.exp() + factors.sum(-2))
-    without = torch.exp(-factors)
-    one_out = whole.unsqueeze(-2) * without
-    first, second = one_out.sum(-1), one_out @ without.mT
-    p = torch.exp(log_p - middle.squeeze(-1))  # over the middle of its factor
+    about = factor(middle)
+    factors = (factor(t) / about).masked_fill(missing.unsqueeze(-1), 1.0)  # (rows, k, t); nothing of them overflows
+    whole = torch.exp(t - t.exp()) * factors.prod(-2)
+    one_out = whole.unsqueeze(-2) / factors
+    first, second = one_out.sum(-1), one_out @ factors.reciprocal().mT
+    p = torch.exp(log_p - about.squeeze(-1).log() - (odds - clamped).nan_to_num(0.0))  # over the middle of its factor
     ratios = p.unsqueeze(-2) * second / first.unsqueeze(-1)
     own = torch.eye(k, dtype=torch.bool, device=log_p.device)
     return p * first / whole.sum(-1, keepdim=True), torch.where(own, log_p.exp().unsqueeze(-2), ratios)
