@@ -185,7 +185,7 @@ def test_every_relaxation_has_a_configuration_that_passes(relaxation):
         (["data.wrappers=[{_target_: tests.toys.Scaled, fcator: 2}]"], "Did you mean 'factor'"),
         (["data.max_episode_steps=0"], "data.max_episode_steps=0 is not valid"),
         (["data.history=two"], "data.history='two' is not valid"),
-        (["data=mnist"], "there is no option 'data.envs'. Options of data: batch_size"),
+        (["data=mnist"], r"not for actor_critic\. Choose from: gymnasium\."),
         (["model.critic.head=cubic"], "'concatenated' or 'linear'"),
     ],
 )

@@ -18,6 +18,7 @@ from tests.cli.test_train import same_weights, train_here
 from tests.conftest import ROOT, SMALL, run_script
 from tests.docs.reference import unexplained
 from tests.processes import free_port, of_torchrun
+from tests.speech import write_digits
 from zoo import hub
 from zoo.config.composition import check, compose
 from zoo.errors import ZooError
@@ -361,10 +362,10 @@ MODELS = {
         *("data.start=64", "data.eval_episodes=2", "data.test_episodes=2"),
     ),
     "speaker_generator": (
-        *(*FEW, "data.speakers=[en-us+f2,en-us+klatt2]", "data.mix=null"),
-        *("data.judged=20", "data.eval_batch_size=20"),  # a batch has not every digit
+        *(*FEW, "data=fsdd", "data.speakers=[low,high]", "data.mix=null"),
+        *("data.batch_size=20", "data.judged=20", "data.eval_batch_size=20"),  # a batch has not every digit
     ),
-    "speech_judge": (*FEW, "data=voices_espeak", "data.speech.speakers=[en-us+f2,en-us+klatt2]"),  # needs no download
+    "speech_judge": (*FEW, "data.speech.speakers=[low,high]"),
     "selector": (*FEW, "data=table", "model.k=4", "model.baselines=[random]"),
     "language_model": (*FEW, "data.path=README.md", "data.length=32", "model.network.width=16"),
     "tokenizer": (*FEW, "data=mnist_grey"),
@@ -376,15 +377,24 @@ EQUAL = ("pointer_net",)
 """Models that, like cat_vae, end within rounding of a single process: all that is random belongs to an example."""
 
 
+@pytest.fixture(scope="module")
+def data(tmp_path_factory, mnist_root) -> str:
+    """A data directory with MNIST and few recordings of two voices."""
+    root = tmp_path_factory.mktemp("data")
+    os.symlink(Path(mnist_root) / "MNIST", root / "MNIST")
+    write_digits(root / "fsdd/recordings", {"low": 110.0, "high": 210.0}, takes=11)
+    return str(root)
+
+
 @pytest.mark.parametrize("arch", hub.models())
-def test_one_process_and_two_train_every_model_without_a_warning(arch, tmp_path, mnist_root):
+def test_one_process_and_two_train_every_model_without_a_warning(arch, tmp_path, data):
     """Trained, validated, tested, drawn and heard, with the same pictures and sounds at the end."""
     printed, left = [], []
     for name, processes in (("one", ()), ("two", (*TWO, "trainer.strategy.timeout=60"))):
         run = RunFolder(tmp_path / name)
         small = SMALL[:1] + SMALL[-1:] if arch == "cat_vae" else ()
         options = (f"model={arch}", *BRIEF, *MODELS.get(arch, FEW), *small, *processes, f"run={run.path}")
-        result = run_script("train", *options, ZOO_DATA_DIR=mnist_root)
+        result = run_script("train", *options, ZOO_DATA_DIR=data)
         assert result.returncode == 0, result.stdout
         printed.append(result.stdout)
         left.append(sorted(str(path.relative_to(run.path)) for path in run.path.glob("[ps]*s/*")))

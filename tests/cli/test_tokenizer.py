@@ -191,7 +191,7 @@ def test_mistakes(words, message):
 
 def test_a_quantiser_belongs_to_the_tokenizer():
     words = ["model=cat_vae", "quantizer=fsq"]
-    with pytest.raises(ZooError, match="is of model=tokenizer, not of cat_vae"):
+    with pytest.raises(ZooError, match="is for tokenizer, not for cat_vae"):
         check(compose(words), words)
 
 

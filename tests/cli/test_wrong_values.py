@@ -1,7 +1,6 @@
 """Every option of every file with values that it cannot have: accepted, or one clear error."""
 
 import copy
-import re
 import warnings
 from collections.abc import Iterator
 from typing import Any
@@ -14,9 +13,9 @@ from zoo.training.trainer import build_trainer
 
 BASES = {  # what a file is composed with
     "model": [],
-    "nets": ["model=cat_vae"],
-    "quantizer": ["model=tokenizer"],
-    "data": ["model=polynomial"],
+    "nets": [],
+    "quantizer": [],
+    "data": ["model=polynomial", "model._target_=zoo.models.polynomial.PolynomialProgram"],  # as of one's own: any data
     "relaxation": ["model=polynomial"],
     "annealing": ["model=polynomial", "relaxation=gumbel_softmax"],
     "callbacks": ["model=polynomial"],
@@ -61,10 +60,8 @@ def attempt(values: dict[str, Any], part: str) -> None:
 
 def walk(group: str, name: str, every: int) -> int:
     """Try every so-many-th wrong value of a file; how many were tried."""
-    named = re.search(r"model=\w+", composition.choices(group)[name]) if group == "nets" else None
-    config = composition.compose(
-        [*([named[0]] if named else BASES[group]), f"{group}={name}", *EXTRA.get(group, []), "run=x"]
-    )
+    base = BASES[group] or [f"model={model}" for model in composition.serves(group, name)[: group != "experiment"]]
+    config = composition.compose([*base, f"{group}={name}", *EXTRA.get(group, []), "run=x"])
     values = composition.plain(config)
     values.pop("run")
     parts = ("model",) if group in ("nets", "quantizer", "experiment") else (group,)

@@ -17,7 +17,7 @@ from torch.utils.data import DataLoader, TensorDataset
 from tests.conftest import ROOT
 from tests.speech import write_digits
 from zoo.config import from_config, locate
-from zoo.config.composition import choices, compose, plain
+from zoo.config.composition import choices, choose
 from zoo.data.batches import DataModule, Following, Place
 from zoo.data.speech import SILENCE
 
@@ -41,7 +41,7 @@ ALL_ALIKE = {"voices_fsdd"}  # whose processes all evaluate everything
 
 
 def configuration(name: str) -> dict[str, Any]:
-    return plain(compose(["model=polynomial", f"data={name}", "run=unused"]))["data"]
+    return choose("data", name)
 
 
 def with_loaders(cls: type) -> type:

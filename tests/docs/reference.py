@@ -167,7 +167,9 @@ def head(text: str) -> str:
     lines = [line[2:] for line in text.splitlines() if line.startswith("# ") and not line.startswith("# @")]
     prose = [line for line in lines if not line.startswith("  ")]
     commands = [line.strip() for line in lines if line.startswith("  ")]
-    parts = [" ".join(prose)]
+    models = re.search(r"^# @for (\S+)$", text, re.MULTILINE)
+    served = ", ".join(f"`{name}`" for name in models[1].split(",")) if models else ""
+    parts = [" ".join([*prose, *([f"For {served}."] if served else [])])]
     if commands:
         listed = ", ".join(f"`{re.split(r' {2,}', command)[0]}`" for command in commands)
         parts.append(f"Command: {listed}")

@@ -53,9 +53,10 @@ def tell(text: str) -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
-def pretrained(pattern: str = "*") -> str:
-    """The shipped models whose names match ``pattern``, for people."""
-    return f"Pretrained models: {', '.join(hub.list_models(pattern, pretrained=True)) or 'none'}"
+def pretrained(*archs: str) -> str:
+    """The shipped models of the architectures ``archs``, by default of all, for people."""
+    names = [name for name in hub.list_models(pretrained=True) if not archs or name.split(".")[0] in archs]
+    return f"Pretrained models: {', '.join(names) or 'none'}"
 
 
 def rank() -> int:

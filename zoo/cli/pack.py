@@ -14,6 +14,8 @@ from zoo.cli.arguments import command
 from zoo.cli.options import pretrained, tell, written
 from zoo.errors import ZooError
 
+ARCHS = ("binary_net",)
+
 
 def pack(checkpoint: str, *, output: Path = Path("network.packed"), trust: Sequence[str] = ()) -> int:
     """Write the file, and say how large it is.
@@ -31,7 +33,7 @@ def pack(checkpoint: str, *, output: Path = Path("network.packed"), trust: Seque
     """
     from zoo.models.binary_net import BinaryNet, packing
 
-    model = hub.from_pretrained(checkpoint, trust=trust)
+    model = hub.read(checkpoint, trust, ARCHS).build()
     if not isinstance(model, BinaryNet):
         raise ZooError(f"{checkpoint} is a {type(model).__name__}: only a binary_net can be packed")
     content = packing.pack(model.network)
@@ -42,4 +44,4 @@ def pack(checkpoint: str, *, output: Path = Path("network.packed"), trust: Seque
     return len(content)
 
 
-main = command(pack, text=str(__doc__), notes=lambda: pretrained("binary_net.*"))
+main = command(pack, text=str(__doc__), notes=lambda: pretrained(*ARCHS))

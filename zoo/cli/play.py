@@ -20,6 +20,7 @@ from zoo.cli.options import pretrained, written
 from zoo.errors import ZooError
 
 log = logging.getLogger(__name__)
+ARCHS = ("actor_critic", "world_model")
 
 
 def play(
@@ -55,7 +56,7 @@ def play(
     from zoo.training.runs import set_up_logging
 
     set_up_logging(None)
-    saved = hub.read(checkpoint, trust)
+    saved = hub.read(checkpoint, trust, ARCHS)
     if "env" not in saved.data:
         raise ZooError(f"{checkpoint} does not say which environment it is for: give the folder of an agent or run")
     model = saved.build()
@@ -80,4 +81,4 @@ def play(
         log.info("%s", output)
 
 
-main = command(play, text=str(__doc__), notes=lambda: pretrained("actor_critic.*"))
+main = command(play, text=str(__doc__), notes=lambda: pretrained(*ARCHS))

@@ -20,6 +20,8 @@ from zoo.cli.arguments import command
 from zoo.cli.options import pretrained, written
 from zoo.errors import ZooError
 
+ARCHS = ("cat_vae", "tokenizer")
+
 
 def sample(
     checkpoint: str,
@@ -55,7 +57,7 @@ def sample(
     from zoo.data.seeding import PREDICT, seed_default_generators
     from zoo.training.plots import image_grid, image_pairs, style
 
-    model: Any = hub.from_pretrained(checkpoint, trust=trust)
+    model: Any = hub.read(checkpoint, trust, ARCHS).build()
     if not hasattr(model, "sample"):
         others = {"solve": "solve", "speak": "speak", "predict": "play", "step": "write"}  # a method -> its command
         better = next((f": use zoo {name}" for method, name in others.items() if hasattr(model, method)), "")
@@ -126,4 +128,4 @@ def images_of(checkpoint: str, trust: Sequence[str]) -> dict[str, Any]:
     return {name: torch.cat([batch[0] for batch in loader]) for name, loader in loaders.items()}
 
 
-main = command(sample, text=str(__doc__), notes=pretrained)
+main = command(sample, text=str(__doc__), notes=lambda: pretrained(*ARCHS))

@@ -15,6 +15,8 @@ from zoo.cli.arguments import command
 from zoo.cli.options import pretrained, tell, written
 from zoo.errors import ZooError
 
+ARCHS = ("selector",)
+
 
 def select(checkpoint: str, *, output: Path = Path("columns.csv"), trust: Sequence[str] = ()) -> list[str]:
     """Print and write the selected columns.
@@ -32,7 +34,7 @@ def select(checkpoint: str, *, output: Path = Path("columns.csv"), trust: Sequen
     """
     from zoo.models.selector import Selector
 
-    model = hub.from_pretrained(checkpoint, trust=trust)
+    model = hub.read(checkpoint, trust, ARCHS).build()
     if not isinstance(model, Selector):
         raise ZooError(f"{checkpoint} is a {type(model).__name__}, which selects no columns: only a selector does")
     columns = model.selected()
@@ -45,4 +47,4 @@ def select(checkpoint: str, *, output: Path = Path("columns.csv"), trust: Sequen
     return names
 
 
-main = command(select, text=str(__doc__), notes=lambda: pretrained("selector.*"))
+main = command(select, text=str(__doc__), notes=lambda: pretrained(*ARCHS))

@@ -22,6 +22,7 @@ from zoo.cli.options import pretrained, written
 from zoo.errors import ZooError, printable
 
 log = logging.getLogger(__name__)
+ARCHS = ("pointer_net",)
 
 
 def solve(
@@ -67,7 +68,7 @@ def solve(
     from zoo.models.pointer_net import TSP, PointerNet
     from zoo.models.pointer_net.tours.finding import FAR, find
 
-    model = hub.from_pretrained(checkpoint, trust=trust)
+    model = hub.read(checkpoint, trust, ARCHS).build()
     if not isinstance(model, PointerNet) or not isinstance(model.task, TSP) or not model.task.cyclic:
         raise ZooError(f"{checkpoint} is not a pointer network for tours, such as pointer_net.tsp20")
     n = len(problem)
@@ -97,4 +98,4 @@ def trained_sizes(checkpoint: str, trust: Sequence[str] = ()) -> list[int]:
     return [size] if isinstance(size, int) else list(size or [])
 
 
-main = command(solve, text=str(__doc__), notes=lambda: pretrained("pointer_net.*"))
+main = command(solve, text=str(__doc__), notes=lambda: pretrained(*ARCHS))

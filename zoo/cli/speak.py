@@ -32,6 +32,7 @@ log = logging.getLogger(__name__)
 LONGEST = 1000  # words
 BETWEEN = 4000  # samples between utterances
 KINDS = (".wav", ".flac", ".ogg", ".mp3")
+ARCHS = ("speaker_generator",)
 
 
 def speak(
@@ -78,7 +79,7 @@ def speak(
     if output != "-" and Path(output).suffix.lower() != ".wav":
         libraries()
     set_up_logging(None)
-    model = hub.from_pretrained(checkpoint, trust=trust)
+    model = hub.read(checkpoint, trust, ARCHS).build()
     if not isinstance(model, SpeakerGenerator):
         raise ZooError(f"{checkpoint} is a {type(model).__name__}, which does not speak: only a speaker_generator does")
     if len(words := read_words(text, model.words)) > LONGEST:
@@ -131,4 +132,4 @@ def save(sound: "Tensor", output: str) -> None:
                 raise ValueError(str(error)) from error
 
 
-main = command(speak, text=str(__doc__), notes=lambda: pretrained("speaker_generator.*"))
+main = command(speak, text=str(__doc__), notes=lambda: pretrained(*ARCHS))

@@ -173,16 +173,18 @@ def read(parser: Any, words: list[str]) -> Any:
 
 def describe_choices() -> str:
     """Every group with its files, for people."""
-    from zoo.config.composition import GROUPS, choices
+    from zoo.config.composition import GROUPS, choices, serves
 
     lines = []
     for group in GROUPS:
         lines.append(f"{group}=")
-        lines += [f"    {name:<20} {about}".rstrip() for name, about in choices(group).items()]
+        for name, about in choices(group).items():
+            models = serves(group, name) if group != "experiment" else []  # which begins with the model's name
+            only = f" For {' and '.join(models)}." if 0 < len(models) < 3 else ""
+            lines.append(f"    {name:<20} {about}{only}".rstrip())
     return "\n".join(lines)
 
 
-@fail_politely
 def job_of(config: "DictConfig", folder: Path) -> Callable[[], float]:
     """A training in ``folder``, whose result is the best validation score."""
     from hydra.core.hydra_config import HydraConfig
@@ -197,6 +199,7 @@ def job_of(config: "DictConfig", folder: Path) -> Callable[[], float]:
     return partial(train, composition.plain(config), folder, command=as_started(command))
 
 
+@fail_politely
 def job_of_sweep(config: "DictConfig") -> float:
     """One job of Hydra: train in its output folder. The score is for sweepers that optimise it."""
     from hydra.core.hydra_config import HydraConfig

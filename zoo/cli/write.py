@@ -21,6 +21,7 @@ from zoo.cli.options import pretrained, tell
 from zoo.errors import ZooError
 
 log = logging.getLogger(__name__)
+ARCHS = ("language_model",)
 
 
 def write(
@@ -67,7 +68,7 @@ def write(
 
     if by == "greedy" and (k, temperature, top_k, top_p) != (1, 1.0, None, None):
         raise ZooError("by=greedy takes the most probable token: k, temperature, top_k and top_p have no effect on it")
-    model = hub.from_pretrained(checkpoint, trust=trust)
+    model = hub.read(checkpoint, trust, ARCHS).build()
     if not isinstance(model, LanguageModel):
         raise ZooError(f"{checkpoint} is a {type(model).__name__}, which does not write: only a language_model does")
     if not model.about["entries"]:
@@ -103,4 +104,4 @@ def write(
     return texts
 
 
-main = command(write, text=str(__doc__), notes=lambda: pretrained("language_model.*"))
+main = command(write, text=str(__doc__), notes=lambda: pretrained(*ARCHS))

@@ -24,7 +24,7 @@ from omegaconf.errors import OmegaConfBaseException
 from zoo.config.explaining import comments, explain_values
 from zoo.config.folders import REGISTERED, config_files, config_folders, plugins
 from zoo.config.moved import up_to_date
-from zoo.config.objects import accepts, check_config, locate
+from zoo.config.objects import accepts, check_config, locate, ours
 from zoo.config.resources import resource
 from zoo.errors import ZooError, cause, did_you_mean
 
@@ -140,6 +140,8 @@ def _image_shape(data: Any) -> list[int]:
     cls = locate(values.get("_target_"), "data")
     ask = getattr(cls, "shape_of", None)
     shape = ask(values) if ask else getattr(cls, "shape", None)
+    if shape is None and ours(values["_target_"]):
+        raise ZooError(f"data: {cls.__name__} has no images, which the model is for. Choose another data=.")
     return list(shape) if isinstance(shape, (tuple, list)) else [1, 28, 28]
 
 
@@ -162,16 +164,26 @@ def choices(group: str, more: Sequence[str] = ()) -> dict[str, str]:
         group: such as ``relaxation``.
         more: folders that only this command looks into.
     """
-    found = {}
-    for name, paths in sorted(config_files(group, more).items()):
-        try:
-            lines = paths[0].read_text(encoding="utf-8").splitlines()
-        except (OSError, UnicodeDecodeError) as error:
-            raise ZooError(f"{paths[0]} cannot be read: {cause(error)}") from error
-        comments = [line[1:].strip() for line in lines if line.startswith("#")]
-        found[name] = next((line for line in comments if not line.startswith("@")), "")
+    files = sorted(config_files(group, more).items())
+    found = {name: next((line for line in _head(paths[0]) if line[:1] != "@"), "") for name, paths in files}
     prefix = f"{group}/"
     return found | {key.removeprefix(prefix): r.about for key, r in REGISTERED.items() if key.startswith(prefix)}
+
+
+def serves(group: str, name: str, more: Sequence[str] = ()) -> list[str]:
+    """The models of this project that the file ``name`` of ``group`` is for, as its line ``# @for cat_vae,tokenizer``
+    says; none if it is for all, or says nothing."""
+    lines = [line for path in config_files(group, more).get(name, [])[:1] for line in _head(path)]
+    return next((line.split()[1].split(",") for line in lines if line.startswith("@for ")), [])
+
+
+def _head(path: Path) -> list[str]:
+    """The lines of comment of a configuration file."""
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise ZooError(f"{path} cannot be read: {cause(error)}") from error
+    return [line[1:].strip() for line in lines if line.startswith("#")]
 
 
 def store_registered() -> None:
@@ -330,7 +342,8 @@ def compose(overrides: list[str]) -> DictConfig:
     """
     store_registered()
     given = parse(overrides)
-    model = dict(pairs(given)).get("model")
+    named = dict(pairs(given))
+    model = None if "model._target_" in named else named.get("model")
     for override in given:
         check_meaning(override, model)
     overrides = for_hydra(overrides)
@@ -446,17 +459,12 @@ def _options(node: Any, where: str = "") -> Iterator[str]:
             yield from _options(node._get_node(key), name)
 
 
-def fitting(group: str, known: dict[str, str], model: Any) -> list[str]:
-    """The files of ``group`` that can serve ``model``: one whose first line says "Of model=..." serves this model of
-    the project's alone, and what is built on it outside."""
+def fitting(group: str, model: Any, more: Sequence[str] = ()) -> list[str]:
+    """The files of ``group`` that can serve ``model``: all, if it is none of this project's."""
+    known = list(choices(group, more))
     if not isinstance(model, str) or not (CONFIGS / "model" / f"{model}.yaml").is_file():
-        return list(known)
-    return [name for name, about in known.items() if _model_of(about) in (None, model)]
-
-
-def _model_of(about: str) -> str | None:
-    found = re.match(r"Of model=(\w+):", about)
-    return found[1] if found else None
+        return known
+    return [name for name in known if model in (serves(group, name, more) or [model])]
 
 
 def check_meaning(override: Override, model: Any = None) -> None:
@@ -476,7 +484,7 @@ def check_meaning(override: Override, model: Any = None) -> None:
     if value == "" and (key == "run" or group == "root"):
         raise ZooError(f"{key}= needs a folder: write {key}=FOLDER, or leave it out.")
     if key in (*OBJECTS, "nets") and value is None:
-        raise ZooError(f"{key}=null is not valid: choose one of {', '.join(fitting(key, choices(key), model))}.")
+        raise ZooError(f"{key}=null is not valid: choose one of {', '.join(fitting(key, model))}.")
     if key.startswith("model.") and group in GROUPS and isinstance(value, str) and value in choices(group):
         raise ZooError(f"{key}={value} is not valid: write {group}={value}.")
 
@@ -507,9 +515,10 @@ def check_choice(group: str, value: Any, more: Sequence[str] = (), model: Any = 
         if name is None:
             continue
         if isinstance(name, str) and name in known:
-            if name not in (can := fitting(group, known, model)):
+            if name not in (can := fitting(group, model, more)):
+                of = ", ".join(serves(group, name, more))
                 instead = f"Choose from: {', '.join(can)}." if can else f"The parts of {model} are options of model."
-                raise ZooError(f"{group}={name} is of model={_model_of(known[name])}, not of {model}. {instead}")
+                raise ZooError(f"{group}={name} is for {of}, not for {model}. {instead}")
             continue
         if group == "model" and isinstance(name, str) and name in os.listdir(resource("checkpoints")):
             about = (
@@ -520,8 +529,8 @@ def check_choice(group: str, value: Any, more: Sequence[str] = (), model: Any = 
         elif isinstance(name, (dict, str)) and ("_target_" in name or str(name).count(".") > 0):
             about = f" To give {group} a class of your own, write {group}._target_=PACKAGE.CLASS."
         else:
-            about = did_you_mean(str(name), list(known)) or INSTEAD.get(f"{group}={name}", "")
-        names = ", ".join(fitting(group, known, model)) or "null"
+            about = did_you_mean(str(name), fitting(group, model, more)) or INSTEAD.get(f"{group}={name}", "")
+        names = ", ".join(fitting(group, model, more)) or "null"
         raise ZooError(f"there is no {group}={_shown(name)}.{about} Choose from: {names}.")
 
 

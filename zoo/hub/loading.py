@@ -129,8 +129,11 @@ class Saved:
         }
 
 
-def read(name: str | Path, trust: Sequence[str] = ()) -> Saved:
-    """What is saved under ``name``, as :func:`from_pretrained` understands it and ``trust``, checked but not built."""
+def read(name: str | Path, trust: Sequence[str] = (), archs: Sequence[str] = ()) -> Saved:
+    """What is saved under ``name``, as :func:`from_pretrained` understands it and ``trust``, checked but not built.
+
+    Where nothing is, the shipped models of the architectures ``archs`` are proposed, by default of all.
+    """
     if huggingface.is_repository(name):
         return read_pretrained(find_pretrained(name), trust)
     path = Path(name)
@@ -139,7 +142,7 @@ def read(name: str | Path, trust: Sequence[str] = ()) -> Saved:
             return read_training_checkpoint(path, {}, trust)
         if (path / RUN_CONFIG).is_file():
             return read_run(path, trust)
-        return read_pretrained(find_pretrained(name), trust)
+        return read_pretrained(find_pretrained(name, archs), trust)
     except OSError as error:  # of a name that is too long, or a folder that may not be looked into
         raise ZooError(f"{str(name)[:300]} cannot be read: {error.strerror}") from error
 
@@ -184,7 +187,7 @@ def start_from(model: Any, name: str) -> None:
     )
 
 
-def find_pretrained(name: str | Path) -> Path:
+def find_pretrained(name: str | Path, archs: Sequence[str] = ()) -> Path:
     """The folder of a pretrained model, by name or path."""
     if huggingface.is_repository(name):
         return huggingface.download(str(name))
@@ -204,10 +207,11 @@ def find_pretrained(name: str | Path) -> Path:
             f"{str(name)!r} is a kind of model: {known} train one, zoo train {name} run=FOLDER, and give FOLDER"
         )
     beside = [str(path) for path in Path(name).parent.glob("*/")]
+    names = [known for known in names if not archs or known.split(".")[0] in archs]
     raise ZooError(
         f"there is no pretrained model {str(name)!r}, and no run or model folder of that name."
-        f"{did_you_mean(str(name), names + beside)} Give a run folder, as the end of its training names it, or one of: "
-        f"{', '.join(names) or 'none'}.{huggingface.hint(name)}"
+        f"{did_you_mean(str(name), names + beside)} Give a run folder, as the end of its training names "
+        f"it{', or one of: ' if names else ''}{', '.join(names)}.{huggingface.hint(name)}"
     )
 
 

@@ -71,6 +71,8 @@ def joint_work(trainer: Trainer) -> Iterator[None]:
     except BaseException as error:
         if trainer.strategy.launcher is not None and hasattr(trainer.strategy.launcher, "procs"):
             trainer.strategy.launcher.kill(signal.SIGKILL)  # our children; one that hangs answers to nothing else
+            # Lightning's watch over them looks every five seconds, and would kill this process, too, while it ends.
+            trainer.strategy.launcher.procs.clear()
         if isinstance(error, signals.Stopped) and trainer.local_rank and error.status and is_child():
             error.status = 0
             os.kill(os.getppid(), error.number)  # the first one says it, and ends the others
