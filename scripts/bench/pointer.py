@@ -60,6 +60,7 @@ LSTM = [
     f"model.encoder.width={WIDTH}",
     "model.encoder.layers=1",
     "~model.encoder.heads",
+    "~model.encoder.neighbours",
     "~model.encoder.feedforward",
     "model.decoder.query=lstm",
     *DECODER,

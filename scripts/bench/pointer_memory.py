@@ -11,7 +11,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-DECODE, TRAIN = (1000,), (50, 100)
+DECODE, TRAIN = (1000, 4000), (50, 100)
 
 
 def main() -> None:

@@ -167,6 +167,8 @@ def test_a_network_without_room_is_left_out_and_another_size_said(checkpoint, tm
     assert any("was trained on 20 points" in text for text in said)
     assert any("it is left out" in text for text in said)
     assert "network" not in capsys.readouterr().out
+    solve("pointer_net.tsp20", file, seconds=0.05)
+    assert "farthest insertion, repaired by network" in capsys.readouterr().out
 
 
 def test_what_cannot_be_solved(checkpoint, tmp_path, monkeypatch):

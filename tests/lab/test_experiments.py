@@ -59,6 +59,7 @@ TINY = {
     ),
     "reproduce": ("polynomial", "methods=ReinMax", "epochs=1", "data.steps=5"),
     "tsplib": ("seconds=0.01",),
+    "without_replacement": ("samples=2", "size=4", "steps=1", "repeats=2"),
 }
 """What makes each small. Those of ``gradients`` and ``cells`` have tests of their own."""
 PLACES = {
@@ -80,6 +81,7 @@ MADE = {
     "planted": ("planted_xor.md", "xor_0.csv"),
     "reproduce": ("polynomial.md", "polynomial.png"),
     "tsplib": ("tsplib.md", "tsplib.json"),
+    "without_replacement": ("without_replacement.md",),
 }
 ROWS = {
     "compare": "| 2 x 8 | `reinmax` |",
@@ -90,6 +92,7 @@ ROWS = {
     "planted": "| `simple` |",
     "reproduce": "| ReinMax |",
     "tsplib": "| network + local search |",
+    "without_replacement": "| 2 | unordered set |",
 }
 
 

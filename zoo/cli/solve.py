@@ -22,7 +22,6 @@ from zoo.cli.options import pretrained, written
 from zoo.errors import ZooError, printable
 
 log = logging.getLogger(__name__)
-FAR = 2.5  # times the size of the training instances
 ARCHS = ("pointer_net",)
 
 
@@ -48,7 +47,8 @@ def solve(
         distance: of a table: euclid, great_circle (degrees, in km), or one of TSPLIB, such as geo.
         symmetries: reflections and rotations that are solved beside the instance, 1 to 8.
         starts: tours of each, at most; by default 100, fewer of more than 100 points.
-        seconds: of CPU time for the local search of the network's best tour; others get what it took in all.
+        seconds: of CPU time for the local search of the network's best tour, or its repair by the network; others
+            get what that took in all.
         seed: of the local search.
         output: files by their endings, .tour, .csv, .json, .txt for the tour, .png, .pdf, .svg for a picture.
         trust: packages whose classes it may name beside those of this project, such as mypkg: their code runs.
@@ -66,14 +66,18 @@ def solve(
     problem = read(points, columns=columns, distance=distance)
 
     from zoo.models.pointer_net import TSP, PointerNet
-    from zoo.models.pointer_net.tours.finding import find
+    from zoo.models.pointer_net.tours.finding import FAR, find
 
     model = hub.read(checkpoint, trust, ARCHS).build()
     if not isinstance(model, PointerNet) or not isinstance(model.task, TSP) or not model.task.cyclic:
         raise ZooError(f"{checkpoint} is not a pointer network for tours, such as pointer_net.tsp20")
     n = len(problem)
-    warn_of_size(checkpoint, trust, n)
-    rows = find(model, problem, seconds=seconds, symmetries=symmetries, starts=starts, seed=seed)
+    sizes = trained_sizes(checkpoint, trust)
+    if sizes and not sizes[0] / FAR <= n <= sizes[-1] * FAR:
+        points_of = " to ".join(map(str, sizes))
+        log.warning("%s was trained on %s points; its tours of %d in one go may be poor", checkpoint, points_of, n)
+    size = sizes[-1] if sizes else 20
+    rows = find(model, problem, seconds=seconds, symmetries=symmetries, starts=starts, size=size, seed=seed)
     best, optimum = min(rows, key=lambda row: row.length), known_optimum(problem)
     tour = [problem.names[i] for i in best.order.tolist()]
     print(printable((", " if any(" " in name for name in tour) else " ").join(tour)))
@@ -88,14 +92,10 @@ def solve(
     return tour
 
 
-def warn_of_size(checkpoint: str, trust: Sequence[str], n: int) -> None:
-    """Say where the network was trained on instances of quite another size."""
+def trained_sizes(checkpoint: str, trust: Sequence[str] = ()) -> list[int]:
+    """The size or the range of sizes of the training instances; empty if it is not known."""
     size = (hub.read(checkpoint, trust).data or {}).get("size")
-    sizes = [size] if isinstance(size, int) else size
-    if sizes and not sizes[0] / FAR <= n <= sizes[-1] * FAR:
-        log.warning(
-            "%s was trained on %s points; its own tours of %d may be poor", checkpoint, " to ".join(map(str, sizes)), n
-        )
+    return [size] if isinstance(size, int) else list(size or [])
 
 
 main = command(solve, text=str(__doc__), notes=lambda: pretrained(*ARCHS))

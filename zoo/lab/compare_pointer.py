@@ -33,6 +33,12 @@ SIGNALS = {
     "self_label_polished": ["model.objective=self_label", "model.polish=10"],
     "self_label": ["model.objective=self_label"],
     "rloo": ["model.objective=expectation", "relaxation=rloo", "relaxation.samples=2"],
+    "unordered_set": [
+        "model.objective=expectation",
+        "relaxation=unordered_set",
+        "relaxation.samples=20",
+        "model.starts=1",
+    ],
     "reinmax_counterfactual": ["relaxation=reinmax", *PATHWISE],
     "straight_through_counterfactual": ["relaxation=straight_through", *PATHWISE],
     "straight_through_edges": ["relaxation=straight_through", *EDGES],

@@ -48,6 +48,7 @@ from zoo.relaxations.simple import Simple
 from zoo.relaxations.softmax import Softmax, STArgmax
 from zoo.relaxations.sparse import Entmax15, Sparsemax
 from zoo.relaxations.straight_through import GappedST, ReinMax, StraightThrough
+from zoo.relaxations.unordered import UnorderedSet
 
 Registered = TypeVar("Registered", bound=type)
 
@@ -76,6 +77,7 @@ RELAXATIONS |= {
     "simple": Simple,
     "reinforce": Reinforce,
     "rloo": RLOO,
+    "unordered_set": UnorderedSet,
     "rebar": Rebar,
     "relax": Relax,
     "disarm": DisARM,

@@ -54,10 +54,14 @@ class ScoredProgram:
         sample: costs of the program on exact hard samples, and the log-probability of all draws together, which carries
             the gradient; both of the shape of the costs. Of the same law as the program with such draws. If the program
             returns auxiliary values, these third.
+        distinct: the same for samples without replacement: ``distinct(k)`` gives as many as there are, at most k, in a
+            dimension before those of the costs, each with the log-probability that it has by itself; -inf where there
+            are fewer than in other rows.
     """
 
     program: Program
     sample: Callable[[], tuple[Tensor, Tensor] | tuple[Tensor, Tensor, Any]]
+    distinct: Callable[[int], tuple[Tensor, Tensor] | tuple[Tensor, Tensor, Any]] | None = None
 
     def __call__(self, draw: Draw) -> Any:
         return self.program(draw)

@@ -14,7 +14,8 @@ from zoo.errors import ZooError
 from zoo.models.pointer_net import TASKS, Knapsack, OpenTour, PickupDelivery, TimeWindows, VehicleRouting
 
 WIDTHS = (1, 100)
-SIZES = (1, 2, 3, 6)
+SIZES = (1, 2, 3, 4, 6)
+ENUMERATED = 4
 DECODERS = {
     "greedy": lambda model, x, width: model.greedy(x, width),
     "augmented": lambda model, x, width: model.augmented(x, min(width, 8)),
@@ -54,7 +55,7 @@ def test_solutions_are_valid_and_cost_what_they_say(name):
     for size, (way, decode) in itertools.product(sizes(task), DECODERS.items()):
         x = task.generate(3, size, generator("cpu", size))
         task.check(x)
-        optimum = enumerated(task, x) if size <= 3 else None
+        optimum = enumerated(task, x) if size <= ENUMERATED else task.optimum(x)
         for width in WIDTHS if size < max(SIZES) else (3, *WIDTHS):
             order, cost = decode(model, x, width)
             order, cost = (order, cost) if order.dim() == 3 else (order.unsqueeze(1), cost.unsqueeze(1))
@@ -64,6 +65,22 @@ def test_solutions_are_valid_and_cost_what_they_say(name):
                 assert (cost >= optimum.unsqueeze(1) - 1e-5).all(), (way, size, width)
             if way == "beam" and width == 100 and size <= 3:  # as wide as there are solutions
                 assert torch.allclose(cost[:, 0], optimum, atol=1e-5), size
+
+
+@pytest.mark.parametrize("name", TASKS)
+def test_solutions_without_replacement_are_different_and_all_there_are(name):
+    task = TASKS[name]()
+    model = make(task).eval()
+    for size in sizes(task)[:3]:
+        x = task.generate(2, size, generator("cpu", size))
+        memory = model.encode(x)
+        for k, starts in ((2, 1), (400, 2 if task.first_elements(x.shape[1]) is None or size > 1 else 1)):
+            order, exists = model.distinct(x, memory, k, starts)
+            assert task.valid(x, order.flatten(1, 2)).all()
+            for found, there in zip(order.flatten(0, 1), exists.flatten(0, 1)):
+                assert len(found[there].unique(dim=0)) == there.sum()
+        p = model.log_prob(x, memory, order.flatten(1, 2)).view(exists.shape).exp()
+        torch.testing.assert_close(torch.where(exists, p, 0.0).sum(-1), torch.ones(2, starts), rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.parametrize("name", TASKS)

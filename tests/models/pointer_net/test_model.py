@@ -28,6 +28,7 @@ from zoo.relaxations import (
     Reinforce,
     ScoredProgram,
     StraightThrough,
+    UnorderedSet,
 )
 from zoo.training import AdamW
 from zoo.training.callbacks.seed_each_batch import use_noise
@@ -253,6 +254,31 @@ def test_every_relaxation_trains_or_says_why_not(name):
         assert not RELAXATIONS[name].dependent_draws, error
         return
     assert loss.isfinite() and 0 < gradient(model, loss).norm() < torch.inf
+
+
+def test_all_different_tours_give_the_exact_gradient():
+    """Without replacement nothing is left to chance where there are as many samples as tours."""
+    model = make(relaxation=Exact(), starts=1, objective="expectation")
+    x = instances(model, 3, 4)
+    loss = model.expectation(x)["loss"]
+    true = gradient(model, loss)
+    model.relaxation = UnorderedSet(samples=8)
+    every = model.expectation(x)["loss"]
+    torch.testing.assert_close(every, loss)
+    torch.testing.assert_close(gradient(model, every), true, rtol=1e-3, atol=1e-5)
+
+
+@pytest.mark.parametrize("starts", [1, 3])
+def test_tours_without_replacement_have_the_gradient_in_their_mean(starts):
+    model = make(relaxation=UnorderedSet(samples=8), starts=starts, objective="expectation")
+    x = instances(model, 1, 4)
+    true = gradient(model, model.expectation(x)["loss"])
+    model.relaxation, many = UnorderedSet(samples=2), x.expand(200, -1, -1)
+    found = torch.stack([gradient(model, model.expectation(many)["loss"]) for _ in range(30)])
+    way = torch.randn(len(true), 20)
+    error = (found @ way).std(0) / 30**0.5
+    assert (((found.mean(0) - true) @ way).abs() < 5.5 * error + 1e-6).all()  # of a t distribution
+    assert error.mean() < 0.1 * (true @ way).abs().mean()
 
 
 def test_straight_through_is_right_for_positions_and_the_mask_keeps_it_hard():

@@ -6,12 +6,16 @@ import json
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+import zoo
+from tests.models.pointer_net.test_model import make
 from zoo.errors import ZooError
-from zoo.models.pointer_net.tours import search
-from zoo.models.pointer_net.tours.finding import Row
+from zoo.models.pointer_net import nets
+from zoo.models.pointer_net.tours import finding, repair, search
+from zoo.models.pointer_net.tours.finding import Row, find
 from zoo.models.pointer_net.tours.problem import METRICS, Problem
 from zoo.models.pointer_net.tours.reading import read
 from zoo.models.pointer_net.tours.writing import draw, known_optimum, title, write
@@ -135,8 +139,6 @@ def test_coincident_and_collinear_points():
 
 
 def test_constructions_are_those_of_the_batched_ones():
-    import torch
-
     from zoo.models.pointer_net.tasks import heuristics
 
     problem = random_problem(25)
@@ -371,3 +373,95 @@ def test_known_optima():
     assert known_optimum(square) == 426
     assert title(Row("x", np.arange(51), 430.26, 1.0), None, 426) == "x: 430.26, 1.00% above optimal"
     assert known_optimum(random_problem(51)) is None
+
+
+# The network on large tours -------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def network():
+    return make().eval()
+
+
+@pytest.mark.parametrize("n", [1, 2, 3, 4, 7, 9, 12, 31, 200])
+@pytest.mark.parametrize("metric", ["EUCLID", "ATT"])
+def test_repair_keeps_a_tour_and_never_lengthens_it(network, n, metric):
+    for seed in range(3 if n < 200 else 1):
+        problem = random_problem(n, metric, seed)
+        order = np.random.RandomState(seed).permutation(n)
+        lengths = [problem.length(order)]
+        for size in (8, 20, 2 * n):
+            order = repair.repair(network, problem, order, size=size, rounds=2, seed=seed)
+            assert sorted(order) == list(range(n))
+            lengths.append(problem.length(order))
+        assert lengths == sorted(lengths, reverse=True)
+        assert n < 12 or lengths[-1] < lengths[0]  # a random network is better than a random tour
+        if n <= 7:
+            assert lengths[-1] >= shortest(problem) - 1e-9
+
+
+@given(st.integers(10, 40), st.integers(8, 12), st.integers(0, 10_000))
+def test_neighbourhoods_keep_what_is_outside(n, size, seed):
+    """Whatever the new cycle, the tour goes through all points and changes in length by what the cycle changes."""
+    problem, random = random_problem(n, seed=seed), np.random.RandomState(seed)
+    order, position = random.permutation(n), np.empty(n, dtype=np.int64)
+    position[order] = np.arange(n)
+    cycles = repair.neighbourhoods(problem, order, position, random.permutation(n), min(size, n - 1))
+    assert len(np.unique(cycles)) == cycles.size
+    for cycle in cycles:
+        now = cycle[np.argsort(position[cycle])]
+        outside = repair.fixed(now[None], position, n)[0]
+        assert outside.any() and not (outside & np.roll(outside, 1)).any()  # each stands beside another one
+        ends = np.flatnonzero(outside)
+        # In any order and direction: what stays are the paths outside, so turn and permute the pieces inside.
+        pieces = np.split(np.roll(now, -ends[0] - 1), np.diff(ends).cumsum())
+        inner = [np.concatenate([piece[:1], random.permutation(piece[1:-1]), piece[-1:]]) for piece in pieces]
+        new = np.concatenate(inner)
+        before, change = problem.length(order), repair.length(problem, new) - repair.length(problem, now)
+        order = repair.replaced(problem, order, position, cycle, new)
+        assert sorted(order) == list(range(n)) and (position[order] == np.arange(n)).all()
+        assert problem.length(order) == pytest.approx(before + min(change, 0.0))
+
+
+def test_paths_outside_may_be_turned():
+    points = np.stack([np.cos(np.arange(12) * np.pi / 6), np.sin(np.arange(12) * np.pi / 6)], 1)
+    problem = Problem("circle", [str(i) for i in range(12)], "EUCLID", points)
+    order = np.array([0, 1, 2, 3, 4, 5, 6, 7, 8, 11, 10, 9])  # 9 - 0 and 8 - 11 are longer than 8 - 9 and 11 - 0
+    position = np.argsort(order)
+    old, new = np.array([0, 1, 2, 7, 8, 11, 10, 9]), np.array([0, 1, 2, 7, 8, 9, 10, 11])
+    assert repair.fixed(old[None], position, 12)[0].tolist() == [False, False, True, *[False] * 5]
+    for way in (1, -1):
+        found = repair.replaced(problem, order, position.copy(), old, new[::way])
+        assert problem.length(found) == pytest.approx(24 * np.sin(np.pi / 12))
+
+
+@pytest.mark.parametrize("n", [1, 2, 3, 5, 7, 24])
+def test_every_row_is_a_tour_and_none_is_shorter_than_the_shortest(network, n):
+    problem = random_problem(n)
+    rows = find(network, problem, seconds=0.02, size=8, starts=3, restarts=True)
+    assert any("repaired" in row.method for row in rows) == (n > 20)
+    for row in rows:
+        assert sorted(row.order) == list(range(n)), row
+        assert row.length == pytest.approx(problem.length(row.order))
+    least = shortest(problem) if n <= 7 else 0.0
+    assert min(row.length for row in rows) >= least - 1e-5
+
+
+def test_a_network_sees_very_many_points_as_if_they_were_few(network):
+    x, encoder = torch.rand(1, 200, 2), network.encoder
+    plain = network.distances(x)
+    with finding.seen_as_few(network, 200, 10):
+        near = nets.mean_near(network.distances(x)).mean()
+        assert near.item() == pytest.approx(1.1 / 10**0.5) and encoder.neighbours == finding.SEEN
+    assert torch.equal(network.distances(x), plain) and encoder.neighbours is None
+    with finding.seen_as_few(network, 199, 10):
+        assert torch.equal(network.distances(x), plain) and encoder.neighbours is None
+
+
+@pytest.mark.slow
+def test_a_thousand_points_by_a_network_of_twenty_are_shorter_than_by_farthest_insertion():
+    problem = random_problem(1000)
+    model, inserted = zoo.from_pretrained("pointer_net.tsp20"), search.farthest_insertion(problem)
+    for order, share in ((inserted, 0.96), (finding.network_tour(model, problem, 1, 1, 1000), 0.98)):
+        order = repair.repair(model, problem, order, size=20, rounds=60)
+        assert problem.length(order) < share * problem.length(inserted)

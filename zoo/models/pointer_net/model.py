@@ -5,6 +5,7 @@ drawn is what the decoder sees next. The cost of the whole selection is a progra
 et al. 2015, arXiv 1506.03134; many starts after Kwon et al. 2020, arXiv 2010.16011).
 """
 
+import itertools
 import logging
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
@@ -18,16 +19,18 @@ from zoo.config import Config, check_positive, locate
 from zoo.data.seeding import PREDICT, generator
 from zoo.errors import ZooError
 from zoo.models.pointer_net.metrics import OptimalityGap, Validity
-from zoo.models.pointer_net.nets import Memory, PointerDecoder, State
+from zoo.models.pointer_net.nets import Distances, Memory, PointerDecoder, Rows, State, at_once, mean_near
 from zoo.models.pointer_net.tasks import Task
 from zoo.models.pointer_net.tasks.base import Objective, Progress
 from zoo.relaxations import Categorical, Distribution, Draw, Pathwise, Relaxation, ScoredProgram
+from zoo.relaxations.search import stochastic_beam_search
 from zoo.training import AdamW, ZooModule
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 log = logging.getLogger(__name__)
+WHOLE = 500  # elements up to which all distances are in memory at once
 
 Choose = Callable[[Tensor, Tensor], Tensor]
 """``(logits, mask)``, each ``(batch, starts, elements)``, to the elements chosen: indices ``(batch, starts)``, or
@@ -50,6 +53,8 @@ class PointerNet(ZooModule):
             draws. At most one for each element of a cycle. Null for the task's own number.
         polish: rounds of the task's local search that a label goes through.
         max_grad_norm: gradients are scaled down to this norm; null for no limit.
+        neighbourhood: the mean distance of elements to their five nearest, to which the distances of an instance are
+            scaled as the networks are told them, so that they mean the same at any size; null for them as they are.
         eval_starts: of a cycle in evaluation, at most one for each element.
         eval_symmetries: symmetric copies of each test instance, at most as many as the task knows; the best solution
             of any counts as ``augmented_gap`` or ``augmented_cost``. 1 for none.
@@ -73,6 +78,7 @@ class PointerNet(ZooModule):
         starts: int | None = None,
         polish: int = 0,
         max_grad_norm: float | None = 1.0,
+        neighbourhood: float | None = None,
         eval_starts: int = 100,
         eval_symmetries: int = 1,
         eval_samples: int = 0,
@@ -87,6 +93,8 @@ class PointerNet(ZooModule):
             )
         if max_grad_norm is not None and not max_grad_norm > 0:
             raise ValueError(f"max_grad_norm must be positive or null, got {max_grad_norm}")
+        if neighbourhood is not None and not neighbourhood > 0:
+            raise ValueError(f"neighbourhood must be positive or null, got {neighbourhood}")
         if (
             (objective or task.objective) == "expectation"
             and isinstance(relaxation, Pathwise)
@@ -100,7 +108,7 @@ class PointerNet(ZooModule):
         self.relaxation, self.optimizer, self.objective = relaxation, optimizer, objective or task.objective
         self.starts, self.polish, self.eval_starts = starts, polish, eval_starts
         self.eval_symmetries, self.eval_samples, self.eval_beam = eval_symmetries, eval_samples, eval_beam
-        self.max_grad_norm = max_grad_norm
+        self.max_grad_norm, self.neighbourhood = max_grad_norm, neighbourhood
         self.progress = ("loss", "cost")
         self.monitor = "val/cost"
         self.scores: Any = task.metrics()
@@ -128,8 +136,27 @@ class PointerNet(ZooModule):
         if (dtype := self.decoder.instance.weight.dtype) != torch.float32:
             raise ZooError(f"a pointer network has weights in float32, these are {dtype}; for half precision: autocast")
         x = self.task.normal(x).float()
-        distances = self.task.relation(x)
+        distances = self.distances(x)
         return self.decoder.prepare(self.encoder(x, distances), distances)
+
+    def distances(self, x: Tensor) -> Distances | None:
+        """Of instances that are normal, as the networks are told them; in evaluation of many elements row by row."""
+        many = x.shape[1] > WHOLE and not torch.is_grad_enabled()
+        if not many or type(self.task).distances_from is Task.distances_from:
+            whole = self.task.relation(x)
+            if whole is None or self.neighbourhood is None:
+                return whole
+            return whole * self.scale(mean_near(whole)).view(-1, 1, 1)
+        if self.neighbourhood is None:
+            return Rows(lambda index: self.task.distances_from(x, index))
+        parts = at_once(x.shape[0], x.shape[1], x.device)
+        scale = self.scale(torch.cat([mean_near(self.task.distances_from(x, part)) for part in parts], 1))
+        return Rows(lambda index: self.task.distances_from(x, index) * scale.view(-1, *[1] * index.dim()))
+
+    def scale(self, near: Tensor) -> Tensor:
+        """What distances are multiplied with, ``(batch,)``, where those to near elements are ``(batch, n)``."""
+        mean = near.mean(1)
+        return torch.where(mean > 0, (self.neighbourhood or 1.0) / mean, 1.0)
 
     def construct(self, x: Tensor, memory: Memory, choose: Choose, starts: int) -> list[Tensor]:
         """Build ``starts`` solutions of every instance, choice by choice.
@@ -222,8 +249,64 @@ class PointerNet(ZooModule):
             log_prob = self.log_prob(x, memory, order)
             return (cost, log_prob) if starts > 1 else (cost.squeeze(1), log_prob.squeeze(1))
 
-        cost = self.relaxation.expectation(ScoredProgram(program, sampled))
+        def distinct(k: int) -> tuple[Tensor, Tensor]:
+            order, exists = self.distinct(x, memory, k, starts)
+            flat = order.flatten(1, 2)
+            cost = self.task.cost(x, flat).view(exists.shape)
+            log_prob = self.log_prob(x, memory, flat).view(exists.shape).masked_fill(~exists, -torch.inf)
+            cost, log_prob = cost.movedim(-1, 0), log_prob.movedim(-1, 0)
+            return (cost, log_prob) if starts > 1 else (cost.squeeze(-1), log_prob.squeeze(-1))
+
+        cost = self.relaxation.expectation(ScoredProgram(program, sampled, distinct))
         return {"loss": cost.mean(), "cost": cost.detach().mean()}
+
+    @torch.no_grad()
+    def distinct(self, x: Tensor, memory: Memory, k: int, starts: int) -> tuple[Tensor, Tensor]:
+        """Different solutions from each start, drawn without replacement by a stochastic beam search.
+
+        Returns:
+            orders ``(batch, starts, k or as many as there are, steps)``, and whether there are so many, boolean of that
+            shape without steps; where not, the first order stands once more.
+
+        Raises:
+            ZooError: if the mask leaves nothing to choose.
+        """
+        batch, n = x.shape[:2]
+        given = self.task.starts(n, starts, x.device)
+        chosen = itertools.count(int(given is not None))
+
+        def in_rows(kept: dict[str, Tensor]) -> dict[str, Tensor]:
+            return {name: part.flatten(0, 1) for name, part in kept.items()}
+
+        def in_batch(kept: dict[str, Tensor]) -> dict[str, Tensor]:
+            return {name: part.unflatten(0, (batch, -1)) for name, part in kept.items()}
+
+        def step(tokens: Tensor, state: dict[str, Any]) -> tuple[Tensor, dict[str, Any]]:
+            progress, kept, first, last = in_batch(state["progress"]), in_batch(state["kept"]), state["first"], None
+            if number := next(chosen):
+                last = tokens.view(batch, -1)
+                first = tokens if number == 1 else first
+                progress = self.task.advance(x, progress, last)
+            mask, context = self.task.mask(x, progress), self.task.context(x, progress)
+            begun = first.view(batch, -1) if number else None
+            logits, kept = self.decoder.step(memory, mask, begun, last, context, kept)
+            return masked(logits, mask).flatten(0, 1), {
+                "progress": in_rows(progress), "kept": in_rows(kept), "first": first,
+            }  # fmt: skip
+
+        tokens = torch.zeros(batch * starts, dtype=torch.int64, device=x.device)
+        tokens = tokens if given is None else given.repeat(batch)
+        state = {"progress": in_rows(self.task.begin(x, starts)), "kept": {}, "first": tokens}
+        steps = self.task.steps(n) - (given is not None)
+        if not steps:  # the only element is given
+            return tokens.view(batch, starts, 1, 1), torch.ones_like(tokens, dtype=torch.bool).view(batch, starts, 1)
+        found = stochastic_beam_search(step, tokens, state, k=k, steps=steps, noise=self.noise_source)
+        refuse_dead_ends(found.log_prob.isnan().any(1).view(batch, starts).any(1))
+        exists = found.log_prob != -torch.inf
+        order = torch.where(exists.unsqueeze(-1), found.tokens, found.tokens[:, :1])
+        if given is not None:
+            order = torch.cat([tokens.view(-1, 1, 1).expand(-1, order.shape[1], 1), order], -1)
+        return order.unflatten(0, (batch, starts)), exists.unflatten(0, (batch, starts))
 
     def self_label(self, x: Tensor) -> dict[str, Tensor]:
         """Cross-entropy on the best of the sampled solutions: sampled without gradient, then scored as a whole."""

@@ -1,6 +1,7 @@
 """Encoders of a set and the decoder that points at its elements (Vinyals et al. 2015, arXiv 1506.03134)."""
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -11,6 +12,53 @@ from torch import Tensor, nn
 from zoo.config import Configurable, check_positive
 
 LOWEST = torch.finfo(torch.float32).min
+AT_ONCE = 2**20  # distances that are in memory at a time, where there is none for all of them
+
+
+class Rows:
+    """Distances of every two elements, computed from one element to all whenever they are needed.
+
+    Args:
+        of: ``of(index)``: from elements ``index``, int64 ``(batch, ...)``, to all, ``(batch, ..., n)``.
+    """
+
+    def __init__(self, of: Callable[[Tensor], Tensor]) -> None:
+        self.of = of
+
+
+Distances = Tensor | Rows
+"""Of every two elements, ``(batch, n, n)``, or as they are needed."""
+
+
+def rows(distances: Distances, choice: Tensor) -> Tensor:
+    """Distances from what is chosen, as :func:`choose` takes it, to all, ``(batch, ..., n)``."""
+    if isinstance(distances, Tensor):
+        return choose(distances, choice)
+    if choice.is_floating_point():  # of a relaxed choice the mean
+        every = torch.arange(choice.shape[-1], device=choice.device).expand(choice.shape[0], -1)
+        return choose(distances.of(every), choice)
+    return distances.of(choice)
+
+
+def nearest(distances: Tensor, count: int) -> Tensor:
+    """The ``count``-th least of each row of ``distances``, ``(..., 1)``; the largest if there are fewer."""
+    return distances.topk(min(count, distances.shape[-1]), largest=False).values[..., -1:]
+
+
+def mean_near(distances: Tensor) -> Tensor:
+    """The mean of the :data:`NEAR` least of each row of ``distances`` ``(..., n)``, without the zero of an element and
+    itself, ``(...)``."""
+    least = distances.topk(min(NEAR + 1, distances.shape[-1]), largest=False).values[..., 1:]
+    return least.sum(-1) / max(1, least.shape[-1])
+
+
+def at_once(batch: int, n: int, device: torch.device) -> list[Tensor]:
+    """Indices of ``n`` elements, ``(batch, some)``, in parts whose rows are in memory at a time."""
+    parts = torch.arange(n, device=device).split(max(1, AT_ONCE // max(1, batch * n)))
+    return [part.expand(batch, -1) for part in parts]
+
+
+NEAR = 5
 
 
 class TransformerEncoder(Configurable, nn.Module):
@@ -25,26 +73,36 @@ class TransformerEncoder(Configurable, nn.Module):
         width: of the embeddings.
         layers, heads: of the attention; ``heads`` divides ``width``.
         feedforward: hidden units of the feed-forward part.
+        neighbours: the nearest elements that each sees, itself among them, where the task has distances; null for all.
 
     Raises:
         ValueError: if a number is less than 1 or ``heads`` does not divide ``width``.
     """
 
     def __init__(
-        self, *, features: int, width: int = 128, layers: int = 3, heads: int = 8, feedforward: int = 256
+        self,
+        *,
+        features: int,
+        width: int = 128,
+        layers: int = 3,
+        heads: int = 8,
+        feedforward: int = 256,
+        neighbours: int | None = None,
     ) -> None:
         super().__init__()
         check_positive(features=features, width=width, layers=layers, heads=heads, feedforward=feedforward)
+        check_positive(neighbours=1 if neighbours is None else neighbours)
         check_heads(width, heads)
         self.inputs = nn.Linear(features, width)
+        self.neighbours = neighbours
         self.layers = nn.ModuleList(EncoderLayer(width, heads, feedforward) for _ in range(layers))
         self.norm = nn.RMSNorm(width)
 
-    def forward(self, x: Tensor, distances: Tensor | None = None) -> Tensor:
-        """Embeddings of ``x``, given ``distances`` ``(batch, n, n)`` or none."""
+    def forward(self, x: Tensor, distances: Distances | None = None) -> Tensor:
+        """Embeddings of ``x``, given ``distances`` or none."""
         h = self.inputs(x).float()  # the residual stream, also where products are in half precision
         for layer in self.layers:
-            h = layer(h, distances)
+            h = layer(h, distances, self.neighbours)
         return self.norm(h)
 
 
@@ -60,11 +118,25 @@ class EncoderLayer(nn.Module):
         self.feedforward = nn.Sequential(nn.Linear(width, feedforward), nn.SiLU(), nn.Linear(feedforward, width))
         self.nearness = nn.Parameter(torch.linspace(0, 8, heads))  # from heads that see all to heads that see near
 
-    def forward(self, h: Tensor, distances: Tensor | None) -> Tensor:
+    def forward(self, h: Tensor, distances: Distances | None, neighbours: int | None = None) -> Tensor:
         q, k, v = split_heads(self.qkv(self.attention_norm(h)), 3 * self.heads).chunk(3, 1)
-        bias = None if distances is None else distances.unsqueeze(1) * -self.nearness.view(1, -1, 1, 1)
-        h = h + self.out(join_heads(F.scaled_dot_product_attention(q, k, v, attn_mask=bias)))
+        if isinstance(distances, Rows):
+            parts = at_once(h.shape[0], h.shape[1], h.device)
+            attended = torch.cat([self.attend(q[:, :, i[0]], k, v, distances.of(i), neighbours) for i in parts], 2)
+        else:
+            attended = self.attend(q, k, v, distances, neighbours)
+        h = h + self.out(join_heads(attended))
         return h + self.feedforward(self.feedforward_norm(h))
+
+    def attend(self, q: Tensor, k: Tensor, v: Tensor, distances: Tensor | None, neighbours: int | None) -> Tensor:
+        """What some queries see, given their ``distances`` ``(batch, queries, n)``."""
+        bias = None
+        if distances is not None:
+            bias = distances.unsqueeze(1) * -self.nearness.view(1, -1, 1, 1)
+            if neighbours is not None:
+                far = distances > nearest(distances, neighbours)
+                bias = bias.masked_fill(far.unsqueeze(1), -torch.inf)
+        return F.scaled_dot_product_attention(q, k, v, attn_mask=bias)
 
 
 class LSTMEncoder(Configurable, nn.Module):
@@ -85,7 +157,7 @@ class LSTMEncoder(Configurable, nn.Module):
         self.inputs = nn.Linear(features, width)
         self.lstm = nn.LSTM(width, width, layers, batch_first=True)
 
-    def forward(self, x: Tensor, distances: Tensor | None = None) -> Tensor:
+    def forward(self, x: Tensor, distances: Distances | None = None) -> Tensor:
         return self.lstm(self.inputs(x))[0]
 
 
@@ -102,11 +174,13 @@ class Memory:
         glimpse_keys: ``(batch, heads, width / heads, n)``, divided by the root of that size.
         pointer_keys: ``(batch, width, n)``, likewise.
         seen: of each element that a head sees, what it adds to the logits of the pointer, ``(batch, heads * n, n)``;
-            where a feed-forward part follows, the values of attention, ``(batch, heads, n, width / heads)``.
+            where a feed-forward part follows, or distances are :class:`Rows`, the values of attention, ``(batch, heads,
+            n, width / heads)``.
         query: part of the instance, ``(batch, 1, width)``.
         first: part of each element as the first of a solution, ``(batch, n, width)``.
-        last: cue of each element as the last of a solution, ``(batch, n, cue)``.
-        distances: ``(batch, n, n)``, or None.
+        last: cue of each element as the last of a solution, ``(batch, n, cue)``; where distances are :class:`Rows`, the
+            part alone, ``(batch, n, width)``.
+        distances: or None.
     """
 
     glimpse_keys: Tensor
@@ -115,7 +189,7 @@ class Memory:
     query: Tensor
     first: Tensor
     last: Tensor
-    distances: Tensor | None
+    distances: Distances | None
 
 
 State = dict[str, Tensor]
@@ -138,6 +212,8 @@ class PointerDecoder(Configurable, nn.Module):
         feedforward: hidden units after the glimpse; 0 for none.
         query: ``first_last``, the sum of what the instance and the first and last element add; or ``lstm``.
         contexts: numbers the task tells at each step.
+        neighbours: the nearest elements to the last one, of those that are allowed, that it sees and tells apart, where
+            the task has distances: all others have the least logit. Null for all.
 
     Raises:
         ValueError: if a number is out of range or ``heads`` does not divide ``width``.
@@ -152,15 +228,16 @@ class PointerDecoder(Configurable, nn.Module):
         feedforward: int = 128,
         query: Literal["first_last", "lstm"] = "first_last",
         contexts: int = 0,
+        neighbours: int | None = None,
     ) -> None:
         super().__init__()
-        check_positive(width=width, heads=heads)
+        check_positive(width=width, heads=heads, neighbours=1 if neighbours is None else neighbours)
         check_heads(width, heads)
         if feedforward < 0 or contexts < 0 or not clip > 0:
             raise ValueError(
                 f"need feedforward >= 0, contexts >= 0 and clip > 0, got {feedforward}, {contexts}, {clip}"
             )
-        self.width, self.heads, self.clip = width, heads, clip
+        self.width, self.heads, self.clip, self.neighbours = width, heads, clip, neighbours
         self.keys = nn.Linear(width, 3 * width, bias=False)  # of the glimpse, its values, of the pointer
         self.elements = nn.Linear(width, 2 * width, bias=False)  # as the first, as the last
         self.instance = nn.Linear(width, width)
@@ -176,7 +253,7 @@ class PointerDecoder(Configurable, nn.Module):
         self.nearness = nn.Parameter(torch.zeros(heads + 1, 2))
         self.keeps_query = feedforward > 0 or query == "lstm"
 
-    def prepare(self, h: Tensor, distances: Tensor | None = None) -> Memory:
+    def prepare(self, h: Tensor, distances: Distances | None = None) -> Memory:
         """Project embeddings ``(batch, n, width)``."""
         glimpse_keys, values, pointer_keys = self.keys(h).float().chunk(3, -1)
         first, last = self.elements(h).float().chunk(2, -1)
@@ -191,6 +268,8 @@ class PointerDecoder(Configurable, nn.Module):
                 last=last,
                 distances=distances,
             )
+            if isinstance(distances, Rows):  # what each element would add is computed when it is the last
+                return memory
             memory.last = self.cue(memory, last, distances, 0)
             if self.feedforward is None:  # all that follows the glimpse is linear; its weights sum to 1 in each head
                 weight = (self.out.weight.T @ memory.pointer_keys).unflatten(1, (self.heads, -1))
@@ -225,8 +304,22 @@ class PointerDecoder(Configurable, nn.Module):
 
     def opening(self, memory: Memory, first: Tensor) -> Tensor:
         """Cue of the instance and the first element, ``(batch, starts, cue)``."""
-        distances = None if memory.distances is None else choose(memory.distances, first)
+        distances = None if memory.distances is None else rows(memory.distances, first)
         return self.cue(memory, memory.query + choose(memory.first, first), distances, 1)
+
+    def ending(self, memory: Memory, last: Tensor) -> Tensor:
+        """Cue of the last element, ``(batch, ..., cue)``."""
+        if not isinstance(memory.distances, Rows):
+            return choose(memory.last, last)
+        part, distances = choose(memory.last, last), rows(memory.distances, last)
+        return self.cue(memory, part.flatten(1, -2), distances.flatten(1, -2)).unflatten(1, part.shape[1:-1])
+
+    def near(self, memory: Memory, mask: Tensor, last: Tensor) -> Tensor:
+        """What ``mask`` ``(batch, ..., n)`` allows and is among the nearest to the ``last`` elements."""
+        if self.neighbours is None or memory.distances is None:
+            return mask
+        distances = rows(memory.distances, last).masked_fill(~mask, torch.inf)
+        return mask & (distances <= nearest(distances, self.neighbours))
 
     def step(
         self,
@@ -252,7 +345,8 @@ class PointerDecoder(Configurable, nn.Module):
         else:
             if "opening" not in state:
                 state = {**state, "opening": self.opening(memory, first)}
-            cue = state["opening"] + choose(memory.last, last)
+            cue = state["opening"] + self.ending(memory, last)
+            mask = self.near(memory, mask, last)
         if context is not None and self.context is not None:
             cue = cue + self.cue(memory, self.context(context.float()))
         if self.lstm is not None:
@@ -276,8 +370,10 @@ class PointerDecoder(Configurable, nn.Module):
             context: ``(batch, starts, steps - given, contexts)`` or None.
         """
         batch, starts, steps = order.shape
-        cue = choose(memory.last, order[..., : steps - 1])
+        cue = self.ending(memory, order[..., : steps - 1])
         cue += self.opening(memory, order[..., 0]).unsqueeze(2)
+        later = masks[:, :, 1 - given :]
+        masks = torch.cat([masks[:, :, : 1 - given], self.near(memory, later, order[..., : steps - 1])], 2)
         if not given:
             begin = self.cue(memory, memory.query + self.nothing).unsqueeze(1)
             cue = torch.cat([begin.expand(batch, starts, -1, -1), cue], 2)
@@ -293,20 +389,24 @@ class PointerDecoder(Configurable, nn.Module):
     def point(self, memory: Memory, cue: Tensor, mask: Tensor) -> Tensor:
         """Logits ``(batch, queries, n)``, in [-clip, clip], of whole cues ``(batch, queries, cue)``.
 
-        What ``mask`` forbids is not seen by the glimpse; the caller keeps it from being chosen.
+        What ``mask`` forbids is not seen by the glimpse, and gets the least logit where there are neighbours; the
+        caller keeps what is not allowed from being chosen.
         """
         n = mask.shape[-1]
         query, glimpse, logits = cue.split([self.width * self.keeps_query, self.heads * n, n], -1)
         shut = torch.where(mask, 0.0, LOWEST).unsqueeze(2)  # finite: no NaN where a row leaves nothing
         weights = (glimpse.unflatten(-1, (self.heads, n)) + shut).softmax(-1)
-        if self.feedforward is None:
+        if memory.seen.dim() == 3:
             added, keys = weights.flatten(2), memory.seen
         else:
             glimpse = self.out(join_heads(weights.transpose(1, 2) @ memory.seen))
-            added, keys = glimpse + self.feedforward(self.norm(query + glimpse)), memory.pointer_keys
+            added, keys = glimpse, memory.pointer_keys
+            if self.feedforward is not None:
+                added = glimpse + self.feedforward(self.norm(query + glimpse))
         with torch.autocast(added.device.type, enabled=False):  # near the clip, half precision has few values
             logits = torch.baddbmm(logits, added.float(), keys)
-        return self.clip * logits.tanh()
+        logits = self.clip * logits.tanh()
+        return logits if self.neighbours is None else torch.where(mask, logits, -self.clip)
 
 
 def choose(table: Tensor, choice: Tensor) -> Tensor:

@@ -104,6 +104,15 @@ class Task(Configurable):
         """A distance of every two elements of instances that are :meth:`normal`, ``(batch, elements, elements)``."""
         return None
 
+    def distances_from(self, x: Tensor, index: Tensor) -> Tensor:
+        """Some rows of :meth:`relation`, from elements ``index`` ``(batch, ...)`` to all, ``(batch, ..., elements)``.
+
+        A task that computes them without the whole lets its networks solve instances of any size.
+        """
+        relation = self.relation(x)
+        assert relation is not None
+        return pick(relation, index)
+
     # The rules: how far a solution is, what may come next. The same functions serve decoding, one step after another,
     # and scoring, all steps of whole solutions at once: then there is one dimension more before the last.
 

@@ -80,6 +80,9 @@ class Routes(Task):
     def relation(self, x: Tensor) -> Tensor:
         return plane_distances(x[..., :2])
 
+    def distances_from(self, x: Tensor, index: Tensor) -> Tensor:
+        return plane_distances(x[..., :2], index)
+
     def symmetries(self, x: Tensor) -> Tensor:
         return torch.stack([torch.cat([places, x[..., 2:]], -1) for places in reflections(x[..., :2])])
 

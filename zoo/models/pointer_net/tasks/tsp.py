@@ -116,6 +116,9 @@ class TSP(Task):
         """Euclidean distances ``(batch, n, n)``, exactly zero between a point and itself."""
         return plane_distances(x)
 
+    def distances_from(self, x: Tensor, index: Tensor) -> Tensor:
+        return plane_distances(x, index)
+
     def cost(self, x: Tensor, order: Tensor) -> Tensor:
         points = pick(single(x), order)
         return (points - points.roll(-1, -2)).square().sum(-1).sqrt().sum(-1)
@@ -231,9 +234,11 @@ def single(x: Tensor) -> Tensor:
     return x if x.dtype == torch.float64 else x.float()
 
 
-def plane_distances(x: Tensor) -> Tensor:
-    """Euclidean distances ``(batch, n, n)`` of points ``(batch, n, 2)``, exactly zero between a point and itself."""
-    return (x.unsqueeze(2) - x.unsqueeze(1)).square().sum(-1).sqrt()
+def plane_distances(x: Tensor, index: Tensor | None = None) -> Tensor:
+    """Euclidean distances ``(batch, n, n)`` of points ``(batch, n, 2)``, exactly zero between a point and itself; from
+    the points ``index`` ``(batch, ...)`` to all, ``(batch, ..., n)``."""
+    some = x if index is None else pick(x, index)
+    return (some.unsqueeze(-2) - x.view(x.shape[0], *[1] * (some.dim() - 2), *x.shape[1:])).square().sum(-1).sqrt()
 
 
 def unit_square(x: Tensor) -> Tensor:
