@@ -42,7 +42,8 @@ TRAIN = {
 }
 OTHERS = {
     "help me": None,
-    "eval selector": "none of selector is pretrained: train one, zoo train selector run=FOLDER",
+    "eval world_model": "none of world_model is pretrained: train one, zoo train world_model run=FOLDER",
+    "eval selector": r"give one of selector\.mnist50, or train one",
     "eval cat_vae.mnist model.latents=20": r"does not fit model\.latents=20: prior_logits is \(30, 10\)",
     "eval cat_vae": r"give one of cat_vae\.mnist",
     "sample cat_vae.mnist n=100000000": "less than or equal to 10000",

@@ -22,7 +22,7 @@ from zoo.models.pointer_net.metrics import OptimalityGap, Validity
 from zoo.models.pointer_net.nets import Distances, Memory, PointerDecoder, Rows, State, at_once, mean_near
 from zoo.models.pointer_net.tasks import Task
 from zoo.models.pointer_net.tasks.base import Objective, Progress
-from zoo.relaxations import Categorical, Distribution, Draw, Pathwise, Relaxation, ScoredProgram
+from zoo.relaxations import Categorical, Distribution, Draw, Pathwise, Relaxation, ScoredProgram, UnorderedSet
 from zoo.relaxations.search import stochastic_beam_search
 from zoo.training import AdamW, ZooModule
 
@@ -227,7 +227,7 @@ class PointerNet(ZooModule):
 
     @property
     def chained(self) -> bool:
-        return True
+        return not isinstance(self.relaxation, UnorderedSet)  # which is given whole solutions
 
     # The objectives -----------------------------------------------------------------------------------------------
 
