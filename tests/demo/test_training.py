@@ -1,5 +1,6 @@
 """Train a little: whose runs are whose, what is refused, and that nothing is left behind."""
 
+import random
 import subprocess
 import sys
 import time
@@ -7,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+import zoo
 from zoo.demo import training
 from zoo.errors import ZooError
 
@@ -17,7 +19,7 @@ SORTING = "Sorting (pointer_net)"
 def trainings(monkeypatch, tmp_path):
     """Without any training: a process that waits."""
 
-    def started(title, recipe, estimator, seconds, seed):
+    def started(title, recipe, estimator, seconds, seed, more=()):
         folder = tmp_path / estimator
         (folder / "run").mkdir(parents=True)
         (folder / "output").write_text("error: no \x1b[31mluck\n")
@@ -76,6 +78,49 @@ def test_only_what_is_in_the_lists_is_started(trainings, name, estimator, minute
     with pytest.raises(ZooError, match=r"choose a model|from 0\.25 to 3 minutes"):
         trainings.start("a", name, estimator, minutes)
     assert not trainings.of("a")
+
+
+@pytest.fixture
+def table(tmp_path) -> Path:
+    """Of 200 rows, where ``size`` says the label and five others nothing; a name has what a shell reads."""
+    draw = random.Random(0)
+    path = tmp_path / "own table.csv"
+    rows = [[draw.gauss(0, 1) for _ in range(6)] for _ in range(200)]
+    lines = [",".join([*(f"{x:.4f}" for x in row), "yes" if row[2] > 0 else "no"]) for row in rows]
+    path.write_text("\n".join(["a,b,size,c,d,e,kind; echo $HOME {x}", *lines]) + "\n")
+    return path
+
+
+TABLE, KIND = "Columns of your own table (selector)", "kind; echo $HOME {x}"
+
+
+@pytest.mark.parametrize(
+    "target, k, message",
+    [
+        ("knd", 1, "has no column data.target=knd"),
+        ("", 1, "has no column data.target="),
+        (KIND, 7, "give a number from 1 to 6"),
+        (KIND, 0, "give a number from 1 to 6"),
+        (KIND, None, "give a number from 1 to 6"),
+    ],
+)
+def test_what_is_wrong_with_a_table_is_said_before_anything_starts(trainings, table, target, k, message):
+    with pytest.raises(ZooError, match=message):
+        trainings.start("a", TABLE, "rloo", 1.0, training.OwnTable(str(table), target, k))
+    with pytest.raises(ZooError, match="choose a file first"):
+        trainings.start("a", TABLE, "rloo", 1.0)
+    assert not trainings.of("a")
+
+
+@pytest.mark.slow
+def test_the_columns_of_a_table_are_selected(table):
+    trainings = training.Trainings()
+    run = trainings.start("a", TABLE, "st_gumbel_softmax", 3.0, training.OwnTable(str(table), KIND, 1))
+    run.process.wait(240)
+    assert run.says().endswith("done"), Path(run.folder / "output").read_text()
+    assert zoo.from_pretrained(run.folder / "run").selected() == [2]
+    assert "data:image/png" in training.pictures(trainings.of("a"))
+    trainings.close_all()
 
 
 @pytest.mark.parametrize("name", training.RECIPES)

@@ -120,7 +120,10 @@ def of_file(shelf: Shelf, name: str, path: str | None) -> str:
     model = shelf.load(name, *IMAGES)
     shape = tuple(model.example_input_array.shape[1:])
     if len(shape) != 3:
-        raise ZooError(f"{name} takes rows of a table, not pictures: look at its examples")
+        raise ZooError(
+            f"{name} takes rows of a table, not pictures: look at its examples, or train one on "
+            "a table of your own, under “Train a little”"
+        )
     pixels = read_picture(uploaded(path), Shape(max(shape[1:]), shape[0])).float() / 255
     if shape[0] == 1 and pixels[:, 0].mean() > 0.5:
         pixels = 1 - pixels  # ink on paper

@@ -20,7 +20,7 @@ from typing import Any
 
 from zoo.config.resources import PACKAGE
 from zoo.demo import drawing, editing
-from zoo.demo.shared import polite
+from zoo.demo.shared import polite, uploaded
 from zoo.errors import ZooError, printable
 
 AT_ONCE = 2
@@ -42,6 +42,7 @@ class Recipe:
         curve: the metric that is shown, and what it is.
         pictures: files of the run that are shown, by preference.
         needs: what must be there: data, or a package.
+        table: whether it is trained on a table that is handed in.
     """
 
     options: tuple[str, ...]
@@ -49,6 +50,38 @@ class Recipe:
     curve: tuple[str, str]
     pictures: tuple[str, ...]
     needs: str = ""
+    table: bool = False
+
+
+@dataclass(frozen=True)
+class OwnTable:
+    """A table that is handed in, and what is asked of it.
+
+    Attributes:
+        file: CSV or Parquet.
+        target: the column to predict.
+        k: how many of the others may be looked at.
+    """
+
+    file: str | None
+    target: str
+    k: int
+
+    def options(self) -> list[str]:
+        """Of ``zoo train``.
+
+        Raises:
+            ZooError: if it cannot be read, has no such column, or not as many others.
+        """
+        from zoo.config.composition import word
+        from zoo.data import Table
+
+        path = str(uploaded(self.file))
+        columns = Table.inputs({"path": path, "target": str(self.target or "").strip()}).columns
+        if not (isinstance(self.k, (int, float)) and 1 <= int(self.k) <= columns):
+            raise ZooError(f"the table has {columns} columns to select from: give a number from 1 to {columns}")
+        target = word("data.target", str(self.target).strip())
+        return [word("data.path", path), target, f"model.k={int(self.k)}"]
 
 
 PATHWISE = ("gumbel_softmax", "st_gumbel_softmax", "straight_through", "reinmax", "softmax", "rloo", "reinforce")
@@ -108,6 +141,14 @@ RECIPES = {
         (),
         "gymnasium",
     ),
+    "Columns of your own table (selector)": Recipe(
+        ("model=selector", "data=table", "epochs=15", "pictures_every_n_epochs=1", "data.batch_size=32"),
+        ("st_gumbel_softmax", "gumbel_softmax", "imle", "rloo", "reinforce"),
+        ("val/cost", "cross-entropy of the label in nats"),
+        ("selection.png",),
+        "tables",
+        table=True,
+    ),
 }
 COMMON = ("logger=csv", "trainer.enable_progress_bar=false", "trainer.accelerator=cpu", "trainer.log_every_n_steps=10")
 
@@ -120,6 +161,8 @@ def lacking(recipe: Recipe) -> str:
         return "MNIST is not on this machine: zoo train cat_vae fetches it once"
     if recipe.needs == "gymnasium" and find_spec("gymnasium") is None:
         return "it needs Gymnasium: pip install 'discrete-latent-zoo[rl]'"
+    if recipe.needs == "tables" and (find_spec("pandas") is None or find_spec("sklearn") is None):
+        return "it needs pandas and scikit-learn: pip install 'discrete-latent-zoo[tables]'"
     return ""
 
 
@@ -198,11 +241,14 @@ class Trainings:
         self._lock = threading.Lock()
         atexit.register(self.close_all)
 
-    def start(self, session: str, name: str, estimator: str, minutes: float, seed: int = 0) -> Run:
+    def start(
+        self, session: str, name: str, estimator: str, minutes: float, table: OwnTable | None = None, seed: int = 0
+    ) -> Run:
         """Begin a training; the oldest of more than two of a session is forgotten.
 
         Raises:
-            ZooError: if there is no such recipe or estimator, one of this session runs, or too many in all.
+            ZooError: if there is no such recipe or estimator, one of this session runs, too many in all, or the table
+                that it needs is missing or cannot be used.
         """
         if name not in RECIPES or estimator not in RECIPES[name].estimators:
             raise ZooError("choose a model and an estimator from their lists")
@@ -211,6 +257,7 @@ class Trainings:
             raise ZooError(f"{name} cannot be trained here: {why}")
         if not (isinstance(minutes, (int, float)) and MINUTES[0] <= minutes <= MINUTES[1]):
             raise ZooError(f"from {MINUTES[0]:g} to {MINUTES[1]:g} minutes")
+        options = (table or OwnTable(None, "", 1)).options() if recipe.table else []
         with self._lock:
             mine = self._runs.setdefault(session, [])
             if any(run.running for run in mine):
@@ -221,7 +268,7 @@ class Trainings:
                 )
             while len(mine) >= KEPT:
                 mine.pop(0).remove()
-            run = started(f"{name}, {estimator}", recipe, estimator, 60 * minutes, seed)
+            run = started(f"{name}, {estimator}", recipe, estimator, 60 * minutes, seed, options)
             mine.append(run)
         watchdog = threading.Timer(run.seconds + GRACE, run.stop)
         watchdog.daemon = True
@@ -247,13 +294,14 @@ class Trainings:
             self.close(session)
 
 
-def started(title: str, recipe: Recipe, estimator: str, seconds: float, seed: int) -> Run:
-    """A process that trains."""
+def started(title: str, recipe: Recipe, estimator: str, seconds: float, seed: int, more: Sequence[str] = ()) -> Run:
+    """A process that trains, with ``more`` options than the recipe has."""
     folder = Path(tempfile.mkdtemp(prefix="zoo-demo-"))
     minutes, rest = divmod(round(seconds), 60)
     options = [
         *recipe.options,
         *COMMON,
+        *more,
         f"relaxation={estimator}",
         f"trainer.max_time=00:00:{minutes:02d}:{rest:02d}",
         f"seed={int(seed)}",
@@ -323,6 +371,10 @@ def build(gr: Any, blocks: Any) -> None:
             estimator = gr.Dropdown(
                 list(RECIPES[first].estimators), value=RECIPES[first].estimators[0], label="Estimator"
             )
+            with gr.Column(visible=RECIPES[first].table) as own:
+                file = gr.File(label="A table, CSV or Parquet, 10 MB at most", type="filepath", height=150)
+                target = gr.Textbox("", label="Column to predict", max_lines=1, max_length=200)
+                k = gr.Number(5, label="How many of the others to select", precision=0, minimum=1)
             minutes = gr.Slider(*MINUTES, 1.0, step=0.25, label="Minutes")
             train = gr.Button("Train", variant="primary", elem_id="train")
             stop = gr.Button("Stop", elem_id="stop")
@@ -332,11 +384,13 @@ def build(gr: Any, blocks: Any) -> None:
 
     def fit(name: str) -> Any:
         known = list(RECIPES[name].estimators)
-        return gr.update(choices=known, value=known[0])
+        return gr.update(choices=known, value=known[0]), gr.update(visible=RECIPES[name].table)
 
     @polite
-    def begin(name: str, estimator: str, minutes: float, request: gr.Request) -> tuple[str, Any]:
-        trainings.start(str(request.session_hash), name, estimator, minutes)
+    def begin(
+        name: str, estimator: str, minutes: float, file: str | None, target: str, k: int, request: gr.Request
+    ) -> tuple[str, Any]:
+        trainings.start(str(request.session_hash), name, estimator, minutes, OwnTable(file, target, k))
         return pictures(trainings.of(str(request.session_hash))), gr.Timer(active=True)
 
     def tick(request: gr.Request) -> tuple[str, Any]:
@@ -350,8 +404,8 @@ def build(gr: Any, blocks: Any) -> None:
     def leave(request: gr.Request) -> None:
         trainings.close(str(request.session_hash))
 
-    name.input(fit, name, estimator, show_progress="hidden")
-    train.click(begin, [name, estimator, minutes], [shown, timer])
+    name.input(fit, name, [estimator, own], show_progress="hidden")
+    train.click(begin, [name, estimator, minutes, file, target, k], [shown, timer])
     timer.tick(tick, None, [shown, timer], show_progress="hidden", concurrency_limit=4)
     stop.click(halt, None, shown)
     blocks.unload(leave)
