@@ -124,7 +124,8 @@ def test_what_a_configuration_of_unknown_origin_may_build_is_parts_of_models_and
             "data": ("Table", "Text"),
             "models.binary_net": ("BinaryMLP", "BinaryNet", "BrickNet"),
             "models.language_model": ("LanguageModel", "Recurrent", "Transformer"),
-            "models.mixture_of_experts": ("Experts", "MixtureOfExperts", "Router"),
+            "models.experts": ("Experts", "Router"),
+            "models.mixture_of_experts": ("MixtureOfExperts",),
             "models.selector": ("Bags", "MLPPredictor", "MLPScorer", "Selector"),
         }.items()
         for name in names

@@ -129,8 +129,8 @@ def _type_text(hint: Any) -> str:
     kind, parts = get_origin(hint), get_args(hint)
     if kind is Literal:
         return " | ".join(map(repr, parts))
-    if kind in (Union, UnionType):
-        return " | ".join(map(_type_text, parts))
+    if kind in (Union, UnionType):  # equal ones are one object, in the order of whichever came first
+        return " | ".join(sorted(map(_type_text, parts), key=lambda text: (text == "None", text)))
     if hint is NoneType:
         return "None"
     if hint is Ellipsis:

@@ -70,7 +70,7 @@ CHECKED = {  # what is not run, but checked -> the tests that run such a command
     "zoo lab": "tests/lab/test_experiments.py",
     "zoo demo": "tests/demo/test_browser.py",
     "bash scripts/browser.sh": "tests/demo/test_browser.py",
-    "python scripts/film_demo.py": "docs/demo/softmax_or_gumbel.gif",
+    "python docs/demo/film.py": "docs/demo/softmax_or_gumbel.gif",
     "python scripts/reproduce.py": "tests/lab/test_reproduce.py",
     "pip install": "all extras it names are those of pyproject.toml",
     "pytest": ".ci/run",

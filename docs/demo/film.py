@@ -1,7 +1,7 @@
 """Film the first tab of the playground: ten seconds of it as a GIF.
 
-    python scripts/film_demo.py                              docs/demo/softmax_or_gumbel.gif
-    python scripts/film_demo.py mine.gif
+    python docs/demo/film.py                              docs/demo/softmax_or_gumbel.gif
+    python docs/demo/film.py mine.gif
 
 Starts the page, moves its controls in a headless Chromium (``scripts/browser.sh`` installs one), and takes a picture
 after each move.
