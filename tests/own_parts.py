@@ -128,8 +128,8 @@ class Corridor(gymnasium.Env):
         return np.repeat(np.repeat((255 * self._see()).astype(np.uint8)[None, :, None], 3, 2), 4, 0)
 
 
-if "Corridor-v0" not in gymnasium.registry:
-    gymnasium.register("Corridor-v0", entry_point=Corridor, kwargs={"cells": 5})
+if "OwnCorridor-v0" not in gymnasium.registry:
+    gymnasium.register("OwnCorridor-v0", entry_point=Corridor, kwargs={"cells": 5})
 
 
 class Neighbours(Scored):

@@ -47,7 +47,7 @@ ROWS: dict[str, tuple[str, ...]] = {
     "environment": (
         *(
             "model=actor_critic",
-            f"data.env={PARTS}:Corridor-v0",
+            f"data.env={PARTS}:OwnCorridor-v0",
             "model.policy.hidden=[16]",
             "model.critic.hidden=[16]",
         ),

@@ -71,6 +71,7 @@ CHECKED = {  # what is not run, but checked -> the tests that run such a command
     "zoo demo": "tests/demo/test_browser.py",
     "bash scripts/browser.sh": "tests/demo/test_browser.py",
     "python docs/demo/film.py": "docs/demo/softmax_or_gumbel.gif",
+    "python scripts/bench/": "their options are those of the file",
     "python scripts/reproduce.py": "tests/lab/test_reproduce.py",
     "pip install": "all extras it names are those of pyproject.toml",
     "pytest": ".ci/run",

@@ -375,4 +375,6 @@ def build(gr: Any, shelf: Shelf) -> None:
     for control in (other, share):
         control.input(interpolate, [name, code, other, share], walk, **quick)
     sample.click(draw_from_prior, [name, temperature, seed], [samples, seed])
-    temperature.release(draw_from_prior, [name, temperature, seed], [samples, seed], show_progress="hidden")
+    temperature.input(
+        draw_from_prior, [name, temperature, seed], [samples, seed], show_progress="hidden", trigger_mode="always_last"
+    )

@@ -170,4 +170,4 @@ def build(gr: Any, shelf: Shelf) -> None:
     text.submit(speak, inputs, outputs)
     chosen.input(speak, inputs, outputs)
     for slider in sliders:
-        slider.release(speak, inputs, outputs)
+        slider.input(speak, inputs, outputs, trigger_mode="always_last")  # of the keyboard, too
