@@ -27,7 +27,7 @@ log = logging.getLogger(__name__)
 
 MODES = ("online", "offline", "shared", "disabled", "dryrun", "run")
 ONLINE_TIMEOUT = 20  # seconds W&B gets to answer before the run goes offline
-OFFLINE_TRIES = 5  # a second apart
+OFFLINE_TRIES = 15  # a second apart
 
 
 class CSVLogger(Logger):
