@@ -20,6 +20,10 @@ pytestmark = [
     pytest.mark.slow,
     pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium: scripts/browser.sh installs it from Debian"),
 ]
+TABS = (
+    *("Softmax or Gumbel?", "A code you can edit", "Watch it point", "Whose voice?", "Watch it act"),
+    *("What they choose", "Train a little"),
+)
 PATIENCE = 60_000  # milliseconds: other work may take the cores
 
 
@@ -154,6 +158,22 @@ def test_every_tab_does_what_it_is_for(visit):
     says(page, "#training", "of 60 seconds")
     page.locator("#stop").click()
     says(page, "#training", "stopped")
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_no_tab_breaks_a_rule_of_accessibility(browser, address, scheme):
+    """Contrast, labels, roles: what axe-core finds."""
+    axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="axe-playwright-python is not installed")
+    page = browser.new_context(color_scheme=scheme, bypass_csp=True).new_page()  # axe is a script of somewhere else
+    page.goto(address)
+    page.wait_for_selector("#softmax-or-gumbel svg")
+    broken = []
+    for name in TABS:
+        open_tab(page, name)
+        page.wait_for_timeout(500)
+        broken += [f"{name}: {one['help']}" for one in axe.Axe().run(page).response["violations"]]
+    page.context.close()
+    assert not broken
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])

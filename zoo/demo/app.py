@@ -27,8 +27,13 @@ POLICY = (
     "worker-src 'self' blob:; object-src 'none'; base-uri 'self'; form-action 'self'"
 )
 TITLE = "The discrete-latent zoo: a playground"
-CONTRAST = {"body_text_color_subdued": "#59606e", "body_text_color_subdued_dark": "#b4bbc8"}
-"""Of what the theme writes in grey: 4.5 to 1 and more."""
+CONTRAST = {
+    "body_text_color_subdued": "#59606e",
+    "body_text_color_subdued_dark": "#b4bbc8",
+    "button_primary_background_fill": "*primary_700",
+    "button_primary_background_fill_hover": "*primary_800",
+}
+"""Of what the theme writes in grey and on blue: 4.5 to 1 and more."""
 SESSIONS = 40
 """Calls that wait, at most; whoever comes later is told to try again."""
 
@@ -63,7 +68,7 @@ def build(shelf: Shelf) -> Any:
             "What they choose": lambda: choosing.build(gr, shelf),
             "Train a little": lambda: training.build(gr, blocks),
         }
-        gr.Markdown("## When is a softmax enough, and when does Gumbel noise pay?")
+        gr.Markdown("# When is a softmax enough, and when does Gumbel noise pay?")
         for name, fill in tabs.items():
             with gr.Tab(name):
                 fill()

@@ -48,6 +48,7 @@ STYLE = """
   color:var(--z-ink); background:none}
 .zoo-page mark {background:var(--z-a); color:var(--z-card); border-radius:2px}
 .zoo-page .pick {cursor:pointer}
+body:not(.dark) button[role="tab"].selected {color:#1d4ed8}
 @media (max-width:700px) {.zoo-left {display:contents !important} .zoo-seen {order:1} .zoo-more {order:2}}
 """
 
