@@ -235,17 +235,32 @@ def test_an_episode_and_its_probabilities(shelf):
 # What they choose -----------------------------------------------------------------------------------------------------
 
 
+SELECTOR = ("experiment=selector_each", "model.k=20", "model.predictor.hidden=[8]", "model.scorer.hidden=[8]")
+WRITER = (
+    *("model=language_model", "model.gates=hard", "model.network.width=16", "model.network.embedding=8"),
+    "model.vocabulary=98",
+)
+
+
+def configured(words: tuple[str, ...]) -> dict:
+    from zoo.config.composition import compose, plain
+
+    return plain(compose([*words, "logger=csv", "run=mine"]))
+
+
 def made(words: tuple[str, ...]):
     """A model as a configuration makes it, before any training."""
-    from zoo.config.composition import compose, plain
     from zoo.config.objects import from_config
+    from zoo.data.texts import ASCII
 
-    config = plain(compose([*words, "logger=csv", "run=mine"]))
-    return from_config(config["model"]).eval()
+    model = from_config(configured(words)["model"]).eval()
+    if words == WRITER:
+        model.about["unit"], model.about["entries"] = "character", list(ASCII)
+    return model
 
 
 def test_a_selector_shows_what_it_looks_at():
-    model = made(("experiment=selector_each", "model.k=20", "model.predictor.hidden=[8]", "model.scorer.hidden=[8]"))
+    model = made(SELECTOR)
     html = choosing.chosen(model, torch.rand(1, 1, 28, 28), 3)
     assert "It saw 20 of 784 columns" in html and "; it is 3." in html and html.count("<img") == 2
 
@@ -257,11 +272,7 @@ def test_a_mixture_shows_its_experts():
 
 
 def test_next_words_and_gates():
-    from zoo.data.texts import ASCII
-
-    words = ("model=language_model", "model.gates=hard", "model.network.width=16", "model.network.embedding=8")
-    model = made((*words, "model.vocabulary=98"))
-    model.about["unit"], model.about["entries"] = "character", list(ASCII)
+    model = made(WRITER)
     html = choosing.next_words(model, "To be <b>", 1.0, 0)
     assert "What comes next" in html and "Open gates" in html and "<b>" not in html
     for text, message in (

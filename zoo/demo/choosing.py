@@ -281,7 +281,7 @@ def build(gr: Any, shelf: Shelf) -> None:
                 again = gr.Button("Go on", elem_id="write")
             with gr.Column(scale=3, min_width=320):
                 read = gr.HTML(go_on(texts[0], BEGUN, 1.0, 0)[0], elem_id="next")
-        seed = gr.State(0)
+        seed = gr.State(1)
 
         @polite
         def take_file(path: str | None) -> tuple[str, str]:

@@ -236,6 +236,8 @@ def curves(
     for i, (name, some, values, kind) in enumerate(series):
         kept = [(x, v) for x, v in zip(some, values) if math.isfinite(v)]
         axes.line([x for x, _ in kept], [v for _, v in kept], kind)
+        if len(kept) == 1:  # a line of one point is none
+            axes.parts.append(circle(axes.across(kept[0][0]), axes.up(kept[0][1]), 3, f"fill {kind}"))
         axes.parts.append(text(WIDTH - RIGHT, TOP + 2 + 13 * i, f"— {name}", "end", kind))
     if now is not None:
         axes.upright(now)

@@ -99,7 +99,7 @@ RECIPES = {
             *("trainer.limit_train_batches=100", "trainer.limit_val_batches=2", "trainer.limit_test_batches=1"),
         ),
         PATHWISE,
-        ("val/neg_elbo", "negative ELBO in nats"),
+        ("train/neg_elbo", "negative ELBO in nats"),
         ("samples.png", "reconstructions.png"),
         "MNIST",
     ),
@@ -116,7 +116,7 @@ RECIPES = {
             *("epochs=40", "pictures_every_n_epochs=1"),
         ),
         ("straight_through", "st_gumbel_softmax", "reinmax", "rloo", "reinforce"),
-        ("val/cost", "cost"),
+        ("train/cost", "cost"),
         ("sorting.png", "pointers.png"),
     ),
     "Round trips of 10 points (pointer_net)": Recipe(
@@ -127,7 +127,7 @@ RECIPES = {
             *("epochs=60", "pictures_every_n_epochs=1"),
         ),
         ("rloo", "reinforce", "st_gumbel_softmax", "straight_through"),
-        ("val/cost", "length of a tour"),
+        ("train/cost", "length of a tour"),
         ("tours.png", "pointers.png"),
     ),
     "CartPole (actor_critic)": Recipe(
@@ -137,7 +137,7 @@ RECIPES = {
             "pictures_every_n_epochs=100",
         ),
         ("st_gumbel_softmax", "gumbel_softmax", "straight_through", "reinmax", "rloo"),
-        ("val/mode_return", "return of the most probable actions"),
+        ("train/return", "return of an episode"),
         (),
         "gymnasium",
     ),
@@ -338,9 +338,9 @@ def pictures(runs: Sequence[Run]) -> str:
         ends.append(f"{run.says()}{last}.")
     parts = [
         drawing.figure(
-            f"{about[0].upper()}{about[1:]}, in validation",
+            f"{about[0].upper()}{about[1:]}, in training",
             drawing.curves(series, f"{about} over steps: {' '.join(ends)}", names=("step", "")),
-            "" if any(xs for _, xs, _, _ in series) else "The first value comes after an epoch: some seconds.",
+            "" if any(xs for _, xs, _, _ in series) else "The first value comes after some seconds.",
         )
         for (_, about), series in groups.items()
     ]
