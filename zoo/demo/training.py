@@ -144,7 +144,7 @@ RECIPES = {
     "Columns of your own table (selector)": Recipe(
         ("model=selector", "data=table", "epochs=15", "pictures_every_n_epochs=1", "data.batch_size=32"),
         ("st_gumbel_softmax", "gumbel_softmax", "imle", "rloo", "reinforce"),
-        ("val/cost", "cross-entropy of the label in nats"),
+        ("train/cost", "cross-entropy of the label in nats"),
         ("selection.png",),
         "tables",
         table=True,
