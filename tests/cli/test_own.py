@@ -235,7 +235,10 @@ def test_a_whole_model_without_a_base_class_of_ours(tmp_path, monkeypatch):
     assert set(run.read_results()["metrics"]) == {"test/loss", "test/accuracy"}
     model = zoo.from_pretrained(run.path)
     assert type(model).__name__ == "BarJudge" and not model.training
-    folder = publish(run, "bar_judge.one", [], folder=tmp_path)
+    large, folder = (
+        publish(run, f"bar_judge.{tag}", [], folder=tmp_path, small=tag == "one") for tag in ("all", "one")
+    )
+    assert (folder / "model.safetensors").stat().st_size < (large / "model.safetensors").stat().st_size
     assert json.loads((folder / "config.json").read_text())["target"] == "zoo_bars.BarJudge"
     monkeypatch.delenv(folders.VARIABLE)  # its configuration file is not needed any more
     assert zoo.from_pretrained(folder) and zoo.export(folder, tmp_path / "a.pt2").is_file()

@@ -81,7 +81,7 @@ def publish(
         raise ZooError(f"{run.command}, which says how the run was started, cannot be read: {cause(error)}") from error
     model = trusting.build(config["model"])
     if small:  # the scores are to be those of what is stored
-        saved = replace(saved, state=hub.rounded(model.state_dict(), model.one_bit()))
+        saved = replace(saved, state=hub.rounded(model))
     changed = [override for override in overrides if override.startswith("model.")]  # they are a part of the model now
     where = hub.save_pretrained(
         model,

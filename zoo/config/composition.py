@@ -459,10 +459,15 @@ def _options(node: Any, where: str = "") -> Iterator[str]:
             yield from _options(node._get_node(key), name)
 
 
+def is_ours(model: Any) -> bool:
+    """Whether ``model`` names one of this project's models."""
+    return isinstance(model, str) and (CONFIGS / "model" / f"{model}.yaml").is_file()
+
+
 def fitting(group: str, model: Any, more: Sequence[str] = ()) -> list[str]:
     """The files of ``group`` that can serve ``model``: all, if it is none of this project's."""
     known = list(choices(group, more))
-    if not isinstance(model, str) or not (CONFIGS / "model" / f"{model}.yaml").is_file():
+    if not is_ours(model):
         return known
     return [name for name in known if model in (serves(group, name, more) or [model])]
 
@@ -515,10 +520,11 @@ def check_choice(group: str, value: Any, more: Sequence[str] = (), model: Any = 
         if name is None:
             continue
         if isinstance(name, str) and name in known:
-            if name not in (can := fitting(group, model, more)):
-                of = ", ".join(serves(group, name, more))
+            of = serves(group, name, more)
+            if of and model not in of and is_ours(model):
+                can = fitting(group, model, more)
                 instead = f"Choose from: {', '.join(can)}." if can else f"The parts of {model} are options of model."
-                raise ZooError(f"{group}={name} is for {of}, not for {model}. {instead}")
+                raise ZooError(f"{group}={name} is for {', '.join(of)}, not for {model}. {instead}")
             continue
         if group == "model" and isinstance(name, str) and name in os.listdir(resource("checkpoints")):
             about = (

@@ -1,6 +1,6 @@
 """Weights in little room: half precision, and one bit for those of which in the end only the sign counts."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from zoo.errors import ZooError
@@ -37,20 +37,25 @@ def from_bits(packed: "Tensor", bits: int, shape: list[int]) -> "Tensor":
     return torch.from_numpy((table << np.arange(bits)).sum(1)).view(*shape)
 
 
-def compact(state: "Mapping[str, Tensor]", one_bit: Iterable[str]) -> "tuple[dict[str, Tensor], dict[str, list[int]]]":
+def one_bit(model: Any) -> Sequence[str]:
+    """Names of the weights of ``model`` that become -1 or +1; none where it does not say, as one from outside."""
+    return getattr(model, "one_bit", tuple)()
+
+
+def compact(state: "Mapping[str, Tensor]", signs: Iterable[str]) -> "tuple[dict[str, Tensor], dict[str, list[int]]]":
     """Weights as they are stored in little room, and the shapes of those that are bits.
 
     Matrices and more in float32 become float16.
 
     Args:
-        one_bit: names of weights that become -1 or +1.
+        signs: names of weights that become -1 or +1.
 
     Raises:
         ZooError: if a number is too large for half precision.
     """
     import torch
 
-    bits = {name: list(state[name].shape) for name in one_bit}
+    bits = {name: list(state[name].shape) for name in signs}
     stored = {}
     for name, value in state.items():
         if name in bits:
@@ -81,7 +86,8 @@ def expanded(state: "Mapping[str, Tensor]", bits: Any, where: str) -> "dict[str,
     return weights
 
 
-def rounded(state: "Mapping[str, Tensor]", one_bit: Iterable[str]) -> "dict[str, Tensor]":
-    """Weights as they are loaded when :func:`compact` has stored them."""
-    stored, bits = compact(state, one_bit)
+def rounded(model: Any) -> "dict[str, Tensor]":
+    """The weights of ``model`` as they are loaded when :func:`compact` has stored them."""
+    state = model.state_dict()
+    stored, bits = compact(state, one_bit(model))
     return {name: value.to(state[name].dtype) for name, value in expanded(stored, bits, "the model").items()}

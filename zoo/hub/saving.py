@@ -13,7 +13,7 @@ from zoo import signals
 from zoo.errors import ZooError, cause
 from zoo.files import scratch
 from zoo.hub.cards import about, as_command, metadata, scores_table
-from zoo.hub.compact import compact
+from zoo.hub.compact import compact, one_bit
 from zoo.hub.format import FORMAT
 from zoo.hub.private import LEFT_OUT, command_without_places, copy, without_places
 from zoo.hub.registry import architecture
@@ -81,7 +81,7 @@ def save_pretrained(
     arch = architecture(target)
     # clones, as safetensors refuses two names for the same memory, which weights that are tied have
     state = {name: value.detach().cpu().clone().contiguous() for name, value in model.state_dict().items()}
-    state, bits = compact(state, model.one_bit()) if small else (state, {})
+    state, bits = compact(state, one_bit(model)) if small else (state, {})
     weights = safetensors.torch.save(state)
     config = {
         "format": FORMAT,

@@ -133,8 +133,8 @@ class WandbSettings(Configurable):
                     try:
                         run = wandb.init(**arguments, mode="offline", settings=wandb.Settings(**settings))
                         break
-                    except Exception:
-                        if not left:
+                    except Exception as again:
+                        if not left or "is in use" not in str(again):  # what else is wrong stays so
                             raise
                         time.sleep(1)
         except Exception as error:
