@@ -57,7 +57,8 @@ def sample(
     from zoo.data.seeding import PREDICT, seed_default_generators
     from zoo.training.plots import image_grid, image_pairs, style
 
-    model: Any = hub.read(checkpoint, trust, ARCHS).build()
+    saved = hub.read(checkpoint, trust, ARCHS)
+    model: Any = saved.build()
     if not hasattr(model, "sample"):
         others = {"solve": "solve", "speak": "speak", "predict": "play", "step": "write"}  # a method -> its command
         better = next((f": use zoo {name}" for method, name in others.items() if hasattr(model, method)), "")
@@ -71,7 +72,7 @@ def sample(
         raise ZooError(
             f"{checkpoint} is a {type(model).__name__}, which has no use for {', '.join(lacking)}: leave it out"
         )
-    splits = {} if show == "samples" and not judge else images_of(checkpoint, trust)
+    splits = {} if show == "samples" and not judge else images_of(saved)
     seed_default_generators(seed, PREDICT)
     with style():
         if show == "interpolations":
@@ -108,8 +109,8 @@ def sample(
             print(f"    {name:<24} {value:10.4g}")
 
 
-def images_of(checkpoint: str, trust: Sequence[str]) -> dict[str, Any]:
-    """Training and test images of the data that ``checkpoint`` was trained on, as it saw them.
+def images_of(saved: hub.Saved) -> dict[str, Any]:
+    """Training and test images of the data that a model was trained on, as it saw them.
 
     Raises:
         ZooError: if these are not images.
@@ -118,12 +119,11 @@ def images_of(checkpoint: str, trust: Sequence[str]) -> dict[str, Any]:
 
     from zoo.config import Trust, from_config
 
-    saved = hub.read(checkpoint, trust)
     data = from_config(saved.data, where="data", trust=Trust.of(saved.trust))
     data.prepare_data()
     data.setup()
     if not hasattr(data, "splits"):
-        raise ZooError(f"{checkpoint} was trained on {type(data).__name__}, which has no images to compare with")
+        raise ZooError(f"{saved.origin} was trained on {type(data).__name__}, which has no images to compare with")
     loaders = {"train": data.train_dataloader(), "test": data.test_dataloader()}
     return {name: torch.cat([batch[0] for batch in loader]) for name, loader in loaders.items()}
 

@@ -12,7 +12,7 @@ what.
 import logging
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 from pydantic import Field, PositiveInt
 
@@ -68,11 +68,12 @@ def solve(
     from zoo.models.pointer_net import TSP, PointerNet
     from zoo.models.pointer_net.tours.finding import FAR, find
 
-    model = hub.read(checkpoint, trust, ARCHS).build()
+    saved = hub.read(checkpoint, trust, ARCHS)
+    model = saved.build()
     if not isinstance(model, PointerNet) or not isinstance(model.task, TSP) or not model.task.cyclic:
         raise ZooError(f"{checkpoint} is not a pointer network for tours, such as pointer_net.tsp20")
     n = len(problem)
-    sizes = trained_sizes(checkpoint, trust)
+    sizes = trained_sizes(saved.data)
     if sizes and not sizes[0] / FAR <= n <= sizes[-1] * FAR:
         points_of = " to ".join(map(str, sizes))
         log.warning("%s was trained on %s points; its tours of %d in one go may be poor", checkpoint, points_of, n)
@@ -92,9 +93,9 @@ def solve(
     return tour
 
 
-def trained_sizes(checkpoint: str, trust: Sequence[str] = ()) -> list[int]:
-    """The size or the range of sizes of the training instances; empty if it is not known."""
-    size = (hub.read(checkpoint, trust).data or {}).get("size")
+def trained_sizes(data: dict[str, Any] | None) -> list[int]:
+    """The size or the range of sizes of the training instances ``data``; empty if it is not known."""
+    size = (data or {}).get("size")
     return [size] if isinstance(size, int) else list(size or [])
 
 
