@@ -128,13 +128,14 @@ class WandbSettings(Configurable):
                 run = wandb.init(**arguments, mode=mode, settings=timed)
             except Exception as error:
                 log.warning("W&B: not online (%s); this run is offline", cause(error))
+                (folder / "wandb").mkdir(exist_ok=True)  # where that fails, no second try will do
                 for left in reversed(range(OFFLINE_TRIES)):
                     wandb.teardown()  # which else remembers the run that failed as one in use
                     try:
                         run = wandb.init(**arguments, mode="offline", settings=wandb.Settings(**settings))
                         break
-                    except Exception as again:
-                        if not left or "is in use" not in str(again):  # what else is wrong stays so
+                    except Exception:  # on a busy machine the run that failed is in use for a while
+                        if not left:
                             raise
                         time.sleep(1)
         except Exception as error:
