@@ -139,7 +139,7 @@ def test_an_experiment_runs(name, tmp_path, monkeypatch, mnist_root, capsys):
 
 
 def test_every_experiment_is_tested_has_a_door_and_explains_itself():
-    assert {*TINY, "gradients", "cells", "codebooks"} == set(experiments())
+    assert {*TINY, "gradients", "cells", "variants"} == set(experiments())
     for name, path in experiments().items():
         module = ast.parse(path.read_text())
         text = ast.get_docstring(module)
@@ -154,7 +154,7 @@ def test_a_door_is_a_few_lines():
         assert lines[1:-1] == ["", "from zoo.cli import main", "", 'if __name__ == "__main__":']
 
 
-@pytest.mark.parametrize("name", ["gradients", "codebooks", *TINY])
+@pytest.mark.parametrize("name", ["gradients", "variants", *TINY])
 def test_every_option_of_an_experiment_is_explained(name):
     from importlib import import_module
 

@@ -133,7 +133,7 @@ class Parts:
     """What a run is made of."""
 
     config: dict[str, Any]
-    began: float
+    began: tuple[float, float]  # by the clock, and in CPU seconds of this process
     model: LightningModule
     data: LightningDataModule
     loggers: list[Any]
@@ -147,7 +147,7 @@ class Parts:
         Raises:
             ZooError: if something cannot be built, cannot be trained here, or could not be loaded again.
         """
-        began = time.time()
+        began = time.time(), time.process_time()
         seed_default_generators(config["seed"])
         model = built(config["model"], "model", LightningModule, ("training_step", "validation_step", "test_step"))
         data = built(
@@ -277,7 +277,8 @@ def _train(parts: Parts, run: RunFolder, newest: Path | None) -> float:
             "metrics": metrics,
             "best": score,
             "steps": trainer.fit_loop.epoch_loop.global_step,
-            "seconds": round(time.time() - parts.began, 1),
+            "seconds": round(time.time() - parts.began[0], 1),
+            "cpu_seconds": round(time.process_time() - parts.began[1], 1),
             "limits": limits(config),
             "units": getattr(model, "units", ""),
         }
