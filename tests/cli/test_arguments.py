@@ -22,6 +22,7 @@ def example(
     on: bool = False,
     names: Sequence[str] = ("a", "b"),
     numbers: Sequence[float] = (),
+    some: Sequence[str] | None = None,
     file: Path | None = Path("y"),
 ) -> None:
     """Do something.
@@ -56,6 +57,8 @@ def read(*words: str):
         ("names=c,d,", ["c", "d"]),
         ("names=[]", []),
         ("numbers=1,0.5", [1.0, 0.5]),
+        ("some=a", ["a"]),
+        ("some=null", None),
         ("file=null", None),
         ("file=a=b/(c),d", Path("a=b/(c),d")),
         ("first=null", "null"),

@@ -10,8 +10,8 @@ import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from types import NoneType
-from typing import Annotated, Any, get_args, get_origin, get_type_hints
+from types import NoneType, UnionType
+from typing import Annotated, Any, Union, get_args, get_origin, get_type_hints
 
 from zoo.cli.options import HELP, as_started, tell
 from zoo.config.explaining import explain_arguments
@@ -163,9 +163,11 @@ def shown(value: Any) -> str:
 
 
 def is_list(hint: Any) -> bool:
-    """Whether values of the type ``hint`` are lists."""
+    """Whether values of the type ``hint`` are lists, or None."""
     if get_origin(hint) is Annotated:
         return is_list(get_args(hint)[0])
+    if get_origin(hint) in (Union, UnionType):
+        return all(is_list(part) for part in get_args(hint) if part is not NoneType)
     return get_origin(hint) in (list, tuple, Sequence)
 
 
