@@ -93,6 +93,17 @@ def test_products_see_what_two_columns_do_together():
     torch.testing.assert_close(net(x), torch.stack([torch.zeros(5), x[:, 0] * x[:, 2]], 1))
 
 
+def test_products_cost_their_norm_in_training():
+    net = MLPPredictor(features=3, outputs=2, hidden=[4], products=True, lasso=0.5)
+    assert net.penalty() == 0.0
+    with torch.no_grad():
+        net.products.view(3, 2, 3)[0, 1, 2] = -3.0
+    assert net.penalty() == 1.5
+    assert MLPPredictor(features=3, outputs=2, hidden=[4]).penalty() == 0.0
+    with pytest.raises(ValueError, match="lasso"):
+        MLPPredictor(features=3, outputs=2, products=True, lasso=-1.0)
+
+
 def test_names_go_with_the_weights(tmp_path):
     model = make()
     model.about["names"], model.about["shape"] = list("abcdef"), [2, 3]

@@ -28,7 +28,8 @@ class Selector(ZooModule):
     ``k``: among all columns at once hardly any set of k has what depends on several of them.
 
     Args:
-        predictor: features ``(batch, features)``, zero where they were not selected, to ``(batch, outputs)``.
+        predictor: features ``(batch, features)``, zero where they were not selected, to ``(batch, outputs)``. What its
+            method ``penalty()`` returns, if it has one, is added to the loss in training.
         relaxation: how gradients pass through the selection; any of :mod:`zoo.relaxations` that serves subsets.
         optimizer: with its learning-rate schedule.
         features: numbers of an example.
@@ -165,7 +166,8 @@ class Selector(ZooModule):
         x, y = batch[0].flatten(1), batch[1]
         budget = self.budget(self.global_step / self.trainer.estimated_stepping_batches)
         cost = self.expected(x, y, budget).mean()
-        return {"loss": cost, "cost": cost.detach(), "budget": torch.tensor(float(budget))}
+        penalty = self.predictor.penalty() if hasattr(self.predictor, "penalty") else 0.0
+        return {"loss": cost + penalty, "cost": cost.detach(), "budget": torch.tensor(float(budget))}
 
     def validation_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> dict[str, Tensor]:
         return self._evaluate(batch)

@@ -24,6 +24,8 @@ class MLPPredictor(Configurable, nn.Module):
         activation: after each hidden layer.
         products: add a weight for each pair of features. A perceptron of many columns and few rows does not find which
             two interact, one number a pair does.
+        lasso: of these weights, the factor of their L1 norm in the loss. Without it the pairs of some hundred columns
+            learn the rows by heart, and every column looks useful.
 
     Raises:
         ValueError: if a number is out of range, the items are not of one size, or a bag is to have products.
@@ -38,13 +40,16 @@ class MLPPredictor(Configurable, nn.Module):
         hidden: Sequence[int] = (256, 256),
         activation: Activation = "silu",
         products: bool = False,
+        lasso: float = 0.01,
     ) -> None:
         super().__init__()
         check_positive(features=features, outputs=outputs, items=items, hidden=hidden)
         check_items(features, items)
         if products and items > 1:
             raise ValueError("products=true is for examples that are not bags")
-        self.items = items
+        if not lasso >= 0:
+            raise ValueError(f"lasso must be at least 0, got {lasso}")
+        self.items, self.lasso = items, lasso
         self.layers = nn.Sequential(nn.Linear(features // items, hidden[0]), *hidden_layers(hidden, activation))
         self.head = nn.Linear(hidden[-1], outputs)
         self.products = nn.Parameter(torch.zeros(features, outputs * features)) if products else None
@@ -55,6 +60,10 @@ class MLPPredictor(Configurable, nn.Module):
             pairs = (x @ self.products).unflatten(-1, (-1, x.shape[-1]))
             prediction = prediction + (pairs * x.unsqueeze(-2)).sum(-1)
         return prediction
+
+    def penalty(self) -> Tensor | float:
+        """What is added to the loss in training."""
+        return 0.0 if self.products is None else self.lasso * self.products.abs().sum()
 
 
 class MLPScorer(Configurable, nn.Module):
