@@ -20,7 +20,7 @@ def bits_of(values: "Tensor", bits: int) -> "Tensor":
 
 
 def from_bits(packed: "Tensor", bits: int, shape: list[int]) -> "Tensor":
-    """The inverse of :func:`bits_of`, int64 of a shape.
+    """The inverse of :func:`bits_of`, of a shape: uint8, or int64 where they have more than 8 bits.
 
     Raises:
         ValueError: if there are not just as many bits.
@@ -33,8 +33,11 @@ def from_bits(packed: "Tensor", bits: int, shape: list[int]) -> "Tensor":
     count = math.prod(shape)
     if packed.dtype != torch.uint8 or packed.shape != (-(-count * bits // 8),):
         raise ValueError(f"{tuple(packed.shape)} bytes are not {count} numbers of {bits} bits")
-    table = np.unpackbits(packed.numpy(), count=count * bits).reshape(count, bits).astype(np.int64)
-    return torch.from_numpy((table << np.arange(bits)).sum(1)).view(*shape)
+    table = np.unpackbits(packed.numpy(), count=count * bits).reshape(count, bits)
+    numbers = np.zeros(count, np.uint8 if bits <= 8 else np.int64)
+    for i in range(bits):  # one after another: a stranger's file may have many
+        numbers |= table[:, i].astype(numbers.dtype) << numbers.dtype.type(i)
+    return torch.from_numpy(numbers).view(*shape)
 
 
 def one_bit(model: Any) -> Sequence[str]:

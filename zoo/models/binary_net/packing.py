@@ -88,7 +88,7 @@ class Packed(nn.Module):
                 value = 2.0 * from_bits(tensors[f"{i}.bits"], 1, shape) - 1.0
             else:
                 bricks = tensors[f"{i + 1}.bricks"]
-                choice = from_bits(tensors[f"{i + 1}.choices"], head["bits"], shape)
+                choice = from_bits(tensors[f"{i + 1}.choices"], head["bits"], shape).long()
                 value = bricks[choice].flatten(1, 2)  # whole filters: (outputs, fragments * channels, 3, 3)
             self.register_buffer(f"weight_{i}", value)
         for name, value in tensors.items():
