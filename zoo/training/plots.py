@@ -60,7 +60,7 @@ def image_pairs(left: Tensor, right: Tensor, title: str) -> Figure:
 def heat_map(values: Tensor, title: str, x_label: str, y_label: str) -> Figure:
     """A matrix ``(rows, columns)`` of probabilities as colours from 0 to its maximum."""
     rows, columns = values.shape
-    figure = Figure(figsize=(3 + 0.25 * columns, 1.5 + 0.16 * rows), layout="constrained")
+    figure = Figure(figsize=(min(3 + 0.25 * columns, 9), min(1.5 + 0.16 * rows, 9)), layout="constrained")
     axes = figure.add_subplot()
     picture = axes.imshow(values.numpy(), vmin=0, aspect="auto", interpolation="nearest")
     figure.colorbar(picture, ax=axes)

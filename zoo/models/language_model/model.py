@@ -23,7 +23,7 @@ from zoo.training import AdamW, Remembered, ZooModule
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-SHOWN = 60  # tokens, and gates, in a picture
+SHOWN = 80  # tokens, and gates, in a picture
 
 
 class LanguageModel(ZooModule):
@@ -226,14 +226,18 @@ class LanguageModel(ZooModule):
 
     def pictures(self, batch: Any) -> "dict[str, Figure]":
         """What is expected next along a text, and of hard gates which are open."""
+        from zoo.models.language_model.plots import guesses
         from zoo.training.plots import heat_map
 
-        tokens = batch[0][:1, :SHOWN].to(self.device)
+        tokens = batch[0][:1, : SHOWN + 1].to(self.device)
         watch = Watch(most_probable)
         with torch.no_grad():
-            logits, _ = self.network(tokens, self.network.begin(tokens), watch if self.chooses else None)
-        p = logits[0].softmax(-1).T[:100].float().cpu()
-        pictures = {"next": heat_map(p, "Probability of the next token", "place in the text", "token")}
+            logits, _ = self.network(tokens[:, :-1], self.network.begin(tokens), watch if self.chooses else None)
+        names = ["end", "\N{REPLACEMENT CHARACTER}", *self.about["entries"]]
+        names += [str(token) for token in range(len(names), self.vocabulary)]
+        p = logits[0].float().softmax(-1).cpu()
+        title = "What comes next, and below the most probable in its place"
+        pictures = {"next": guesses(tokens[0, 1:].tolist(), p, names, title)}
         if watch.gates:
             opened = torch.stack([value[0, :SHOWN] for value in watch.gates[:SHOWN]], 1).float().cpu()
             pictures["gates"] = heat_map(opened, "Gates of the input that are open", "place in the text", "gate")

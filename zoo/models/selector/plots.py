@@ -6,7 +6,7 @@ import torch
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from zoo.training.plots import image_grid
+from zoo.training.plots import COLOURS, image_grid
 
 
 def pixels(images: Tensor, chosen: Tensor, title: str) -> Figure:
@@ -18,12 +18,12 @@ def pixels(images: Tensor, chosen: Tensor, title: str) -> Figure:
 def bars(scores: Tensor, names: Sequence[str], k: int, title: str) -> Figure:
     """The logits of the ``k`` selected columns and of as many of the next."""
     order = scores.topk(min(2 * k, len(scores), 40)).indices.tolist()
-    figure = Figure(figsize=(6, 1.2 + 0.2 * len(order)), layout="constrained")
+    figure = Figure(figsize=(6, 1.2 + 0.25 * len(order)), layout="constrained")
     axes = figure.add_subplot()
-    colours = ["tab:blue" if place < k else "lightgrey" for place in range(len(order))]
+    colours = [COLOURS[0] if place < k else "lightgrey" for place in range(len(order))]
     axes.barh(range(len(order)), [scores[i].item() - scores.min().item() for i in order], color=colours)
-    axes.set_yticks(range(len(order)), [names[i][:40].replace("$", r"\$") for i in order], fontsize=7)
+    axes.set_yticks(range(len(order)), [names[i][:40].replace("$", r"\$") for i in order])
     axes.invert_yaxis()
-    axes.set_xlabel("logit, less the smallest", fontsize=8)
-    axes.set_title(title, fontsize=10)
+    axes.set_xlabel("logit, less the smallest")
+    axes.set_title(title)
     return figure
