@@ -246,7 +246,7 @@ def cell(one: Finding) -> str:
         return one.verdict
     r, m = one.result, one.margin
     verdict = f"**{one.verdict}**" if one.verdict == "yes" else one.verdict
-    return f"{verdict}, {r.mean / m:.1f} ({r.low / m:.1f} to {r.high / m:.1f})"
+    return f"{verdict}, {r.mean / m:z.1f} ({r.low / m:z.1f} to {r.high / m:z.1f})"
 
 
 def claims(folder: Path) -> list[str]:
@@ -318,10 +318,10 @@ def contrast_line(one: Finding) -> str:
     verdict = one.verdict
     if verdict == "not decided":
         verdict += f"; {r.needed} seeds would do" if r.needed else "; at 95% alone it would be"
-    cpu = f"{one.cpu.mean:+.3f} ({one.cpu.low:+.3f} to {one.cpu.high:+.3f})" if one.cpu else ""
+    cpu = f"{one.cpu.mean:+z.3f} ({one.cpu.low:+z.3f} to {one.cpu.high:+z.3f})" if one.cpu else ""
     return (
-        f"| {one.question.name} | `{one.better}` | `{one.than}` | {r.mean:+.3f} | {r.low:+.3f} to {r.high:+.3f} | "
-        f"{r.bca_low:+.3f} to {r.bca_high:+.3f} | {one.p:.2g} | {verdict} | {cpu} |"
+        f"| {one.question.name} | `{one.better}` | `{one.than}` | {r.mean:+z.3f} | {r.low:+z.3f} to {r.high:+z.3f} | "
+        f"{r.bca_low:+z.3f} to {r.bca_high:+z.3f} | {one.p:.2g} | {verdict} | {cpu} |"
     )
 
 
@@ -336,12 +336,12 @@ def scores(progress: Progress, task: str) -> list[str]:
         cpu = [row.test for row in progress.final(task, one.name, "cpu").values()]
         again = [row.test for row in progress.final(task, one.name, "again").values()]
         chosen = ", ".join(f"{name} {value:g}" for name, value in json.loads(runs[0].settings).items())
-        beside = [f"{interval(v)[0]:.3f} ± {interval(v)[1]:.3f}" if v else "" for v in (cpu, again)]
+        beside = [f"{interval(v)[0]:z.3f} ± {interval(v)[1]:z.3f}" if v else "" for v in (cpu, again)]
         seconds = sum(row.seconds for row in runs) / len(runs)
         made.append(
             (
                 mean,
-                f"| `{one.name}` | {one.family} | {mean:.3f} ± {half:.3f} | {beside[0]} | {beside[1]} | "
+                f"| `{one.name}` | {one.family} | {mean:z.3f} ± {half:z.3f} | {beside[0]} | {beside[1]} | "
                 f"{len(runs)} | {seconds:.3g} | {chosen} |",
             )
         )
@@ -373,7 +373,7 @@ def effort(progress: Progress, task: str) -> list[str]:
     lines = ["Expected test score after tuning with so many settings:", ""]
     lines += ["| settings | " + " | ".join(f"`{name}`" for name in made) + " |", "| ---: |" + " ---: |" * len(made)]
     for i, count in enumerate(m for m in EFFORTS if m <= plan.trials):
-        lines.append(f"| {count} | " + " | ".join(f"{values[i]:.3f}" for values in made.values()) + " |")
+        lines.append(f"| {count} | " + " | ".join(f"{values[i]:z.3f}" for values in made.values()) + " |")
     return [*lines, ""]
 
 
