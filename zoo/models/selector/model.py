@@ -70,7 +70,7 @@ class Selector(ZooModule):
         scorer: nn.Module | None = None,
         rows: int = 32,
         start: float = 0.5,
-        shrink: float = 0.5,
+        shrink: float = 0.75,
         pace: float = 10.0,
         judged: int | None = None,
         baselines: list[Literal["random", "mutual_information", "lasso"]] | None = None,
