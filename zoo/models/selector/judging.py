@@ -6,6 +6,7 @@ carry the label. So it is not the judge.
 """
 
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -19,6 +20,7 @@ from zoo.errors import ZooError
 TREES = 50  # as the authors of the concrete autoencoder have them
 BINS = 16  # of a column, for its mutual information with the label
 ALPHAS = 60  # strengths of the lasso's path
+DROPOUT = 0.2  # of the perceptron, which else learns the rows by heart
 SEED = 0
 
 Examples = tuple[Tensor, Tensor]
@@ -85,8 +87,9 @@ def trees(train: Examples, test: Examples) -> float:
     return float((forest.predict(test_x) == test_y).mean())
 
 
-def network(train: Examples, test: Examples, *, hidden: int = 256, steps: int = 3000, batch: int = 128) -> float:
-    """Accuracy of a fresh perceptron of two hidden layers, as it was when its loss on a tenth of the rows was least."""
+def network(train: Examples, test: Examples, *, hidden: int = 256, steps: int = 6000, batch: int = 128) -> float:
+    """Accuracy of a fresh perceptron of two hidden layers with dropout, as it was when its loss on a tenth of the rows
+    was least."""
     device = train[0].device
     g = generator(device, SEED, PREDICT, len(train[0]))
     order = torch.randperm(len(train[0]), generator=g, device=device)
@@ -96,26 +99,33 @@ def network(train: Examples, test: Examples, *, hidden: int = 256, steps: int = 
     classes = int(max(train[1].max(), test[1].max())) + 1
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(SEED)
-        model = nn.Sequential(
-            nn.Linear(x.shape[1], hidden), nn.SiLU(), nn.Linear(hidden, hidden), nn.SiLU(), nn.Linear(hidden, classes)
-        ).to(device)
-    optimizer = torch.optim.AdamW(model.parameters(), lr=2e-3, weight_decay=1e-2)
+        widths = [x.shape[1], hidden, hidden, classes]
+        layers = nn.ModuleList(nn.Linear(*pair) for pair in pairwise(widths)).to(device)
+
+    def logits(x: Tensor, keep: float = 1.0) -> Tensor:
+        for layer in layers[:-1]:
+            x = F.silu(layer(x))
+            if keep < 1:  # from a generator of its own, which no other draw moves
+                x = x * (torch.rand(x.shape, generator=g, device=device) < keep) / keep
+        return layers[-1](x)
+
+    optimizer = torch.optim.AdamW(layers.parameters(), lr=2e-3, weight_decay=1e-2)
     steps = min(steps, max(300, 30 * len(kept) // batch))
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
     best, answer = float("inf"), torch.zeros_like(test[1])
     with torch.enable_grad():
         for step in range(steps):
             index = kept[torch.randint(len(kept), (min(batch, len(kept)),), generator=g, device=device)]
-            loss = F.cross_entropy(model(x[index]), train[1][index])
+            loss = F.cross_entropy(logits(x[index], 1 - DROPOUT), train[1][index])
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
             schedule.step()
             if (step + 1) % max(1, steps // 15) == 0:
                 with torch.no_grad():
-                    value = F.cross_entropy(model(x[held]), train[1][held]).item() if len(held) else 0.0
+                    value = F.cross_entropy(logits(x[held]), train[1][held]).item() if len(held) else 0.0
                     if value <= best:
-                        best, answer = value, model(test_x).argmax(-1)
+                        best, answer = value, logits(test_x).argmax(-1)
     return (answer == test[1]).float().mean().item()
 
 
