@@ -1,6 +1,6 @@
 """Experts, the router that sends examples or tokens to them, and what comes of that.
 
-Weights are ``(..., experts)``, k of them 1 and the others 0.
+Weights are ``(..., experts)`` and sum to k: k of them 1 and the others 0, or between where the choice is relaxed.
 """
 
 import math
@@ -100,21 +100,26 @@ def check_routing(experts: int, k: int, balance: float, capacity: float | None) 
         raise ValueError(f"need balance >= 0 and capacity > 0, got {balance}, {capacity}")
 
 
-def limited(weights: Tensor, k: int, capacity: float | None) -> Tensor:
-    """``weights`` without those for which an expert has no room: in order, each takes ``capacity`` even shares."""
+def limited(weights: Tensor, load: Tensor, k: int, capacity: float | None) -> Tensor:
+    """``weights`` without those for which an expert has no room: in order, each takes ``capacity`` even shares.
+
+    Args:
+        load: how much of each example goes to each expert; of weights that sum to k themselves.
+    """
     if capacity is None:
         return weights
-    flat = weights.flatten(0, -2)
+    flat = load.detach().flatten(0, -2)
     room = math.ceil(capacity * k * len(flat) / flat.shape[-1])
-    return (flat * ((flat > 0).cumsum(0) <= room)).view_as(weights)
+    return weights * (flat.cumsum(0) <= room + 1e-3).view_as(weights)
 
 
-def imbalance(logits: Tensor, weights: Tensor, k: int) -> Tensor:
+def imbalance(logits: Tensor, load: Tensor, k: int) -> Tensor:
     """The load-balance loss ``E sum_e f_e p_e``, ``(batch,)``, whose mean is that of a batch; 1 where all is even.
 
     f is the share of all that goes to an expert, without gradient, p its probability (Fedus et al. 2022, equation 4).
+    Of a relaxed choice, and of the mean of several, f is the mean of the weights.
     """
-    share = (weights.detach() > 0).float().flatten(0, -2).mean(0) / k
+    share = load.detach().float().flatten(0, -2).mean(0) / k
     return logits.shape[-1] * (share * logits.softmax(-1)).sum(-1).reshape(len(logits), -1).mean(1)
 
 

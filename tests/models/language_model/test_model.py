@@ -69,6 +69,29 @@ def test_nothing_sees_what_comes_later():
         assert not torch.allclose(model(tokens)[:, 3:], model(other)[:, 3:])
 
 
+@pytest.mark.parametrize("network", ["transformer", "experts"])
+def test_a_transformer_attends_to_its_context_alone(network):
+    """Each block passes on what is at most that far back: distances beyond it were never trained."""
+    model = make(network).eval()
+    tokens = torch.randint(SIZE, (2, 30))
+    other = tokens.clone()
+    other[:, 0] = (other[:, 0] + 1) % SIZE
+    reach = 1 + TRANSFORMER["layers"] * (TRANSFORMER["context"] - 1)
+    torch.testing.assert_close(model(tokens)[:, reach:], model(other)[:, reach:])
+    assert not torch.allclose(model(tokens)[:, reach - 1], model(other)[:, reach - 1])
+
+
+def test_a_context_beyond_what_is_trained_is_refused():
+    model = make("transformer")
+    model._trainer = SimpleNamespace(datamodule=SimpleNamespace(length=5))
+    with pytest.raises(ZooError, match="context=6 is more than data.length=5"):
+        model.setup("fit")
+    model._trainer = SimpleNamespace(datamodule=SimpleNamespace(length=6))
+    model.setup("fit")
+    model._trainer = SimpleNamespace(datamodule=SimpleNamespace(length=5))
+    model.setup("test")
+
+
 def test_only_what_counts_counts():
     model = make().eval()
     tokens = torch.randint(SIZE, (2, 7))

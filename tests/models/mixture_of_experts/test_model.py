@@ -6,9 +6,9 @@ import torch.nn.functional as F
 
 import zoo
 from zoo.config import to_config
-from zoo.models.experts import imbalance, limited
+from zoo.models.experts import imbalance, limited, routes
 from zoo.models.mixture_of_experts import Experts, MixtureOfExperts, Router
-from zoo.relaxations import RLOO, Exact, ReinMax, Softmax, STGumbelSoftmax
+from zoo.relaxations import RLOO, Exact, GumbelSoftmax, Reinforce, ReinMax, Softmax, STGumbelSoftmax
 from zoo.training import AdamW
 
 
@@ -73,9 +73,9 @@ def test_noisy_top_k_learns_too(k):
 
 def test_an_expert_that_is_full_takes_no_more():
     weights = torch.tensor([[1, 0, 0, 0]] * 5 + [[0, 1, 0, 0]] * 3).float()
-    kept = limited(weights, 1, 1.0)
+    kept = limited(weights, weights, 1, 1.0)
     assert kept.sum(0).tolist() == [2, 2, 0, 0] and kept[:2, 0].tolist() == [1, 1] and kept[5:7, 1].tolist() == [1, 1]
-    assert torch.equal(limited(weights, 1, None), weights)
+    assert torch.equal(limited(weights, weights, 1, None), weights)
 
 
 def test_the_balance_loss_is_least_where_all_is_even():
@@ -86,6 +86,49 @@ def test_the_balance_loss_is_least_where_all_is_even():
     logits = torch.zeros(8, 4, requires_grad=True)
     imbalance(logits, one, 1).mean().backward()
     assert (logits.grad[:, 0] > 0).all() and (logits.grad[:, 1:] < 0).all()  # away from the one that has all
+
+
+ESTIMATORS = [Softmax(), GumbelSoftmax(), STGumbelSoftmax(), ReinMax(), Reinforce(), RLOO(samples=3), Exact()]
+
+
+@pytest.mark.parametrize("relaxation", ESTIMATORS, ids=lambda one: type(one).__name__)
+@pytest.mark.parametrize("dead", [False, True])
+def test_the_balance_loss_says_the_same_by_every_estimator(relaxation, dead):
+    """A relaxed weight of 0.01 is not an example that went there."""
+    torch.manual_seed(0)
+    model = make(relaxation, balance=1.0)
+    final = model.router.layers[-1]
+    with torch.no_grad():
+        final.weight.mul_(0.01)
+        final.bias.copy_(torch.tensor([5.0 * dead, 0.0, 0.0, 0.0]))
+    values = model.training_step((torch.randn(4000, 2, 3), torch.randint(3, (4000,))), 0)
+    assert values["balance"].item() == pytest.approx(4 * 0.98**2 if dead else 1.0, rel=0.1)
+    (gradient,) = torch.autograd.grad(values["loss"], final.bias)
+    assert not dead or gradient[0] > 0
+
+
+@pytest.mark.parametrize("relaxation", ESTIMATORS, ids=lambda one: type(one).__name__)
+def test_room_is_for_what_goes_to_an_expert(relaxation):
+    """With twice the even share and even logits nearly all finds room."""
+    torch.manual_seed(0)
+    model = make(relaxation)
+    found = []
+
+    def program(draw):
+        found.append(draw(routes(torch.zeros(400, 4), 1)))
+        return torch.zeros(400)
+
+    model.expected_cost(program)
+    for weights in found:
+        weights = weights.detach().flatten(0, -2)[:400]
+        even = torch.eye(4).repeat(100, 1) if isinstance(relaxation, Exact) else weights  # it tells all, one by one
+        assert limited(even, even, 1, 2.0).sum() > 0.95 * even.sum()
+
+
+def test_noisy_top_k_counts_examples():
+    model = make(STGumbelSoftmax(), routing="noisy_top_k", k=2, capacity=1.0)
+    weights = 2 * torch.tensor([[0.7, 0.3, 0.0, 0.0]]).repeat(8, 1)
+    assert (model.kept(weights) > 0).sum(0).tolist() == [4, 4, 0, 0]
 
 
 def test_it_is_loaded_as_it_was_saved(tmp_path):

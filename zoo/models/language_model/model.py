@@ -45,7 +45,8 @@ class LanguageModel(ZooModule):
 
     Raises:
         ValueError: if a number is out of range, or hard gates or a capacity are asked of a network that has none.
-        ZooError: at the start of training or test, if the data have another vocabulary than the model.
+        ZooError: at the start of training or test, if the data have another vocabulary than the model; of training, if
+            the network attends to more tokens than a window of training has.
     """
 
     monitor = "val/nats"
@@ -163,8 +164,14 @@ class LanguageModel(ZooModule):
             self.log(f"{stage}/{name}", mean, on_step=False, on_epoch=True, batch_size=int(count.sum()), sync_dist=True)
 
     def setup(self, stage: str) -> None:
-        """Refuse a vocabulary that the model was not made for, and remember the one it has."""
+        """Refuse a vocabulary that the model was not made for, and a context beyond what is trained; remember the former."""
         data = getattr(self.trainer, "datamodule", None)
+        reach, length = getattr(self.network, "context", None), getattr(data, "length", None)
+        if stage == "fit" and reach and length and reach > length:
+            raise ZooError(
+                f"model.network.context={reach} is more than data.length={length}: distances that were never trained "
+                "would spoil what is predicted. Set one to the other"
+            )
         if data is None or not hasattr(data, "vocabulary"):
             return
         found, entries = data.vocabulary, self.about["entries"]
@@ -265,7 +272,7 @@ class Watch:
         if isinstance(law, Bernoulli):
             self.gates.append(value.detach())
             return value
-        kept = limited(value, getattr(law, "k", 1), self.capacity)
+        kept = limited(value, value, getattr(law, "k", 1), self.capacity)
         self.routes.append((law.logits, value.detach(), kept.detach()))
         return kept
 

@@ -105,7 +105,7 @@ def sigmoids(gates: Distribution) -> Tensor:
 class Transformer(Configurable, nn.Module):
     """A causal transformer with rotary positions, normalisation first.
 
-    It has no gates. Its state are the last tokens, of which it sees ``context``. With ``experts`` the hidden layer of
+    It has no gates. Its state are the last tokens. With ``experts`` the hidden layer of
     each block is a mixture: a router sends each token to k of them (Fedus et al. 2022, arXiv 2101.03961).
 
     Args:
@@ -114,7 +114,7 @@ class Transformer(Configurable, nn.Module):
         layers: one above the other.
         heads: of the attention.
         feedforward: width of the hidden layer, of each expert where there are some.
-        context: tokens that it sees when it is asked for one after another.
+        context: tokens that a token attends to, itself among them; at most as many as there are in training.
         dropout: in [0, 1).
         experts: in each block; 0 for one hidden layer that all tokens go through.
         k: experts for each token; what they say is averaged.
@@ -133,7 +133,7 @@ class Transformer(Configurable, nn.Module):
         layers: int = 4,
         heads: int = 6,
         feedforward: int = 768,
-        context: int = 256,
+        context: int = 128,
         dropout: float = 0.0,
         experts: int = 0,
         k: int = 1,
@@ -181,9 +181,13 @@ class Transformer(Configurable, nn.Module):
             choose: makes weights of the experts, ``(batch, steps, experts)``, for one block after another; None for the
                 most probable.
         """
-        x = self.embedding(tokens)
+        x, seen = self.embedding(tokens), None
+        if tokens.shape[1] > self.context:
+            ago = torch.arange(tokens.shape[1], device=tokens.device)
+            ago = ago.unsqueeze(1) - ago
+            seen = (ago >= 0) & (ago < self.context)
         for block in self.blocks:
-            x = block(x, choose or most_probable)
+            x = block(x, choose or most_probable, seen)
         return self.head(self.norm(x)), torch.cat([state, tokens], 1)[:, -self.context :]
 
     def step(self, tokens: Tensor, state: Any, choose: Choose | None = None) -> tuple[Tensor, Any]:
@@ -211,11 +215,12 @@ class Block(nn.Module):
             self.shrink = nn.Linear(feedforward, width)
         self.dropout = nn.Dropout(dropout)
 
-    def forward(self, x: Tensor, choose: Choose) -> Tensor:
+    def forward(self, x: Tensor, choose: Choose, seen: Tensor | None = None) -> Tensor:
+        """``seen`` ``(steps, steps)`` says which tokens each attends to; None for itself and all before it."""
         query, key, value = self.project(self.norms[0](x)).unflatten(-1, (3, self.heads, -1)).unbind(2)
         query, key, value = rotate(query.transpose(1, 2)), rotate(key.transpose(1, 2)), value.transpose(1, 2)
-        seen = F.scaled_dot_product_attention(query, key, value, is_causal=True)
-        x = x + self.dropout(self.mix(seen.transpose(1, 2).flatten(2)))
+        mixed = F.scaled_dot_product_attention(query, key, value, attn_mask=seen, is_causal=seen is None)
+        x = x + self.dropout(self.mix(mixed.transpose(1, 2).flatten(2)))
         y = self.norms[1](x)
         if self.router is None:
             return x + self.dropout(self.shrink(F.gelu(self.grow(y))))

@@ -84,7 +84,15 @@ class MixtureOfExperts(ZooModule):
 
     def predict(self, x: Tensor, weights: Tensor) -> Tensor:
         """Logits of the classes by experts with ``weights``."""
-        return self.experts(x, limited(weights, self.k, self.capacity) / self.k)
+        return self.experts(x, self.kept(weights) / self.k)
+
+    def load(self, weights: Tensor) -> Tensor:
+        """How much of each example goes to each expert, of those that noisy top-k weighs one."""
+        return (weights > 0).to(weights.dtype) if self.routing == "noisy_top_k" else weights
+
+    def kept(self, weights: Tensor) -> Tensor:
+        """``weights`` without those for which there is no room."""
+        return limited(weights, self.load(weights), self.k, self.capacity)
 
     def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> dict[str, Tensor]:
         x, y = batch[0].flatten(1), batch[1]
@@ -100,7 +108,7 @@ class MixtureOfExperts(ZooModule):
             loss = loss.mean()
         values = {"loss": loss, "cost": loss.detach()}
         if self.balance:
-            uneven = imbalance(logits, weights, self.k).mean()
+            uneven = imbalance(logits, self.load(weights), self.k).mean()
             values |= {"loss": loss + self.balance * uneven, "balance": uneven.detach()}
         return values
 
@@ -125,7 +133,7 @@ class MixtureOfExperts(ZooModule):
     def _evaluate(self, x: Tensor, y: Tensor) -> dict[str, Tensor]:
         x = x.flatten(1)
         weights = self.route(x)
-        kept = limited(weights, self.k, self.capacity)
+        kept = self.kept(weights)
         logits = self.experts.sparse(x, kept / self.k) if hasattr(self.experts, "sparse") else self.predict(x, weights)
         self.use.count(weights, kept)
         return {"error": (logits.argmax(-1) != y).float().mean(), "cost": F.cross_entropy(logits.float(), y)}
