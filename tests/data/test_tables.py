@@ -1,5 +1,8 @@
 """Tables of one's own: what is made of them, and what is refused."""
 
+import re
+from decimal import Decimal
+
 import numpy as np
 import pytest
 import torch
@@ -57,6 +60,60 @@ def test_columns_become_numbers(tmp_path, frame, ending):
     assert colour.shape[1] == 4 and (colour.sum(1) == 1).all()  # a missing word is one, too
     which = x[:, at["open"]]
     assert ((which[:, 0] == which[0, 0]).long() == (y == y[0]).long()).all()  # the one column that gives it away
+
+
+@pytest.mark.parametrize(
+    ("text", "features"),
+    [
+        ("y,when\n{y},2020-01-{day}\n", 1),
+        ("y,when\n{y},2020-01-{day}T10:00:00+02:00\n", 1),
+        ("y,a\n{y},?\n{y},{i}.5\n", 2),  # with a feature that says where it is missing
+        ("y;a\n{y};{i},5\n", 1),
+        ('"y";"Weight, kg";"Height, cm"\n{y};{i},5;{i}\n', 2),
+        ("y,a\n{y},{i},\n", 1),  # a comma too many in every row
+        ("y,a\n{y}, {i}\n", 1),
+    ],
+)
+def test_numbers_and_dates_of_a_csv_are_what_they_are(tmp_path, text, features):
+    head, *rows = text.splitlines(keepends=True)
+    path = tmp_path / "mine.csv"
+    lines = [row.format(y=i % 2, i=i, day=f"{i % 28 + 1:02}") for i in range(300) for row in rows]
+    path.write_text(head + "".join(lines))
+    assert Table(path=str(path), target="y").inputs({"path": str(path), "target": "y"}).features == features
+
+
+def test_a_parquet_file_says_what_is_a_text(tmp_path):
+    pytest.importorskip("pyarrow")
+    path = tmp_path / "mine.parquet"
+    exact = [Decimal(i) / 8 for i in range(80)]
+    columns = {"code": [str(i % 3) for i in range(80)], "exact": exact, "y": [i % 2 for i in range(80)]}
+    pd.DataFrame(columns).to_parquet(path)
+    assert Table.inputs({"path": str(path), "target": "y"}).groups == (0, 0, 0, 1)
+
+
+@pytest.mark.parametrize(
+    ("rows", "message"),
+    [
+        ([f"{i % 2},{i if i % 50 else 'n. a. (sick)'}" for i in range(300)], "'a' has numbers, and in 6 of 300 rows"),
+        ([f"{i % 2},{i},{i}" for i in range(300)], "cannot be read as a table"),
+        (["0,1"] * 297 + ["1,1"] * 3, "one class only in the rows for training"),
+    ],
+)
+def test_a_csv_that_would_be_misread_is_refused(tmp_path, rows, message):
+    path = tmp_path / "mine.csv"
+    if "training" in message:  # the rare class where the test is
+        order = torch.randperm(300, generator=torch.Generator().manual_seed(0))[:3].tolist()
+        rows = [f"{int(i in order)},1" for i in range(300)]
+    path.write_text("\n".join(["y,a", *rows]) + "\n")
+    with pytest.raises(ZooError, match=re.escape(message)):
+        Table(path=str(path), target="y")
+
+
+def test_a_column_of_names_is_told_of(tmp_path, caplog):
+    path = tmp_path / "mine.csv"
+    path.write_text("\n".join(["y,who,a", *[f"{i % 2},name{i},{i}" for i in range(300)]]))
+    Table(path=str(path), target="y")
+    assert "'who' has 300 different texts in 300 rows" in caplog.text
 
 
 def test_the_split_is_the_same_in_every_run_and_batches_are_rows():

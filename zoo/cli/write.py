@@ -61,7 +61,7 @@ def write(
     from torch.utils._pytree import tree_map
 
     from zoo.data.seeding import PREDICT, generator
-    from zoo.data.texts import BOUNDARY, UNKNOWN, Vocabulary
+    from zoo.data.texts import BOUNDARY, UNKNOWN, Vocabulary, split
     from zoo.models.language_model import LanguageModel
     from zoo.relaxations import search
     from zoo.relaxations.noise import Noise
@@ -75,9 +75,19 @@ def write(
         raise ZooError(f"{checkpoint} does not know what its tokens stand for: it was not trained on data=text")
     vocabulary = Vocabulary(model.about["unit"], tuple(model.about["entries"]))
     tokens = vocabulary.encode(prompt)
-    if (tokens == UNKNOWN).any() or not len(tokens):
-        raise ZooError(f"prompt={prompt!r} is empty, or has what the model has never seen")
-    adjust = search.truncated(temperature=temperature, top_k=top_k, top_p=top_p)
+    if not len(tokens):
+        raise ZooError("prompt= is empty: give at least one character or word to go on from")
+    if unknown := [unit for unit, token in zip(split(prompt, vocabulary.unit), tokens.tolist()) if token == UNKNOWN]:
+        raise ZooError(
+            f"prompt={prompt!r} has what was not in the texts for training: {', '.join(map(repr, unknown[:5]))}. Leave "
+            "it out, or write it another way (words are told apart by capitals and by the blank before them)"
+        )
+    likelier = search.truncated(temperature=temperature, top_k=1 if by == "greedy" else top_k, top_p=top_p)
+
+    def adjust(logits: torch.Tensor) -> torch.Tensor:
+        """Never a token that stands for all unknown ones, and cannot be written."""
+        return likelier(logits.index_fill(-1, torch.tensor([UNKNOWN]), float("-inf")))
+
     with torch.no_grad():
         start, state = model.begin(torch.cat([torch.tensor([BOUNDARY]), tokens]).unsqueeze(0))
         noise = Noise(generator("cpu", seed, PREDICT))
@@ -88,7 +98,6 @@ def write(
                 model.step, start, state, k=k, steps=steps, adjust=adjust, end=BOUNDARY, noise=noise
             )
         else:
-            adjust = search.truncated(top_k=1) if by == "greedy" else adjust
             start, state = tree_map(lambda value: value.expand(k, *value.shape[1:]), (start, state))
             found = search.sample(model.step, start, state, steps=steps, adjust=adjust, end=BOUNDARY, noise=noise)
     lines, texts = [], []

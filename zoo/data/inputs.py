@@ -1,7 +1,7 @@
 """What the examples of a data set look like, for models that are built to fit them."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -64,3 +64,18 @@ def inputs(data: Mapping[str, Any]) -> Inputs:
             "returns zoo.data.Inputs, or give the sizes to the model (model.predictor.features=... and so on)"
         )
     return cls.inputs(arguments)
+
+
+def inputs_of(data: Any) -> Inputs | None:
+    """What a data module gives; None if it does not say."""
+    return type(data).inputs(data.arguments) if hasattr(type(data), "inputs") else None
+
+
+def check_shape(data: Any, shape: Sequence[int]) -> None:
+    """Raise ``ZooError`` if the examples of a data module that says so are not of the ``shape`` of a model's."""
+    found = inputs_of(data)
+    if found is not None and list(found.shape) != list(shape):
+        raise ZooError(
+            f"the model is for examples of shape {list(shape)}, the data have {list(found.shape)}: give it data like "
+            "those that it was trained on"
+        )

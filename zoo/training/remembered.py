@@ -39,7 +39,7 @@ class Remembered(nn.Module):
             if not isinstance(state, Tensor) or state.dtype != torch.uint8 or state.numel() > MOST:
                 raise ValueError("it is none")
             known = json.loads(bytes(state.tolist()))
-            if not isinstance(known, dict) or known.keys() != self.known.keys():
+            if not isinstance(known, dict) or not known.keys() <= self.known.keys():  # fewer, of an earlier version
                 raise ValueError("it has other names")
             for name, value in known.items():
                 items = value if isinstance(value, list) else []
@@ -47,7 +47,7 @@ class Remembered(nn.Module):
                     raise ValueError(f"{name} is something else")
         except (TypeError, ValueError, RecursionError) as error:
             raise ZooError(f"what the checkpoint knows of its data cannot be read: {error}") from error
-        self.known = known
+        self.known = self.known | known
 
     def _load_from_state_dict(self, *arguments: Any) -> None:  # by which readers know that its size may be any
         super()._load_from_state_dict(*arguments)

@@ -84,7 +84,7 @@ def test_a_transformer_attends_to_its_context_alone(network):
 def test_a_context_beyond_what_is_trained_is_refused():
     model = make("transformer")
     model._trainer = SimpleNamespace(datamodule=SimpleNamespace(length=5))
-    with pytest.raises(ZooError, match="context=6 is more than data.length=5"):
+    with pytest.raises(ZooError, match=r"context=6 is more than data\.length=5"):
         model.setup("fit")
     model._trainer = SimpleNamespace(datamodule=SimpleNamespace(length=6))
     model.setup("fit")

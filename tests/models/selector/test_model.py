@@ -93,6 +93,14 @@ def test_products_see_what_two_columns_do_together():
     torch.testing.assert_close(net(x), torch.stack([torch.zeros(5), x[:, 0] * x[:, 2]], 1))
 
 
+def test_a_column_and_its_opposite_say_as_much_of_the_label():
+    """Most values of a pixel are its smallest, or its largest."""
+    y = (torch.arange(400) % 20 == 0).long()
+    x = torch.stack([y.float(), 1.0 - y.float(), torch.arange(400) % 2 / 1.0], 1)
+    for first in (x, x[:, [1, 0, 2]]):
+        assert set(judging.by_mutual_information((first, y), torch.arange(3), 2)) == {0, 1}
+
+
 def test_products_cost_their_norm_in_training():
     net = MLPPredictor(features=3, outputs=2, hidden=[4], products=True, lasso=0.5)
     assert net.penalty() == 0.0
@@ -100,6 +108,8 @@ def test_products_cost_their_norm_in_training():
         net.products.view(3, 2, 3)[0, 1, 2] = -3.0
     assert net.penalty() == 1.5
     assert MLPPredictor(features=3, outputs=2, hidden=[4]).penalty() == 0.0
+    with pytest.raises(ValueError, match="products=true makes 200000000 weights"):
+        MLPPredictor(features=10_000, outputs=2, products=True)
     with pytest.raises(ValueError, match="lasso"):
         MLPPredictor(features=3, outputs=2, products=True, lasso=-1.0)
 

@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from zoo.config import Config
+from zoo.data.inputs import check_shape
 from zoo.data.seeding import PREDICT, generator
 from zoo.models.binary_net import packing
 from zoo.models.binary_net.nets import BinaryMLP
@@ -84,6 +85,10 @@ class BinaryNet(ZooModule):
     def most_probable(self, distribution: Distribution) -> Tensor:
         """The value that a choice has in the end."""
         return distribution.mode()
+
+    def setup(self, stage: str) -> None:
+        """Refuse data that the model was not made for."""
+        check_shape(getattr(self.trainer, "datamodule", None), self.shape)
 
     def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> dict[str, Tensor]:
         x, y = batch

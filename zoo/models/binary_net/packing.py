@@ -131,6 +131,7 @@ def unpack(content: bytes) -> Packed:
             and 0 < len(shapes) < (1000 if head["kind"] == "mlp" else 10)
         )
         good = good and all(all(type(n) is int and n > 0 for n in shape) and len(shape) == 2 for shape in shapes)
+        good = good and (head["kind"] == "mlp" or (type(head["bits"]) is int and 1 <= head["bits"] <= 32))
         if not good or sum(int(np.prod(shape)) for shape in shapes) > LARGEST:
             raise ValueError("its head is of something else")
         packed = Packed(head, tensors).eval()

@@ -164,7 +164,7 @@ class LanguageModel(ZooModule):
             self.log(f"{stage}/{name}", mean, on_step=False, on_epoch=True, batch_size=int(count.sum()), sync_dist=True)
 
     def setup(self, stage: str) -> None:
-        """Refuse a vocabulary that the model was not made for, and a context beyond what is trained; remember the former."""
+        """Refuse another vocabulary than the model was made for, and a context beyond what is trained."""
         data = getattr(self.trainer, "datamodule", None)
         reach, length = getattr(self.network, "context", None), getattr(data, "length", None)
         if stage == "fit" and reach and length and reach > length:

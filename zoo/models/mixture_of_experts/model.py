@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from zoo.config import Config
+from zoo.data.inputs import check_shape
 from zoo.data.seeding import PREDICT, generator
 from zoo.models.experts import Use, check_routing, imbalance, limited, routes
 from zoo.relaxations import Distribution, Relaxation
@@ -93,6 +94,10 @@ class MixtureOfExperts(ZooModule):
     def kept(self, weights: Tensor) -> Tensor:
         """``weights`` without those for which there is no room."""
         return limited(weights, self.load(weights), self.k, self.capacity)
+
+    def setup(self, stage: str) -> None:
+        """Refuse data that the model was not made for."""
+        check_shape(getattr(self.trainer, "datamodule", None), self.shape)
 
     def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> dict[str, Tensor]:
         x, y = batch[0].flatten(1), batch[1]

@@ -163,8 +163,13 @@ def by_mutual_information(train: Examples, groups: Tensor, k: int) -> list[int]:
 
     x, y = (part.cpu().numpy() for part in train)
     edges = np.quantile(x, np.linspace(0, 1, BINS + 1)[1:-1], axis=0)
-    codes = np.stack([np.searchsorted(np.unique(edges[:, i]), x[:, i]) for i in range(x.shape[1])], 1)
+    codes = np.stack([binned(x[:, i], np.unique(edges[:, i])) for i in range(x.shape[1])], 1)
     return strongest(torch.from_numpy(mutual_info_classif(codes, y, discrete_features=True)), groups, k)
+
+
+def binned(values: np.ndarray, edges: np.ndarray) -> np.ndarray:
+    """The bin of each value; one that is an edge, such as the zero of most pixels, is in a bin of its own."""
+    return np.searchsorted(edges, values, "left") + np.searchsorted(edges, values, "right")
 
 
 def by_lasso(train: Examples, groups: Tensor, k: int) -> list[int]:

@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from zoo.config import Config
+from zoo.data.inputs import inputs_of
 from zoo.data.seeding import PREDICT, generator
 from zoo.errors import ZooError
 from zoo.models.selector import judging
@@ -101,7 +102,7 @@ class Selector(ZooModule):
         known = torch.arange(columns).repeat_interleave(features // columns) if groups is None else torch.tensor(groups)
         self.register_buffer("groups", known, persistent=False)
         self.alike = groups is None and features == columns
-        self.about = Remembered(names=[], shape=[])
+        self.about = Remembered(names=[], shape=[], labels=[])
 
     @classmethod
     def paced(cls, arguments: Config) -> str:
@@ -186,16 +187,25 @@ class Selector(ZooModule):
     def setup(self, stage: str) -> None:
         """Refuse data that the model was not made for, and remember what its columns are called."""
         judging.require()
-        data = getattr(self.trainer, "datamodule", None)
-        if data is None or not hasattr(type(data), "inputs"):
+        found = inputs_of(getattr(self.trainer, "datamodule", None))
+        if found is None:
             return
-        found = type(data).inputs(data.arguments)
         if found.columns != self.columns or (self.names and list(found.names) != self.names):
             raise ZooError(
                 f"the model selects from {self.columns} columns ({', '.join(self.names[:3])} ...), but the data have "
                 f"{found.columns} ({', '.join(found.names[:3])} ...): give it those that it was trained on"
             )
-        self.about["names"], self.about["shape"] = found.names, found.shape
+        if found.features != self.features or (found.groups and list(found.groups) != self.groups.tolist()):
+            raise ZooError(
+                f"the model is for {self.features} features, the data have {found.features}, of the same columns: "
+                "other words, or missing values where there were none. Give it the table that it was trained on"
+            )
+        if self.about["labels"] and self.target == "label" and list(found.labels) != self.about["labels"]:
+            raise ZooError(
+                f"the model predicts {', '.join(self.about['labels'][:5])}, the data have other classes, "
+                f"{', '.join(found.labels[:5])}: give it those that it was trained on"
+            )
+        self.about["names"], self.about["shape"], self.about["labels"] = found.names, found.shape, found.labels
 
     def on_test_epoch_end(self) -> None:
         """Let others judge: of all processes the same, on whole data sets."""
@@ -208,7 +218,8 @@ class Selector(ZooModule):
         train, test = (judging.examples(data, split, self.judged, self.device) for split in ("train", "test"))
         if self.scores is None:
             return judging.leak(self.choose_all, train, test)
-        return judging.judge(self.selected(), train, test, self.groups, self.baselines, self.k)
+        values = judging.judge(self.selected(), train, test, self.groups, self.baselines, self.k)
+        return values | {"leak": values["chance"]}  # what is the same for all says nothing of the label
 
     @torch.no_grad()
     def choose_all(self, x: Tensor) -> Tensor:

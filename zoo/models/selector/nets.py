@@ -12,6 +12,9 @@ from torch import Tensor, nn
 from zoo.config import Configurable, check_positive
 from zoo.models.layers import Activation, hidden_layers
 
+MOST = 50_000_000
+"""Products, at most: with an optimizer's state 16 bytes each."""
+
 
 class MLPPredictor(Configurable, nn.Module):
     """A multi-layer perceptron, and where that is wanted every product of two features.
@@ -28,7 +31,8 @@ class MLPPredictor(Configurable, nn.Module):
             learn the rows by heart, and every column looks useful.
 
     Raises:
-        ValueError: if a number is out of range, the items are not of one size, or a bag is to have products.
+        ValueError: if a number is out of range, the items are not of one size, a bag is to have products, or there
+            would be too many of them.
     """
 
     def __init__(
@@ -47,6 +51,11 @@ class MLPPredictor(Configurable, nn.Module):
         check_items(features, items)
         if products and items > 1:
             raise ValueError("products=true is for examples that are not bags")
+        if products and features**2 * outputs > MOST:
+            raise ValueError(
+                f"products=true makes {features**2 * outputs} weights of {features} features and {outputs} outputs, "
+                f"more than {MOST}: give products=false (model.predictor.products)"
+            )
         if not lasso >= 0:
             raise ValueError(f"lasso must be at least 0, got {lasso}")
         self.items, self.lasso = items, lasso
