@@ -70,6 +70,18 @@ def heat_map(values: Tensor, title: str, x_label: str, y_label: str) -> Figure:
     return figure
 
 
+def shares(values: Tensor, title: str) -> Figure:
+    """Shares ``(n,)`` as bars, and a line where all are even."""
+    figure = Figure(figsize=(1.5 + 0.4 * len(values), 3), layout="constrained")
+    axes = figure.add_subplot()
+    axes.bar(range(len(values)), values.tolist(), color=COLOURS[0])
+    axes.axhline(1 / len(values), color="black", linewidth=1, linestyle="dashed", label="even")
+    axes.set_xticks(range(len(values)))
+    axes.set_title(title)
+    axes.legend()
+    return figure
+
+
 def curves(
     panels: Mapping[str, Mapping[str, Sequence[tuple[float, float]]]], x_label: str, units: Mapping[str, str] = {}
 ) -> Figure:

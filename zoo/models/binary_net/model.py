@@ -131,11 +131,15 @@ class BinaryNet(ZooModule):
             content = packing.pack(self.network)
             self.packed, self.packed_size = [packing.unpack(content).to(self.device)], len(content)
 
+    @property
+    def stored(self) -> int:
+        """How many weights there are; the logits of choices do not count."""
+        return sum(parameter.numel() for name, parameter in self.network.named_parameters() if "logits" not in name)
+
     def on_test_epoch_end(self) -> None:
-        real = sum(parameter.numel() for name, parameter in self.network.named_parameters() if "logits" not in name)
         if self.packed:
             self.log("test/packed_kilobytes", self.packed_size / 1000, sync_dist=True)
-        self.log("test/weights", float(real), sync_dist=True)
+        self.log("test/weights", float(self.stored), sync_dist=True)
 
     # What it is for -----------------------------------------------------------------------------------------------
 

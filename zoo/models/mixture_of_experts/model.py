@@ -172,14 +172,17 @@ class MixtureOfExperts(ZooModule):
 
     def pictures(self, batch: Any) -> "dict[str, Figure]":
         """Which classes go to which expert, and the images that each gets."""
-        from zoo.training.plots import heat_map, image_grid
+        from zoo.training.plots import heat_map, image_grid, shares
 
         x, y = batch[0].to(self.device), batch[1]
         with torch.no_grad():
             weights = self.route(x.flatten(1)).cpu()
         classes = F.one_hot(y.cpu()).to(weights.dtype)
         table = (classes.T @ (weights > 0).to(weights.dtype)) / classes.sum(0).clamp_min(1).unsqueeze(1)
-        pictures = {"routes": heat_map(table.float(), "Where the examples of each class go", "expert", "class")}
+        pictures = {
+            "routes": heat_map(table.float(), "Where the examples of each class go", "expert", "class"),
+            "use": shares((weights > 0).to(weights.dtype).mean(0) / self.k, "Share of each expert"),
+        }
         if x.dim() == 4:
             rows = []
             for i in range(weights.shape[1]):
