@@ -34,10 +34,11 @@ def from_bits(packed: "Tensor", bits: int, shape: list[int]) -> "Tensor":
     if packed.dtype != torch.uint8 or packed.shape != (-(-count * bits // 8),):
         raise ValueError(f"{tuple(packed.shape)} bytes are not {count} numbers of {bits} bits")
     table = np.unpackbits(packed.numpy(), count=count * bits).reshape(count, bits)
-    numbers = np.zeros(count, np.uint8 if bits <= 8 else np.int64)
+    bit = torch.from_numpy(table)
+    numbers = torch.zeros(count, dtype=torch.uint8 if bits <= 8 else torch.int64)
     for i in range(bits):  # one after another: a stranger's file may have many
-        numbers |= table[:, i].astype(numbers.dtype) << numbers.dtype.type(i)
-    return torch.from_numpy(numbers).view(*shape)
+        numbers |= bit[:, i].to(numbers.dtype) << i
+    return numbers.view(*shape)
 
 
 def one_bit(model: Any) -> Sequence[str]:

@@ -167,8 +167,8 @@ class Selector(ZooModule):
         x, y = batch[0].flatten(1), batch[1]
         budget = self.budget(self.global_step / self.trainer.estimated_stepping_batches)
         cost = self.expected(x, y, budget).mean()
-        penalty = self.predictor.penalty() if hasattr(self.predictor, "penalty") else 0.0
-        return {"loss": cost + penalty, "cost": cost.detach(), "budget": torch.tensor(float(budget))}
+        penalty: Any = getattr(self.predictor, "penalty", float)  # float() is 0
+        return {"loss": cost + penalty(), "cost": cost.detach(), "budget": torch.tensor(float(budget))}
 
     def validation_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> dict[str, Tensor]:
         return self._evaluate(batch)
