@@ -16,6 +16,12 @@ def test_it_goes_with_the_weights():
     assert first["about"]["names"] == ["ä", "b\n"]
 
 
+def test_what_an_earlier_version_did_not_know_stays_unknown():
+    about = Remembered(names=[], unit="x")
+    about.set_extra_state(torch.tensor(list(b'{"names": ["a"]}'), dtype=torch.uint8))
+    assert about.known == {"names": ["a"], "unit": "x"}
+
+
 @pytest.mark.parametrize(
     "state",
     [
@@ -24,7 +30,7 @@ def test_it_goes_with_the_weights():
         b'{"names": [1.5], "unit": "x"}',
         b'{"names": [[]], "unit": "x"}',
         b'{"names": "a", "unit": "x"}',
-        b'{"names": []}',
+        b'{"names": [], "other": "x"}',
         b'{"names": [], "unit": []}',
         b"[" * 100_000,
     ],

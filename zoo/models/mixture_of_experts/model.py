@@ -38,7 +38,8 @@ class MixtureOfExperts(ZooModule):
         balance: weight of the load-balance loss ``E sum_e f_e p_e``, of the share f of examples and the mean
             probability p of each expert; 1 is the least it can be without it (Fedus et al. 2022, equation 4).
         capacity: an expert takes at most this many times its even share of a batch, in order; what is beyond is
-            dropped, and has no part of that expert. None for no limit.
+            dropped, and has no part of that expert. None for no limit. An estimator that scores whole draws, such as
+            RLOO, then does not see what a draw pushes out of an expert for the examples after it.
 
     Raises:
         ValueError: if a number is out of range.
