@@ -383,6 +383,7 @@ def difference(a: Path, b: Path) -> str:
     results = [json.loads((run / "results.json").read_text()) for run in (a, b)]
     for one in results:
         one.pop("seconds")
+        one.pop("cpu_seconds")
     return "" if same(*results) else "results.json differs"
 
 

@@ -1,6 +1,8 @@
 """metrics.csv, which survives everything, and other loggers beside it."""
 
 import json
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from threading import Thread
 
 import pytest
 
@@ -72,3 +74,19 @@ def test_the_table_of_a_sweep_is_shown_offline_too(tmp_path, monkeypatch):
     (table,) = tmp_path.glob("sweep/wandb/offline-run-*/files/media/table/comparison*.json")
     content = json.loads(table.read_text())
     assert content["columns"] == ["relaxation", "best"] and content["data"] == [["rloo", None], ["reinmax", 0.5]]
+
+
+def test_a_server_that_answers_is_reachable_whatever_it_says():
+    class Refuses(BaseHTTPRequestHandler):
+        def do_GET(self):
+            self.send_error(403)
+
+        def log_message(self, *arguments):
+            pass
+
+    with HTTPServer(("127.0.0.1", 0), Refuses) as server:
+        address = f"http://127.0.0.1:{server.server_port}"
+        Thread(target=server.handle_request, daemon=True).start()
+        assert loggers.unreachable(address) == ""
+    assert address in loggers.unreachable(address)  # nobody is there any more
+    assert "nonsense" in loggers.unreachable("nonsense")

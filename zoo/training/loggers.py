@@ -5,9 +5,12 @@ import csv
 import logging
 import os
 import shlex
+import ssl
 import sys
 import tempfile
 import time
+import urllib.error
+import urllib.request
 import uuid
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
@@ -122,11 +125,16 @@ class WandbSettings(Configurable):
             return WandbLogger(log_model=False)
         settings: dict[str, Any] = {"console": "off", "silent": True}
         mode: Any = os.environ.get("WANDB_MODE") or ("online" if logged_in() else "offline")
+        if mode == "online" and (reason := unreachable(wandb.Settings().base_url)):
+            log.warning("W&B: not online (%s); this run is offline", reason)
+            mode = "offline"
         try:
             try:
                 timed = wandb.Settings(init_timeout=ONLINE_TIMEOUT, **settings)
                 run = wandb.init(**arguments, mode=mode, settings=timed)
             except Exception as error:
+                if mode == "offline":
+                    raise
                 log.warning("W&B: not online (%s); this run is offline", cause(error))
                 (folder / "wandb").mkdir(exist_ok=True)  # where that fails, no second try will do
                 for left in reversed(range(OFFLINE_TRIES)):
@@ -286,6 +294,21 @@ def logged_in() -> bool:
         return bool(import_wandb().login(prompt=False))
     except Exception:
         return False
+
+
+def unreachable(address: str) -> str:
+    """Why nobody answers there; empty if somebody does, whatever the answer.
+
+    W&B itself would try for long, and then not let go of the run that it could not begin.
+    """
+    try:
+        urllib.request.urlopen(address, timeout=ONLINE_TIMEOUT).close()
+    except urllib.error.HTTPError:
+        return ""
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "reason", error)
+        return "" if isinstance(reason, ssl.SSLError) else f"{address}: {reason}"  # W&B may know other certificates
+    return ""
 
 
 def run_id(folder: Path) -> str:
