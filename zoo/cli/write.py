@@ -61,7 +61,7 @@ def write(
     from torch.utils._pytree import tree_map
 
     from zoo.data.seeding import PREDICT, generator
-    from zoo.data.texts import BOUNDARY, UNKNOWN, Vocabulary, split
+    from zoo.data.texts import BOUNDARY, UNKNOWN, Vocabulary
     from zoo.models.language_model import LanguageModel
     from zoo.relaxations import search
     from zoo.relaxations.noise import Noise
@@ -77,7 +77,7 @@ def write(
     tokens = vocabulary.encode(prompt)
     if not len(tokens):
         raise ZooError("prompt= is empty: give at least one character or word to go on from")
-    if unknown := [unit for unit, token in zip(split(prompt, vocabulary.unit), tokens.tolist()) if token == UNKNOWN]:
+    if unknown := vocabulary.unknown(prompt):
         raise ZooError(
             f"prompt={prompt!r} has what was not in the texts for training: {', '.join(map(repr, unknown[:5]))}. Leave "
             "it out, or write it another way (words are told apart by capitals and by the blank before them)"

@@ -95,6 +95,10 @@ class Vocabulary:
         number = {entry: i for i, entry in enumerate(self.entries, 2)}
         return torch.tensor([number.get(unit, UNKNOWN) for unit in split(text, self.unit)], dtype=torch.int64)
 
+    def unknown(self, text: str) -> list[str]:
+        """What of a text is not in the vocabulary."""
+        return [unit for unit in split(text, self.unit) if unit not in self.entries]
+
     def decode(self, tokens: Tensor) -> str:
         """The text of tokens ``(n,)``; a boundary ends it."""
         words = []

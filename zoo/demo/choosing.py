@@ -159,7 +159,7 @@ def tokens_of(model: Any, text: str) -> tuple[Any, Tensor]:
     Raises:
         ZooError: if the text is empty, too long, or has what the model has never seen.
     """
-    from zoo.data.texts import BOUNDARY, UNKNOWN, Vocabulary, split
+    from zoo.data.texts import BOUNDARY, Vocabulary
 
     if not (text or "").strip():
         raise ZooError("write a few words first")
@@ -168,10 +168,9 @@ def tokens_of(model: Any, text: str) -> tuple[Any, Tensor]:
     if not model.about["entries"]:
         raise ZooError("this model does not know what its tokens stand for: it was not trained on data=text")
     vocabulary = Vocabulary(model.about["unit"], tuple(model.about["entries"]))
-    tokens = vocabulary.encode(text)
-    if unknown := (tokens == UNKNOWN).nonzero().flatten().tolist():
-        raise ZooError(f"the model has never seen {split(text, vocabulary.unit)[unknown[0]]!r}: leave it out")
-    return vocabulary, torch.cat([torch.tensor([BOUNDARY]), tokens])
+    if unknown := vocabulary.unknown(text):
+        raise ZooError(f"the model has never seen {unknown[0]!r}: leave it out")
+    return vocabulary, torch.cat([torch.tensor([BOUNDARY]), vocabulary.encode(text)])
 
 
 @torch.no_grad()

@@ -504,7 +504,7 @@ def summary_picture(findings: list[Finding]) -> Any:
         asked = {"gumbel_pays": "Gumbel noise pays", "sampling_needed": "A sample is needed"}
         if these:
             place.set_title(f"{asked[these[0].question.name]} in {yes} of {len(these)} tasks", fontsize=9)
-        place.set_xlabel("difference in margins; grey: not worth a word", fontsize=7)
+        place.set_xlabel("in margins; grey points: not decided; grey band: too small to matter", fontsize=7)
         place.tick_params(axis="x", labelsize=7)
         for side in ("top", "right"):
             place.spines[side].set_visible(False)
