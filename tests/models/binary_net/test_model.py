@@ -75,7 +75,7 @@ def test_bricks_make_whole_filters():
     model = make("bricks").eval()
     layer = model.network.layers[0]
     x = torch.randn(3, 4, 8, 8)
-    filters = layer.bricks[layer.logits.argmax(-1)].flatten(1, 2)
+    filters = (layer.bricks[layer.logits.argmax(-1)] * layer.scales[..., None, None, None]).flatten(1, 2)
     assert filters.shape == (8, 4, 3, 3)
     torch.testing.assert_close(layer(x, model.most_probable), F.conv2d(x, filters, padding=1), atol=1e-5, rtol=1e-5)
 

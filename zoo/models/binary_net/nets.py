@@ -87,7 +87,8 @@ class BinaryMLP(Configurable, nn.Module):
 class BrickNet(Configurable, nn.Module):
     """A convolutional network whose filters are put together from bricks, which all filters of a layer share.
 
-    A filter of ``channels`` inputs consists of ``fragments``; for each of them one of ``bricks`` is chosen, one-hot.
+    A filter of ``channels`` inputs consists of ``fragments``; for each of them one of ``bricks`` is chosen, one-hot, and
+    multiplied by a number of its own (of either sign).
 
     Args:
         shape: of an image, (channels, height, width).
@@ -107,9 +108,9 @@ class BrickNet(Configurable, nn.Module):
         *,
         shape: Sequence[int] = (1, 28, 28),
         outputs: int = 10,
-        widths: Sequence[int] = (32, 64, 128),
+        widths: Sequence[int] = (32, 64, 128, 256),
         fragments: int = 4,
-        bricks: int = 32,
+        bricks: int = 240,
     ) -> None:
         super().__init__()
         check_positive(shape=shape, outputs=outputs, widths=widths, fragments=fragments)
@@ -141,18 +142,15 @@ class BrickNet(Configurable, nn.Module):
 
 
 class BrickConv(nn.Module):
-    """A 3 x 3 convolution put together from bricks: each fragment of the input meets every brick once, and an output
-    is the sum of those that it has chosen."""
+    """A 3 x 3 convolution put together from bricks: a fragment of a filter is one of them, times a number of its own."""
 
     def __init__(self, channels: int, outputs: int, fragments: int, bricks: int) -> None:
         super().__init__()
-        self.fragments = fragments
         self.bricks = nn.Parameter(torch.empty(bricks, channels // fragments, 3, 3))
         nn.init.normal_(self.bricks, std=math.sqrt(2.0 / (9 * channels)))
+        self.scales = nn.Parameter(torch.randn(outputs, fragments))
         self.logits = nn.Parameter(torch.randn(outputs, fragments, bricks))
 
     def forward(self, x: Tensor, choose: Choose) -> Tensor:
-        met = F.conv2d(x.unflatten(1, (self.fragments, -1)).flatten(0, 1), self.bricks, padding=1)
-        chosen = choose(Categorical(self.logits.unsqueeze(0))).squeeze(0)
-        met = met.unflatten(0, (-1, self.fragments)).flatten(1, 2)
-        return F.conv2d(met, chosen.flatten(1)[:, :, None, None])
+        chosen = choose(Categorical(self.logits.unsqueeze(0))).squeeze(0) * self.scales.unsqueeze(-1)
+        return F.conv2d(x, torch.einsum("ofb,bchw->ofchw", chosen, self.bricks).flatten(1, 2), padding=1)

@@ -57,7 +57,7 @@ def parts(network: nn.Module) -> tuple[dict[str, Any], dict[str, Tensor]]:
             assert isinstance(layer, BrickConv)
             bits = max(1, (layer.logits.shape[-1] - 1).bit_length())
             tensors[f"{i}.choices"] = bits_of(layer.logits.argmax(-1), bits)
-            tensors[f"{i}.bricks"] = layer.bricks
+            tensors |= {f"{i}.bricks": layer.bricks, f"{i}.scales": layer.scales}
             shapes.append(list(layer.logits.shape[:-1]))
         head = {"kind": "bricks", "shapes": shapes, "bits": bits}
     return head, {name: value.detach().cpu().clone().contiguous() for name, value in tensors.items()}
@@ -87,12 +87,13 @@ class Packed(nn.Module):
             if self.kind == "mlp":
                 value = 2.0 * from_bits(tensors[f"{i}.bits"], 1, shape) - 1.0
             else:
-                bricks = tensors[f"{i + 1}.bricks"]
+                bricks, scales = tensors[f"{i + 1}.bricks"], tensors[f"{i + 1}.scales"]
                 choice = from_bits(tensors[f"{i + 1}.choices"], head["bits"], shape).long()
-                value = bricks[choice].flatten(1, 2)  # whole filters: (outputs, fragments * channels, 3, 3)
+                value = bricks[choice] * scales[..., None, None, None]
+                value = value.flatten(1, 2)  # whole filters: (outputs, fragments * channels, 3, 3)
             self.register_buffer(f"weight_{i}", value)
         for name, value in tensors.items():
-            if not name.endswith((".bits", ".choices", ".bricks")):
+            if not name.endswith((".bits", ".choices", ".bricks", ".scales")):
                 self.register_buffer(name.replace(".", "_"), value)
 
     def normed(self, x: Tensor, i: int) -> Tensor:
