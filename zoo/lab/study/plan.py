@@ -18,7 +18,7 @@ from zoo.lab.study.regime import Regime
 from zoo.relaxations import RELAXATIONS, Relaxation
 from zoo.relaxations.distributions import Perturbed
 
-FAMILIES = ("deterministic", "gumbel", "sampled", "score", "control", "exact")
+FAMILIES = ("deterministic", "gumbel", "sampled", "score", "different", "control", "exact")
 OWN = ("plan", "rungs", "trials", "seeds", "search", "margin", "estimators", "contrasts", "title", "text")
 
 
@@ -40,7 +40,7 @@ class Estimator:
     family: str
     knob: str | None = "tau"
     runs: int = 1
-    fixed: Mapping[str, float] = field(default_factory=dict)
+    fixed: Mapping[str, Any] = field(default_factory=dict)
 
     def build(self) -> Relaxation:
         """A new one, in training mode.
