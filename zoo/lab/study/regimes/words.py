@@ -40,7 +40,7 @@ class NextWord(TensorRegime):
 
     def begin(self, seeds: Seeds) -> tuple[Params, Any]:
         v = self.words
-        source = seeds.each(lambda g: (2 * torch.randn(v, 1, v, generator=g) + 2 * torch.randn(1, v, v, generator=g)))
+        source = seeds.each(lambda g: 2 * torch.randn(v, 1, v, generator=g) + 2 * torch.randn(1, v, v, generator=g))
         source = (source / 2**0.5).softmax(-1)
 
         def make(count: int) -> dict[str, Tensor]:
