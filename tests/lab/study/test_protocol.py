@@ -11,7 +11,7 @@ from zoo.cli.study import study
 from zoo.errors import ZooError
 from zoo.lab.study import page, rows
 from zoo.lab.study.fingerprint import defined, fingerprint
-from zoo.lab.study.plan import common, load, regimes
+from zoo.lab.study.plan import FAMILIES, common, load, regimes
 from zoo.lab.study.protocol import Progress
 from zoo.lab.study.regime import Regime, Result
 from zoo.lab.study.rows import Row
@@ -169,6 +169,11 @@ def test_families_are_what_classes_say():
     for name, one in common()["estimators"].items():
         if name not in special:
             assert family_of(RELAXATIONS[name]) == one["family"], name
+
+
+def test_every_family_has_a_colour_and_a_line_on_the_page():
+    assert page.COLORS.keys() == set(FAMILIES) == common()["families"].keys()
+    assert {one["family"] for one in common()["estimators"].values()} == set(FAMILIES)
 
 
 def test_a_fingerprint_is_of_code_alone(tmp_path, monkeypatch):

@@ -20,6 +20,7 @@ COLORS = {
     "gumbel": "#d55e00",
     "sampled": "#009e73",
     "score": "#cc79a7",
+    "different": "#e69f00",
     "control": "#999999",
     "exact": "#000000",
 }
