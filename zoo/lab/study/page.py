@@ -109,9 +109,10 @@ def write(folder: Path, more: Sequence[str] = ()) -> Path:
 def contrasts(progress: Progress) -> list[Finding]:
     """Every planned contrast of a regime. The order of tasks and questions is that of the plan."""
     plan, found = progress.plan, []
-    for task in plan.tasks:
+    for task, regime in plan.tasks.items():
+        served = {one.name for one in plan.estimators if not regime.serves(one)}
         for question in plan.questions:
-            if not plan.family(*question.better) or not plan.family(*question.than):
+            if not all(served.intersection(plan.family(*families)) for families in (question.better, question.than)):
                 continue
             better, than = (progress.best(task, families) or "" for families in (question.better, question.than))
             found.append(finding(progress, task, question, better, than))
@@ -359,7 +360,7 @@ def effort(progress: Progress, task: str) -> list[str]:
     """What tuning buys: the expected score of the best of so many settings, by family."""
     plan = progress.plan
     made = {}
-    for family in ("deterministic", "gumbel", "sampled", "score"):
+    for family in ("deterministic", "gumbel", "sampled", "score", "different"):
         name = progress.best(task, (family,))
         if not name:
             continue

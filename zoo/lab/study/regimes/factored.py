@@ -31,7 +31,7 @@ class Factored(Bandit):
         features: int = 4,
         noise: float = 0.5,
         entropy: float = 0.01,
-        steps: int = 1000,
+        steps: int = 2000,
         batch: int = 32,
     ) -> None:
         super().__init__(

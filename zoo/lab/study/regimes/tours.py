@@ -33,7 +33,7 @@ class Tours(TensorRegime):
         def make(count: int) -> dict[str, Tensor]:
             return {"x": seeds.each(lambda g: torch.rand(count, self.n, 2, generator=g))}
 
-        return mlp_params(seeds, "net", 4, 16, 1), Examples.of(seeds, make, self.batch, (1024, 256, 512))
+        return mlp_params(seeds, "net", 4, 16, 1, 0.1), Examples.of(seeds, make, self.batch, (1024, 256, 512))
 
     def tour(self, params: Params, x: Tensor, draw: Any) -> Tensor:
         """Lengths ``(cells * examples,)`` for places ``(cells, examples, n, 2)``."""

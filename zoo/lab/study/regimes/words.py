@@ -1,23 +1,28 @@
 """The next word, by the two before it."""
 
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 from torch import Tensor
 
 from zoo.lab.study.tensors import Examples, Params, Run, Seeds, TensorRegime, mlp, mlp_params, rows
 
+if TYPE_CHECKING:
+    from zoo.lab.study.plan import Estimator
+
 SMALL = 0.01
-"""What the cross-entropy of a wrong word is bounded by: its logarithm."""
+"""The least weight in the logarithm: a wrong word costs at most minus its logarithm."""
 
 
 class NextWord(TensorRegime):
     """Predict the next word of a source whose probabilities, given two words, are known.
 
     - ``cross_entropy``: the cost is ``-log`` of the weight that the right word has in what the relaxation gives, at
-      least ``SMALL``. A softmax at temperature one is the cross-entropy itself; with Gumbel-softmax it is the noise
-      inside the cross-entropy that people try.
-    - ``right``: the cost is 1 for a wrong word, 0 for the right one.
+      least ``SMALL``. With a softmax at temperature one it is the cross-entropy but for that; with Gumbel-softmax it is
+      the noise inside the cross-entropy that people try. Who sees the cost of whole words alone, a score function or an
+      exact expectation, has no part in it: to these it would be the other task.
+    - ``right``: the cost is 1 for a wrong word, 0 for the right one. It is linear, so a softmax at temperature one has
+      the exact gradient.
 
     The score is the error of the most probable word beyond that of the best prediction: 0 for the best, 1 for a guess.
 
@@ -52,6 +57,11 @@ class NextWord(TensorRegime):
             return {"x": x, "p": p, "word": torch.nn.functional.one_hot(word, v).float()}
 
         return mlp_params(seeds, "net", 2 * v, 32, v, 0.1), Examples.of(seeds, make, self.batch, (8192, 512, 1024))
+
+    def serves(self, estimator: "Estimator") -> str:
+        if self.cost == "cross_entropy" and estimator.family in ("score", "exact"):
+            return "it sees the cost of whole words alone, which is that of being right or wrong"
+        return super().serves(estimator)
 
     def loss(self, params: Params, data: Examples, step: int, run: Run) -> Tensor:
         batch = data.batch(step)
