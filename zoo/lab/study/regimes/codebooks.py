@@ -17,8 +17,8 @@ class Codebooks(TensorRegime):
     The score is the squared error by the nearest code, as a share of the rows' variance; 0.04 of it is noise.
 
     Args:
-        start: ``spread``, all vectors among the points; ``idle``, a quarter of them, and the others far off, hardly ever
-            chosen.
+        start: ``spread``, all vectors among the points; ``idle``, a quarter of them, the others so far off that hardly
+            one is ever chosen.
         codes: vectors and kinds of rows.
         features: of a row.
         width: of a vector.
