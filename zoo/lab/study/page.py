@@ -28,11 +28,11 @@ COLORS = {
 ABOUT = """\
 What is compared is the test score of the *hard decision* after equal tuning with a given budget: the same {trials}
 settings of learning rate, temperature and annealing for every estimator, at random but spread evenly over their ranges;
-one is chosen on validation data and trained anew with fresh seeds. The budget is counted in runs of the program; the same at equal CPU time is beside it.
-Lower scores are better. A contrast is the best of some families less the best of others, both chosen in the search,
-paired by seed: **yes** where it is larger than the margin, **no** where it is smaller, **not decided** where neither is
-shown, each by a t test against the margin, by Holm's method over all {count} planned contrasts together. The plan,
-`configs/plan.yaml` and `configs/study`, is older than the runs; what was
+one is chosen on validation data and trained anew with fresh seeds. The budget is counted in runs of the program; the
+same at equal CPU time is beside it. Lower scores are better. A contrast is the best of some families less the best of
+others, both chosen in the search, paired by seed: **yes** where it is larger than the margin, **no** where it is
+smaller, **not decided** where neither is shown, each by a t test against the margin, by Holm's method over all {count}
+planned contrasts together. The plan, `configs/plan.yaml` and `configs/study`, is older than the runs; what was
 done otherwise is [listed](deviations.md)."""
 
 LIMITS = """\
@@ -41,8 +41,8 @@ LIMITS = """\
 - All estimators try the same settings. Where the best of them lies at an edge of the search, a wider one might find a
   better: the settings of every winner are in the tables.
 - An estimator without a temperature tries as many learning rates as others try pairs.
-- Score functions that run the program several times in a step make as many fewer steps; where an actor acts, they see as
-  many fewer rewards. Memory is not counted.
+- Score functions that run the program several times in a step make as many fewer steps; where an actor acts, they see
+  as many fewer rewards. Memory is not counted.
 - The tasks are small. That something holds on all of them is no proof that it holds on a large one."""
 
 
