@@ -9,6 +9,7 @@ from scipy import stats
 from torch import Tensor
 
 from tests.relaxations.checks import path  # noqa: F401 (a fixture)
+from zoo.errors import ZooError
 from zoo.relaxations import (
     AIMLE,
     IGR,
@@ -343,3 +344,16 @@ def test_a_perturbed_optimizer_has_the_derivative_of_its_expectation():
 def test_constructors_check_their_numbers(cls, arguments):
     with pytest.raises(ValueError, match=next(iter(arguments))):
         cls(**arguments)
+
+
+def test_imle_with_gaussian_noise_is_a_control():
+    """Of two categories one wins with the probability of a difference of Gaussians of variance pi^2 / 6 each."""
+    layer = IMLE(noise_law="gaussian", in_eval="sample").eval()
+    logits = torch.tensor([1.0, 0.0]).expand(20_000, 2)
+    share = layer(logits)[:, 0].mean().item()
+    expected = torch.distributions.Normal(0.0, math.pi / 3**0.5).cdf(torch.tensor(1.0)).item()
+    assert abs(share - expected) < 4.5 * (expected * (1 - expected) / 20_000) ** 0.5
+    with pytest.raises(ZooError, match="no closed form"):
+        layer.law(Categorical(logits))
+    with pytest.raises(ValueError, match="noise_law must be"):
+        IMLE(noise_law="box")

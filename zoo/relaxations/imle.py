@@ -1,7 +1,7 @@
 """Implicit maximum-likelihood estimation, and other ways that need nothing but a perturbed arg max."""
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -11,6 +11,7 @@ from zoo.errors import ZooError
 from zoo.relaxations import eager
 from zoo.relaxations.base import InEval, Pathwise, Tempered
 from zoo.relaxations.distributions import Distribution, Linear, Perturbed
+from zoo.relaxations.distributions.base import NoiseLaw
 from zoo.relaxations.noise import Noise
 
 
@@ -25,9 +26,10 @@ class IMLE(Pathwise, Tempered):
     Args:
         tau: scale of the noise. At 1 the draw follows ``softmax(logits)``; otherwise ``softmax(logits / tau)``.
         strength: ``lambda`` times the largest ``|df/dz|`` of the choice, > 0.
+        noise_law: ``gumbel``, or ``gaussian`` of the same variance, a control: what it draws then has no closed form.
 
     Raises:
-        ValueError: if ``strength`` is not positive.
+        ValueError: if ``strength`` is not positive, or ``noise_law`` is something else.
 
     Sources: Niepert et al. 2021, arXiv 2106.01798, algorithm 1, with Gumbel noise for their Sum-of-Gamma, which it is
     for one choice. Minervini et al. 2023, arXiv 2209.04862, for a ``lambda`` that follows the gradient.
@@ -36,17 +38,33 @@ class IMLE(Pathwise, Tempered):
     needs = (Linear,)
     learns_tau = False
 
-    def __init__(self, *, tau: float | Tensor = 1.0, strength: float = 1.0, in_eval: InEval | None = None) -> None:
+    def __init__(
+        self,
+        *,
+        tau: float | Tensor = 1.0,
+        strength: float = 1.0,
+        noise_law: Literal["gumbel", "gaussian"] = "gumbel",
+        in_eval: InEval | None = None,
+    ) -> None:
         super().__init__(tau=tau, in_eval=in_eval)
         if not strength > 0:
             raise ValueError(f"strength must be positive, got {strength}")
-        self.strength = strength
+        if noise_law not in ("gumbel", "gaussian"):
+            raise ValueError(f"noise_law must be gumbel or gaussian, got {noise_law!r}")
+        self.strength, self.noise_law = strength, noise_law
 
     def pathwise(self, distribution: Any, noise: Noise) -> Tensor:
-        return imle(distribution, self.temperature_for(distribution), noise, self.strength)
+        return imle(distribution, self.temperature_for(distribution), noise, self.strength, noise_law=self.noise_law)
 
     def law(self, distribution: Distribution) -> Distribution:
+        if self.noise_law != "gumbel":
+            raise ZooError(f"IMLE with {self.noise_law} noise draws from a law that has no closed form")
         return distribution.tempered(self.temperature_for(distribution))
+
+    def sample_in_eval(self, distribution: Any, noise: Noise) -> Tensor:
+        if self.noise_law == "gumbel":
+            return super().sample_in_eval(distribution, noise)
+        return distribution.harden(distribution.perturb(noise, self.noise_law, self.temperature_for(distribution)))
 
 
 class AIMLE(Pathwise, Tempered):
@@ -174,6 +192,7 @@ def imle(
     noise: Noise,
     strength: Tensor | float,
     *,
+    noise_law: NoiseLaw = "gumbel",
     central: bool = False,
     observe: Callable[[Tensor], None] | None = None,
 ) -> Tensor:
@@ -183,7 +202,7 @@ def imle(
         central: whether both are moved, not one.
         observe: is told, after a backward pass, which choices had a gradient, ``(batch, ...)``.
     """
-    scores = distribution.perturb(noise, scale=tau)
+    scores = distribution.perturb(noise, noise_law, tau)
     if has_tangent(scores):
         raise ZooError(
             "implicit maximum-likelihood estimation has no forward-mode derivative (jvp, jacfwd), it needs that of the "

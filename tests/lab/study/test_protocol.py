@@ -11,7 +11,7 @@ from zoo.cli.study import study
 from zoo.errors import ZooError
 from zoo.lab.study import page, rows
 from zoo.lab.study.fingerprint import defined, fingerprint
-from zoo.lab.study.plan import common, load, regimes
+from zoo.lab.study.plan import FAMILIES, common, load, regimes
 from zoo.lab.study.protocol import Progress
 from zoo.lab.study.regime import Regime, Result
 from zoo.lab.study.rows import Row
@@ -154,21 +154,40 @@ def test_every_regime_has_a_plan_in_order(name):
     assert plan.seeds >= 5 and plan.rungs[-1].keep == 1 and plan.rungs[-1].share == 1.0
     assert plan.settings(0) == load(name).settings(0) and len(plan._settings()) == plan.trials
     asked = [q.name for q in plan.questions if plan.family(*q.better) and plan.family(*q.than)]
-    assert {"gumbel_pays", "sampling_needed", "noiseless_pays"} <= set(asked)
+    assert asked and (name == "sequences" or {"gumbel_pays", "sampling_needed", "noiseless_pays"} <= set(asked))
     for file in sorted((ROOT / "docs/study").glob(f"{name}.csv")):
         known = {one.name for one in plan.estimators}
         for row in rows.read(file):
             assert row.task in plan.tasks and row.estimator in known
 
 
+@pytest.mark.parametrize("name", regimes())
+def test_the_search_covers_each_range_evenly(name):
+    plan = load(name)
+    for value, how in plan.search.items():
+        found = [one[value] for one in plan._settings()]
+        if "of" in how:
+            expected = {of: plan.trials * how["of"].count(of) / len(how["of"]) for of in how["of"]}
+            assert all(abs(found.count(of) - count) < 1 for of, count in expected.items())
+        else:
+            low, high = how["log"]
+            parts = sorted(math.log(v / low) / math.log(high / low) * plan.trials for v in found)
+            assert all(i - 0.1 < part < i + 1.1 for i, part in enumerate(parts))  # of numbers rounded to three digits
+
+
 def test_families_are_what_classes_say():
     """The plan's table and what an estimator from outside is taken for agree."""
     from zoo.lab.study.plan import family_of
 
-    special = {"perturbed_optimizer", "blackbox", "gumbel_rao"}  # whose class does not say it
+    special = {"perturbed_optimizer", "blackbox", "gumbel_rao", "unordered_set", "gaussian_imle"}  # not said by a class
     for name, one in common()["estimators"].items():
         if name not in special:
             assert family_of(RELAXATIONS[name]) == one["family"], name
+
+
+def test_every_family_has_a_colour_and_a_line_on_the_page():
+    assert page.COLORS.keys() == set(FAMILIES) == common()["families"].keys()
+    assert {one["family"] for one in common()["estimators"].values()} == set(FAMILIES)
 
 
 def test_a_fingerprint_is_of_code_alone(tmp_path, monkeypatch):

@@ -20,18 +20,19 @@ COLORS = {
     "gumbel": "#d55e00",
     "sampled": "#009e73",
     "score": "#cc79a7",
+    "different": "#e69f00",
     "control": "#999999",
     "exact": "#000000",
 }
 
 ABOUT = """\
 What is compared is the test score of the *hard decision* after equal tuning with a given budget: the same {trials}
-random settings of learning rate, temperature and annealing for every estimator, chosen on validation data, the winner
-trained anew with fresh seeds. The budget is counted in runs of the program; the same at equal CPU time is beside it.
-Lower scores are better. A contrast is the best of some families less the best of others, both chosen in the search,
-paired by seed: **yes** where it is larger than the margin, **no** where it is smaller, **not decided** where neither is
-shown, each by a t test against the margin, by Holm's method over all {count} planned contrasts together. The plan,
-`configs/plan.yaml` and `configs/study`, is older than the runs; what was
+settings of learning rate, temperature and annealing for every estimator, at random but spread evenly over their ranges;
+one is chosen on validation data and trained anew with fresh seeds. The budget is counted in runs of the program; the
+same at equal CPU time is beside it. Lower scores are better. A contrast is the best of some families less the best of
+others, both chosen in the search, paired by seed: **yes** where it is larger than the margin, **no** where it is
+smaller, **not decided** where neither is shown, each by a t test against the margin, by Holm's method over all {count}
+planned contrasts together. The plan, `configs/plan.yaml` and `configs/study`, is older than the runs; what was
 done otherwise is [listed](deviations.md)."""
 
 LIMITS = """\
@@ -40,7 +41,8 @@ LIMITS = """\
 - All estimators try the same settings. Where the best of them lies at an edge of the search, a wider one might find a
   better: the settings of every winner are in the tables.
 - An estimator without a temperature tries as many learning rates as others try pairs.
-- Score functions that run the program several times in a step make as many fewer steps. Memory is not counted.
+- Score functions that run the program several times in a step make as many fewer steps; where an actor acts, they see
+  as many fewer rewards. Memory is not counted.
 - The tasks are small. That something holds on all of them is no proof that it holds on a large one."""
 
 
@@ -108,9 +110,10 @@ def write(folder: Path, more: Sequence[str] = ()) -> Path:
 def contrasts(progress: Progress) -> list[Finding]:
     """Every planned contrast of a regime. The order of tasks and questions is that of the plan."""
     plan, found = progress.plan, []
-    for task in plan.tasks:
+    for task, regime in plan.tasks.items():
+        served = {one.name for one in plan.estimators if not regime.serves(one)}
         for question in plan.questions:
-            if not plan.family(*question.better) or not plan.family(*question.than):
+            if not all(served.intersection(plan.family(*families)) for families in (question.better, question.than)):
                 continue
             better, than = (progress.best(task, families) or "" for families in (question.better, question.than))
             found.append(finding(progress, task, question, better, than))
@@ -358,7 +361,7 @@ def effort(progress: Progress, task: str) -> list[str]:
     """What tuning buys: the expected score of the best of so many settings, by family."""
     plan = progress.plan
     made = {}
-    for family in ("deterministic", "gumbel", "sampled", "score"):
+    for family in ("deterministic", "gumbel", "sampled", "score", "different"):
         name = progress.best(task, (family,))
         if not name:
             continue

@@ -18,7 +18,7 @@ from zoo.lab.study.regime import Regime
 from zoo.relaxations import RELAXATIONS, Relaxation
 from zoo.relaxations.distributions import Perturbed
 
-FAMILIES = ("deterministic", "gumbel", "sampled", "score", "control", "exact")
+FAMILIES = ("deterministic", "gumbel", "sampled", "score", "different", "control", "exact")
 OWN = ("plan", "rungs", "trials", "seeds", "search", "margin", "estimators", "contrasts", "title", "text")
 
 
@@ -40,7 +40,7 @@ class Estimator:
     family: str
     knob: str | None = "tau"
     runs: int = 1
-    fixed: Mapping[str, float] = field(default_factory=dict)
+    fixed: Mapping[str, Any] = field(default_factory=dict)
 
     def build(self) -> Relaxation:
         """A new one, in training mode.
@@ -115,19 +115,23 @@ class Plan:
         """The values of a setting of the search: the same for every estimator."""
         return self._settings()[number]
 
+    def told(self, number: int, estimator: Estimator) -> dict[str, float]:
+        """Those of them that the estimator has: what its rows say."""
+        values = self.settings(number)
+        return {name: value for name, value in values.items() if estimator.knob or name not in ("tau", "end")}
+
     def _settings(self) -> list[dict[str, float]]:
+        """A Latin hypercube: of each value, every part of its range has one setting, in random order."""
         g = np.random.default_rng(14)
-        found: list[dict[str, float]] = []
-        for _ in range(self.trials):
-            one = {}
-            for name, values in sorted(self.search.items()):
-                ((kind, given),) = values.items()
-                u = float(g.random())
+        found: list[dict[str, float]] = [{} for _ in range(self.trials)]
+        for name, values in sorted(self.search.items()):
+            ((kind, given),) = values.items()
+            for one, part in zip(found, g.permutation(self.trials)):
+                u = (int(part) + float(g.random())) / self.trials
                 if kind == "log":
                     one[name] = float(f"{given[0] * (given[1] / given[0]) ** u:.3g}")
                 else:
                     one[name] = given[int(u * len(given))]
-            found.append(one)
         return found
 
 

@@ -43,7 +43,7 @@ def perform(regime: str, more: tuple[str, ...], unit: Unit) -> list[Row]:
             rung=unit.rung,
             setting=setting,
             seed=seed,
-            settings=files.dumped({k: v for k, v in values.items() if estimator.knob or k not in ("tau", "end")}),
+            settings=files.dumped(plan.told(setting, estimator)),
             runs=result.runs,
             steps=result.steps,
             valid=result.valid,
@@ -53,7 +53,7 @@ def perform(regime: str, more: tuple[str, ...], unit: Unit) -> list[Row]:
             code=code,
             versions=versions,
         )
-        for (setting, seed), (values, _), result in zip(unit.cells, cells, results)
+        for (setting, seed), result in zip(unit.cells, results)
     ]
 
 
@@ -66,7 +66,7 @@ def run_regime(
     phases: Sequence[str] = ("search", "final", "cpu"),
     jobs: int = 1,
 ) -> Progress:
-    """Make the runs that a regime lacks. Those of other code than the present one are made again.
+    """Make the runs that a regime lacks. Those of other code or settings than the present ones are made again.
 
     Args:
         name: of the regime.
@@ -87,9 +87,24 @@ def run_regime(
         for key, why in served.items()
         if not why
     }
-    known = [row for row in every if current.get((row.task, row.estimator), row.code) == row.code]
+    told = {
+        (one.name, number): files.dumped(plan.told(number, one))
+        for one in plan.estimators
+        for number in range(plan.trials)
+    }
+    known = [
+        row
+        for row in every
+        if current.get((row.task, row.estimator), row.code) == row.code
+        and told.get((row.estimator, row.setting), row.settings) == row.settings
+    ]
     if len(known) < len(every):
-        log.info("%s: %d of %d runs are of other code and are made again.", name, len(every) - len(known), len(every))
+        log.info(
+            "%s: %d of %d runs are of other code or settings and are made again.",
+            name,
+            len(every) - len(known),
+            len(every),
+        )
         files.write(path, known)
     progress = Progress(plan, known, phases)
     wanted = [
