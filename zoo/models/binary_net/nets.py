@@ -87,8 +87,8 @@ class BinaryMLP(Configurable, nn.Module):
 class BrickNet(Configurable, nn.Module):
     """A convolutional network whose filters are put together from bricks, which all filters of a layer share.
 
-    A filter of ``channels`` inputs consists of ``fragments``; for each of them one of ``bricks`` is chosen, one-hot, and
-    multiplied by a number of its own (of either sign).
+    A filter of ``channels`` inputs consists of ``fragments``; each is one of ``bricks``, chosen one-hot, times a number of
+    its own, of either sign.
 
     Args:
         shape: of an image, (channels, height, width).
@@ -142,7 +142,7 @@ class BrickNet(Configurable, nn.Module):
 
 
 class BrickConv(nn.Module):
-    """A 3 x 3 convolution put together from bricks: a fragment of a filter is one of them, times a number of its own."""
+    """A 3 x 3 convolution put together from bricks: a fragment of a filter is one of them times a number of its own."""
 
     def __init__(self, channels: int, outputs: int, fragments: int, bricks: int) -> None:
         super().__init__()
