@@ -87,8 +87,8 @@ class BinaryMLP(Configurable, nn.Module):
 class BrickNet(Configurable, nn.Module):
     """A convolutional network whose filters are put together from bricks, which all filters of a layer share.
 
-    A filter of ``channels`` inputs consists of ``fragments``; each is one of ``bricks``, chosen one-hot, times a number of
-    its own, of either sign.
+    A filter of ``channels`` inputs consists of ``fragments``; each is one of ``bricks``, chosen one-hot, times a number
+    of its own, of either sign.
 
     Args:
         shape: of an image, (channels, height, width).
