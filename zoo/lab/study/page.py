@@ -110,10 +110,9 @@ def write(folder: Path, more: Sequence[str] = ()) -> Path:
 def contrasts(progress: Progress) -> list[Finding]:
     """Every planned contrast of a regime. The order of tasks and questions is that of the plan."""
     plan, found = progress.plan, []
-    for task, regime in plan.tasks.items():
-        served = {one.name for one in plan.estimators if not regime.serves(one)}
+    for task in plan.tasks:
         for question in plan.questions:
-            if not all(served.intersection(plan.family(*families)) for families in (question.better, question.than)):
+            if not all(progress.takes_part(task, families) for families in (question.better, question.than)):
                 continue
             better, than = (progress.best(task, families) or "" for families in (question.better, question.than))
             found.append(finding(progress, task, question, better, than))

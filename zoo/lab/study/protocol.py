@@ -152,15 +152,26 @@ class Progress:
         last = self.searched(task, estimator, len(self.plan.rungs) - 1)
         return state.winner, mean([row.valid for row in last[state.winner]])
 
+    def begun(self, task: str) -> bool:
+        """Whether a task has a row."""
+        return any(of == task for of, _ in self.rows)
+
+    def takes_part(self, task: str, families: Sequence[str]) -> list[str]:
+        """The estimators of some families that have rows in a task, or can serve it. Before its first row, all."""
+        begun, regime = self.begun(task), self.plan.tasks[task]
+        names = self.plan.family(*families)
+        return [
+            one.name
+            for one in self.plan.estimators
+            if one.name in names and not (begun and not self.rows.get((task, one.name)) and regime.serves(one))
+        ]
+
     def best(self, task: str, families: Sequence[str]) -> str | None:
         """The estimator of some families that is best in the search; None unless all of them have been searched."""
         scores: dict[str, float] = {}
-        if not any(of == task for of, _ in self.rows):
+        if not self.begun(task):
             return None
-        for name in self.plan.family(*families):
-            one = next(e for e in self.plan.estimators if e.name == name)
-            if not self.rows.get((task, name)) and self.plan.tasks[task].serves(one):
-                continue
+        for name in self.takes_part(task, families):
             found = self.winner(task, name)
             if found is None:
                 return None
