@@ -15,6 +15,8 @@ from zoo.lab.study.protocol import Progress
 from zoo.lab.study.statistics import Contrast, contrast, expected_best, holm, interval
 
 EFFORTS = (1, 2, 4, 8, 12)
+MARGINS = (-50, -20, -10, -5, -2, -1, 0, 1, 2, 5, 10, 20, 50)
+"""What the axis of the summary says."""
 COLORS = {
     "deterministic": "#0072b2",
     "gumbel": "#d55e00",
@@ -502,11 +504,14 @@ def summary_picture(findings: list[Finding]) -> Any:
             )
         place.set_yticks(range(len(these)), [link(one) for one in reversed(these)], fontsize=6)
         place.set_xscale("symlog", linthresh=2)
+        low, high = place.get_xlim()
+        place.set_xticks(ticks := [tick for tick in MARGINS if low <= tick <= high], [f"{tick}" for tick in ticks])
+        place.minorticks_off()
         yes = sum(one.verdict == "yes" for one in these)
         asked = {"gumbel_pays": "Gumbel noise pays", "sampling_needed": "A sample is needed"}
         if these:
             place.set_title(f"{asked[these[0].question.name]} in {yes} of {len(these)} tasks", fontsize=9)
-        place.set_xlabel("in margins; grey points: not decided; grey band: too small to matter", fontsize=7)
+        place.set_xlabel("margins (grey: not decided; band: too small to matter)", fontsize=6.5)
         place.tick_params(axis="x", labelsize=7)
         for side in ("top", "right"):
             place.spines[side].set_visible(False)

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from zoo.lab.study.regimes.bandit import Bandit
-from zoo.lab.study.tensors import Examples, Params, Run, Seeds, linear, mlp, mlp_params, rows
+from zoo.lab.study.tensors import Examples, Params, Run, Seeds, mlp, mlp_params, rows
 
 
 class Factored(Bandit):
@@ -60,8 +60,7 @@ class Factored(Bandit):
         return params, (data, pairs[seeds.index])
 
     def value(self, params: Params, x: Tensor, z: Tensor) -> Tensor:
-        hidden = torch.nn.functional.silu(linear(params, "critic.0", torch.cat([x, z.flatten(2)], -1)))
-        return linear(params, "critic.1", hidden).squeeze(-1)
+        return super().value(params, x, z.flatten(2))
 
     def reward(self, each: Tensor, pairs: Tensor, z: Tensor) -> Tensor:
         """``(cells, examples)`` of one-hot ``(cells, examples, factors, actions)``."""
