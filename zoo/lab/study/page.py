@@ -447,6 +447,7 @@ def save(figure: Any, path: Path) -> None:
 def regime_picture(progress: Progress, tasks: list[str]) -> Any:
     """The test score of every estimator with its interval, best above, a panel a task."""
     from matplotlib.figure import Figure
+    from matplotlib.ticker import LogLocator, NullFormatter
 
     plan = progress.plan
     columns = min(3, len(tasks))
@@ -473,6 +474,9 @@ def regime_picture(progress: Progress, tasks: list[str]) -> Any:
         place.tick_params(axis="x", labelsize=7)
         if made[-1][0] > 0 and made[0][0] > 20 * made[-1][0]:
             place.set_xscale("log")
+            place.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+            place.xaxis.set_major_formatter("{x:g}")
+            place.xaxis.set_minor_formatter(NullFormatter())
         for side in ("top", "right"):
             place.spines[side].set_visible(False)
     figure.suptitle(f"{plan.title}: test score with 95% interval, lower is better", fontsize=9)
