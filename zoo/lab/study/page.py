@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from zoo.files import atomic
-from zoo.lab.study import answers
+from zoo.lab.study import answers, rule
 from zoo.lab.study import rows as files
 from zoo.lab.study.plan import FAMILIES, Question, common, load, regimes
 from zoo.lab.study.protocol import Progress
@@ -98,6 +98,7 @@ def write(folder: Path, more: Sequence[str] = ()) -> Path:
         *summary(found, findings, pictures),
         *claims(folder),
         *(line for name, progress in found.items() for line in regime(progress, findings, pictures.get(name))),
+        *rule.lines(findings),
         *tail(folder, found, findings),
     ]
     path = folder / "README.md"
@@ -211,7 +212,7 @@ def summary(found: dict[str, Progress], findings: list[Finding], pictures: dict[
     """The verdicts of every task, and how often each was given."""
     plan = common()
     names = list(plan["contrasts"])
-    lines = ["## The answers so far", ""]
+    lines = ["## The answers so far", "", "[A rule of thumb](#a-rule-of-thumb) for your own network is at the end.", ""]
     for name in names:
         these = [one for one in findings if one.question.name == name]
         decided = {v: [one for one in these if one.verdict == v] for v in ("yes", "no", "not decided")}
