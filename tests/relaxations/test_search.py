@@ -68,10 +68,9 @@ def test_a_narrow_beam_keeps_the_best_beginnings():
         for _ in range(STEPS):
             longer = [(*beam, token) for beam, _ in beams for token in range(VOCABULARY)]
             log_p = chain.log_prob(first, torch.tensor(longer))
-            order = log_p.argsort(descending=True)[:4]  # one more is kept, for the threshold
+            order = log_p.argsort(descending=True)[:3]
             beams = [(longer[i], log_p[i].item()) for i in order.tolist()]
-        assert [tuple(beam) for beam in found.tokens[row].tolist()] == [beam for beam, _ in beams[:3]]
-        assert found.threshold[row].item() == pytest.approx(beams[3][1])
+        assert [tuple(beam) for beam in found.tokens[row].tolist()] == [beam for beam, _ in beams]
 
 
 def drawn(k, runs, *, end=None, seed=0):
@@ -157,8 +156,21 @@ def test_samples_have_the_law_that_is_left():
         assert ((count - p).abs() <= 4.5 * (p * (1 - p) / 40_000).sqrt() + 1e-12).all()
         torch.testing.assert_close(found.log_prob[:, 0], p.log()[found.tokens[:, 0, 0]])
     greedy = sample(chain.step, tokens[:1], {"before": state["before"][:1]}, steps=STEPS, adjust=truncated(top_k=1))
-    best = beam_search(chain.step, tokens[:1], {"before": state["before"][:1]}, k=1, steps=1)
-    assert greedy.tokens[0, 0, 0] == best.tokens[0, 0, 0] and greedy.log_prob.item() == 0.0
+    assert greedy.log_prob.item() == 0.0
+    best = beam_search(chain.step, tokens[:1], {"before": state["before"][:1]}, k=1, steps=STEPS)
+    assert torch.equal(greedy.tokens, best.tokens)  # a beam of one is greedy, and not one of two
+
+
+def test_a_beam_of_one_keeps_one():
+    """Where the less probable beginning leads to the more probable whole."""
+    law = torch.tensor([[0.55, 0.45, 0.0], [0.34, 0.33, 0.33], [0.99, 0.005, 0.005]]).log()
+
+    def step(tokens, state):
+        return law[torch.where(state == 0, 0, tokens + 1)], state + 1
+
+    tokens, state = torch.zeros(1, dtype=torch.int64), torch.zeros(1, dtype=torch.int64)
+    assert beam_search(step, tokens, state, k=1, steps=2).tokens.tolist() == [[[0, 0]]]
+    assert beam_search(step, tokens, state, k=2, steps=2).tokens[0, 0].tolist() == [1, 0]
 
 
 def nucleus(log_p, share):

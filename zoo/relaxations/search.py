@@ -41,7 +41,8 @@ class Found:
         tokens: int64 ``(batch, k, steps)``; what follows an ``end`` is ``end``.
         log_prob: of each, float64 ``(batch, k)``; -inf where there are not as many as k, and then at the end.
         scores: by which they are in order, from the largest: the log-probability, or the perturbed one.
-        threshold: the score of the best one that was left out, float64 ``(batch,)``; -inf where none was.
+        threshold: the score of the best one that was left out, float64 ``(batch,)``; -inf where none was, and of a beam
+            search without noise.
     """
 
     tokens: Tensor
@@ -226,7 +227,7 @@ def _beams(
         else:
             perturbed = below + noise.gumbel(below)
             above = given_largest(perturbed, scores.unsqueeze(-1))
-        kept = min(k + 1, width * vocabulary)
+        kept = min(k + (noise is not None), width * vocabulary)  # one more for the threshold
         scores, index = above.flatten(1).topk(kept)
         parent, tokens = index // vocabulary, index % vocabulary
         log_prob = below.flatten(1).gather(1, index)
