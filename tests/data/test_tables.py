@@ -151,9 +151,15 @@ def test_a_target_that_is_a_number_is_cut_into_classes(tmp_path):
         (lambda f: f, {"target": None}, "needs data.target=COLUMN"),
         (lambda f: f, {"bins": 3}, "kind is not a number"),
         (lambda f: f.assign(kind=2.5), {"bins": 3}, "one class only: there"),
+        (lambda f: f.assign(kind=f.index % 2), {"bins": 3}, r"bins=3.*so many classes.*is in 50% of the rows"),
+        (lambda f: f.assign(number=1e308 * (-1.0) ** f.index), {}, "'number' has numbers too large"),
+        (lambda f: f.assign(number=f.index * 1e200), {}, "'number' has numbers too large"),
+        (lambda f: f.assign(number=[f"{i},{i:03}" for i in range(1, 41)]), {}, "numbers such as '1,001'"),
+        (lambda f: f.assign(number=["999", "1,234,567"] * 20), {}, "numbers such as '1,234,567'"),
+        (lambda f: f.assign(number=["999,5", "1.234,5"] * 20), {}, "whose digits may be in groups"),
         (lambda f: f, {"bins": 1}, "data.bins=1 is not valid"),
         (lambda f: f, {"val_share": 0.7, "test_share": 0.5}, "together less than 1"),
-        (lambda f: f, {"batch_size": 500}, "28 rows are all to train on"),
+        (lambda f: f, {"batch_size": 500}, "28 rows are all to train on: give a smaller"),
     ],
 )
 def test_what_cannot_be_learned_from_is_refused(tmp_path, frame, change, options, message):
@@ -167,8 +173,11 @@ def test_what_cannot_be_learned_from_is_refused(tmp_path, frame, change, options
 @pytest.mark.parametrize(
     "name, content, message",
     [
-        ("empty.csv", b"", "cannot be read as a table"),
-        ("bytes.csv", b"a,kind\n\xff\xfe\xfa,1\n", "cannot be read as a table"),
+        ("empty.csv", b"", "or is empty"),
+        ("bytes.csv", b"a,kind\n\xff\xfe\xfa,1\n", "is not text in UTF-8: save it so"),
+        ("twice.csv", b"a,kind,kind\n1,2,2\n", "more than one column 'kind': rename or remove"),
+        ("twice.csv", b'a;"a";kind\n1;2;2\n', "more than one column 'a'"),
+        ("mine.xlsx", b"PK\x03\x04", "is a spreadsheet: save it as CSV"),
         ("ragged.csv", b"a,kind\n1,2\n1,2,3,4\n", "cannot be read as a table"),
         ("twice.parquet", b"PAR1 no", "cannot be read as a table"),
         ("missing.csv", None, "no such file"),
@@ -180,6 +189,39 @@ def test_files_that_are_no_tables(tmp_path, name, content, message):
         (tmp_path / name).write_bytes(content)
     with pytest.raises(ZooError, match=message):
         Table(path=str(tmp_path / name), target="kind")
+
+
+def test_whole_numbers_of_any_size_are_classes(tmp_path):
+    path = tmp_path / "mine.csv"
+    path.write_text("\n".join(["y,a", *[f"{(1 + i % 2) * 1e20:.0f},{i}" for i in range(100)]]))
+    assert Table(path=str(path), target="y", batch_size=4).inputs({"path": str(path), "target": "y"}).classes == 2
+
+
+def test_decimal_commas_are_read_where_groups_are_out_of_the_question(tmp_path):
+    path = tmp_path / "mine.csv"
+    path.write_text("\n".join(["y;a", *[f"{i % 2};{i},{'125' if i % 3 else '5'}" for i in range(100)]]))
+    data = Table(path=str(path), target="y", batch_size=4)
+    x = torch.cat([data.rows(split)[0] for split in ("train", "val", "test")]).flatten()
+    assert x.unique().numel() == 100 and (x.diff().abs() > 0).all()
+
+
+def test_dates_and_durations_of_parquet_are_numbers_and_what_is_nested_is_refused(tmp_path):
+    pa, parquet = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
+    days, y = pa.array(range(60), pa.int32()), [i % 2 for i in range(60)]
+    columns = {"y": y, "day": days.cast(pa.date32()), "took": pa.array(range(60), pa.int64()).cast(pa.duration("s"))}
+    path = tmp_path / "mine.parquet"
+    parquet.write_table(pa.table(columns), path)
+    data = Table(path=str(path), target="y", batch_size=4)
+    x = torch.cat([data.rows(split)[0] for split in ("train", "val", "test")])
+    assert x.shape == (60, 2) and torch.allclose(x[:, 0], x[:, 1], atol=1e-5)
+    for name, value in {"both": [[1, 2]] * 60, "pair": [{"a": 1}] * 60, "raw": [b"x"] * 60}.items():
+        for target in ("y", name):
+            parquet.write_table(pa.table({**columns, name: value}), path)
+            with pytest.raises(ZooError, match=f"column '{name}' has .* in its cells"):
+                Table(path=str(path), target=target)
+    parquet.write_table(pa.Table.from_arrays([days, days, days], names=["y", "a", "a"]), path)
+    with pytest.raises(ZooError, match="more than one column 'a'"):
+        Table(path=str(path), target="y")
 
 
 def test_a_command_with_a_bad_table_is_refused_before_anything_starts(tmp_path):

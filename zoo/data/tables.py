@@ -1,8 +1,10 @@
 """Tables: files of columns with names, of which one is to be predicted, and those that scikit-learn brings along."""
 
+import csv
 import logging
 import re
 import warnings
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from decimal import Decimal
@@ -22,6 +24,7 @@ from zoo.errors import ZooError, cause, did_you_mean
 
 if TYPE_CHECKING:
     import pandas as pd
+    import pyarrow as pa
 
 log = logging.getLogger(__name__)
 
@@ -31,6 +34,11 @@ LEVELS = 50
 MOST_CLASSES = 100
 LARGEST, NUMBERS = 2_000_000_000, 500_000_000  # bytes of a file, and numbers of what is made of it
 SPLIT_SEED = 0  # the rows of validation and test are the same in every run
+SAFE = 2**53
+"""Whole numbers are exact in a float below it."""
+GROUPED = r"[+-]?[1-9]\d{0,2}(?:,\d{3})+(?:\.\d+)?|[+-]?[1-9]\d{0,2}(?:\.\d{3})+,\d+"
+"""A number in groups of three digits; ``12,068`` may also be one with a decimal comma."""
+SURELY_GROUPED = r"[+-]?[1-9]\d{0,2}(?:(?:,\d{3}){2,}(?:\.\d+)?|,\d{3}\.\d+|(?:\.\d{3})+,\d+)"
 EXTRA = "needs packages: pip install 'discrete-latent-zoo[tables]'"
 
 
@@ -135,7 +143,10 @@ class Table(DataModule):
         self.splits: dict[str, tuple[Tensor, Tensor]] = {}
         table = load(path, target, bundled, bins, val_share, test_share)
         if len(table.rows["train"]) < batch_size:
-            raise ZooError(f"data.batch_size={batch_size}, but {len(table.rows['train'])} rows are all to train on")
+            raise ZooError(
+                f"data.batch_size={batch_size}, but {len(table.rows['train'])} rows are all to train on: give a "
+                "smaller data.batch_size"
+            )
 
     @classmethod
     def inputs(cls, arguments: Config) -> Inputs:
@@ -271,6 +282,8 @@ def _read(path: Path, given: str, target: str | None) -> "pd.DataFrame":
     try:
         if not path.is_file():
             raise ZooError(f"data.path={given} is not a file")
+        if path.suffix.lower() in (".xlsx", ".xls", ".ods"):
+            raise ZooError(f"data.path={given} is a spreadsheet: save it as CSV")
         if path.stat().st_size > LARGEST:
             raise ZooError(f"data.path={given} is too large: {LARGEST} bytes are the most")
         if path.suffix.lower() in (".parquet", ".pq"):
@@ -282,12 +295,16 @@ def _read(path: Path, given: str, target: str | None) -> "pd.DataFrame":
                     raise ZooError(f"data.path={given} is too large: {NUMBERS} values are the most")
                 table = file.read()
             table.validate(full=True)  # of texts, whether they are UTF-8
-            frame = table.to_pandas().apply(_exact)
+            _columns([str(name) for name in table.column_names], given)
+            frame = _flat(table, given).to_pandas().apply(_exact)
         else:
             with path.open(encoding="utf-8-sig") as file:
                 head = file.readline(1_000_000)
             bare = re.sub(r'"[^"]*"', "", head)  # what stands in quotes does not separate
             separator = max(",;\t|", key=bare.count)
+            if not head.strip():
+                raise ZooError(f"data.path={given} has no names of columns in its first line, or is empty")
+            _columns(next(csv.reader([head], delimiter=separator)), given)  # pandas would rename them
             with warnings.catch_warnings():
                 warnings.simplefilter("error", pd.errors.ParserWarning)  # rows with more values than there are names
                 frame = pd.read_csv(
@@ -303,12 +320,11 @@ def _read(path: Path, given: str, target: str | None) -> "pd.DataFrame":
         raise
     except ImportError as error:
         raise ZooError(f"data.path={given} {EXTRA}") from error
+    except UnicodeDecodeError as error:
+        raise ZooError(f"data.path={given} is not text in UTF-8: save it so ({cause(error)})") from error
     except Exception as error:  # the readers of pandas and Arrow have many of their own
         raise ZooError(f"data.path={given} cannot be read as a table: {cause(error)}") from error
     frame.columns = [str(name) for name in frame.columns]
-    if frame.columns.has_duplicates:
-        name = frame.columns[frame.columns.duplicated()][0]
-        raise ZooError(f"data.path={given} has more than one column {name!r}")
     if target not in frame.columns:
         names = list(frame.columns)
         raise ZooError(
@@ -318,6 +334,37 @@ def _read(path: Path, given: str, target: str | None) -> "pd.DataFrame":
     if frame.empty:
         raise ZooError(f"data.path={given} has no rows")
     return frame
+
+
+def _columns(names: list[str], given: str) -> None:
+    """Refuse two columns of one name."""
+    if twice := [name for name, count in Counter(names).items() if count > 1 and name]:
+        raise ZooError(f"data.path={given} has more than one column {twice[0]!r}: rename or remove the others")
+
+
+def _flat(table: "pa.Table", given: str) -> "pa.Table":
+    """A table with dates as times and durations as seconds.
+
+    Raises:
+        ZooError: if a column is not one value in each row.
+    """
+    import pyarrow as pa
+
+    for number, field in enumerate(table.schema):
+        kind, column = field.type, table.column(number)
+        if pa.types.is_nested(kind) or pa.types.is_binary(kind) or pa.types.is_large_binary(kind):
+            raise ZooError(
+                f"data.path={given}: the column {field.name!r} has {kind} in its cells, not a number, a text, a truth "
+                "value or a time: leave it out, or make columns of it"
+            )
+        if pa.types.is_date(kind):
+            column = column.cast(pa.timestamp("ms"))
+        elif pa.types.is_duration(kind):
+            column = column.cast(pa.duration("ns")).cast(pa.int64()).cast(pa.float64(), safe=False)
+        else:
+            continue
+        table = table.set_column(number, field.name, column)
+    return table
 
 
 def _exact(column: "pd.Series") -> "pd.Series":
@@ -340,6 +387,13 @@ def _typed(column: "pd.Series") -> "pd.Series":
     words = known.astype("string").str.strip()
     if known.empty or known.isin([True, False]).all():
         return column
+    marks = words[words.str.contains(",", regex=False)]
+    numerals = words.str.fullmatch(r"[+-]?[\d.,]+").all()
+    if numerals and len(marks) and (marks.str.fullmatch(GROUPED).all() or marks.str.fullmatch(SURELY_GROUPED).any()):
+        raise ZooError(
+            f"the column {str(column.name)!r} has numbers such as {marks.iloc[0]!r}, whose digits may be in groups: "
+            "write them without marks between groups, and with a decimal point"
+        )
     if words.str.fullmatch(r"[+-]?\d+(,\d+)?").all():  # decimal commas
         words = words.str.replace(",", ".")
     numbers = pd.to_numeric(words, errors="coerce")
@@ -379,10 +433,17 @@ def _labels(values: "pd.Series", target: str, bins: int | None) -> tuple[np.ndar
         if np.isinf(values.to_numpy(np.float64)).any():
             raise ZooError(f"the target {target} has infinite values: replace them, or leave those rows out")
         cut = pd.qcut(values, bins, duplicates="drop")
+        if len(cut.cat.categories) < bins and values.nunique() > 1:
+            often = values.mode().iloc[0]
+            raise ZooError(
+                f"data.bins={bins}: the target {target} cannot be cut into so many classes of equal size, as {often:g} "
+                f"is in {(values == often).mean():.0%} of the rows: give fewer, or null for its values as classes"
+            )
         codes, labels = cut.cat.codes.to_numpy(np.int64), [str(interval) for interval in cut.cat.categories]
     else:
-        if pd.api.types.is_float_dtype(values) and (values % 1 == 0).all():
+        if pd.api.types.is_float_dtype(values) and (values % 1 == 0).all() and values.abs().max() < SAFE:
             values = values.astype(np.int64)
+        values = values.map(lambda value: value.strip() if isinstance(value, str) else value)
         found, levels = pd.factorize(values, sort=True)
         codes, labels = found.astype(np.int64), [str(level) for level in levels]
     if len(labels) < 2:
@@ -423,7 +484,10 @@ def _numbers(values: np.ndarray, name: str, train: np.ndarray) -> list[np.ndarra
     if np.isinf(values).any():
         raise ZooError(f"the column {name!r} has infinite values: replace them, or leave them empty")
     missing = np.isnan(values)
-    mean, deviation = np.nanmean(values[train]), np.nanstd(values[train])
+    with np.errstate(over="ignore", invalid="ignore"):
+        mean, deviation = np.nanmean(values[train]), np.nanstd(values[train])
+    if not np.isfinite(mean) or not np.isfinite(deviation):
+        raise ZooError(f"the column {name!r} has numbers too large to be standardised: rescale it")
     scaled = np.where(missing, 0.0, (values - mean) / (deviation if deviation > 0 else 1.0))
     return [scaled.clip(-30, 30).astype(np.float32), *([missing.astype(np.float32)] if missing.any() else [])]
 

@@ -199,6 +199,10 @@ class Text(DataModule):
         numbers = {"words": words, "length": length, "batch_size": batch_size, "eval_batch_size": eval_batch_size}
         if bad := [f"{name}={value}" for name, value in numbers.items() if not 1 <= value <= 1_000_000]:
             raise ValueError(f"{', '.join(bad)} must be in [1, 1000000]")
+        if unit == "word" and words < 3:
+            raise ValueError(
+                f"need words >= 3, got {words}: two of the vocabulary are kept for unknown words and the end"
+            )
         if not 0 <= context <= 100_000 or seed < 0:
             raise ValueError(f"need context in [0, 100000] and seed >= 0, got {context}, {seed}")
         if path is None:
@@ -392,7 +396,9 @@ def _read_files(place: Path, stamps: tuple[tuple[str, int, int], ...]) -> tuple[
         try:
             text = Path(name).read_text(encoding="utf-8-sig")
         except UnicodeDecodeError as error:
-            raise ZooError(f"{name} is not text in UTF-8: byte {error.start} cannot be decoded") from error
+            raise ZooError(
+                f"{name} is not text in UTF-8: byte {error.start} cannot be decoded; save it as UTF-8"
+            ) from error
         except OSError as error:
             raise ZooError(f"{name} cannot be read: {cause(error)}") from error
         if not text.strip():
