@@ -39,8 +39,8 @@ def pack(checkpoint: str, *, output: Path = Path("network.packed"), trust: Seque
     content = packing.pack(model.network)
     with written(output) as path:
         path.write_bytes(content)
-    real = 4 * model.stored
-    tell(f"{output}: {len(content) / 1000:.1f} kB; with its weights in float32 it would be {real / 1000:.1f} kB")
+    real = 4 * model.real
+    tell(f"{output}: {len(content) / 1000:.1f} kB; with real weights in float32 it would be {real / 1000:.1f} kB")
     return len(content)
 
 

@@ -13,7 +13,7 @@ import logging
 from collections.abc import Sequence
 from typing import Annotated, Literal
 
-from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt
+from pydantic import Field, NonNegativeInt, PositiveInt
 
 from zoo import hub
 from zoo.cli.arguments import command
@@ -31,7 +31,7 @@ def write(
     by: Literal["sample", "greedy", "beam", "stochastic_beam"] = "sample",
     steps: Annotated[int, Field(ge=1, le=100_000)] = 500,
     k: Annotated[int, Field(ge=1, le=10_000)] = 1,
-    temperature: PositiveFloat = 1.0,
+    temperature: Annotated[float, Field(ge=1e-3, le=1e3)] = 1.0,
     top_k: PositiveInt | None = None,
     top_p: Annotated[float, Field(gt=0, le=1)] | None = None,
     seed: NonNegativeInt = 0,
@@ -107,7 +107,7 @@ def write(
             continue  # there are not as many
         texts.append(vocabulary.decode(sequence))
         weight = "" if weights is None else f", weight {weights[i].item():.3g}"
-        header = f"--- {log_p:.2f} nats{weight}\n" if by.endswith("beam") or k > 1 else ""
+        header = f"--- log-probability {log_p:.2f} nats{weight}\n" if by.endswith("beam") or k > 1 else ""
         lines.append(f"{header}{prompt}{texts[-1]}")
     tell("\n".join(lines))
     return texts

@@ -15,7 +15,7 @@ from zoo.config import Config
 from zoo.data.inputs import check_shape
 from zoo.data.seeding import PREDICT, generator
 from zoo.models.binary_net import packing
-from zoo.models.binary_net.nets import BinaryMLP
+from zoo.models.binary_net.nets import BinaryMLP, BrickConv
 from zoo.relaxations import Distribution, Relaxation
 from zoo.relaxations.base import drawn_by
 from zoo.training import AdamW, ZooModule
@@ -135,6 +135,14 @@ class BinaryNet(ZooModule):
     def stored(self) -> int:
         """How many weights there are; the logits of choices do not count."""
         return sum(parameter.numel() for name, parameter in self.network.named_parameters() if "logits" not in name)
+
+    @property
+    def real(self) -> int:
+        """How many the same network without choices has."""
+        bricks = [layer for layer in self.network.modules() if isinstance(layer, BrickConv)]
+        return self.stored + sum(
+            layer.scales.numel() * (layer.bricks[0].numel() - 1) - layer.bricks.numel() for layer in bricks
+        )
 
     def on_test_epoch_end(self) -> None:
         if self.packed:

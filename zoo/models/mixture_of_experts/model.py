@@ -4,6 +4,7 @@ Jacobs et al. 1991 mixed all of them; sent to a few, each costs what those few c
 1701.06538; Fedus et al. 2022, arXiv 2101.03961).
 """
 
+import math
 from typing import TYPE_CHECKING, Any, Literal
 
 import torch
@@ -34,9 +35,10 @@ class MixtureOfExperts(ZooModule):
         shape: of an example.
         k: experts for each example; what they say is averaged.
         routing: ``layer`` for draws by the relaxation, or ``noisy_top_k``: normal noise on the logits, the k largest,
-            and their softmax probabilities as weights, without the layer (Shazeer et al. 2017, section 2.1).
+            and their softmax probabilities as weights, without the layer (after Shazeer et al. 2017, section 2.1,
+            where the noise has a learned scale, and the softmax is over those k).
         balance: weight of the load-balance loss ``E sum_e f_e p_e``, of the share f of examples and the mean
-            probability p of each expert; 1 is the least it can be without it (Fedus et al. 2022, equation 4).
+            probability p of each expert; 1 where both are even (Fedus et al. 2022, equation 4).
         capacity: an expert takes at most this many times its even share of a batch, in order; what is beyond is
             dropped, and has no part of that expert. None for no limit. An estimator that scores whole draws, such as
             RLOO, then does not see what a draw pushes out of an expert for the examples after it.
@@ -66,6 +68,13 @@ class MixtureOfExperts(ZooModule):
         super().__init__()
         self.experts, self.router, self.relaxation, self.optimizer = experts, router, relaxation, optimizer
         count = self.experts.experts
+        with torch.no_grad():
+            given = self.router.eval()(torch.zeros(1, math.prod(shape))).shape[-1]
+        self.router.train()
+        if given != count:
+            raise ValueError(
+                f"the router has {given} outputs for {count} experts: give both the same number of experts"
+            )
         check_routing(count, k, balance, capacity)
         self.shape, self.k, self.routing = list(shape), k, routing
         self.balance, self.capacity = balance, capacity
