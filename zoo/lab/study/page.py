@@ -34,14 +34,14 @@ one is chosen on validation data and trained anew with fresh seeds. The budget i
 same at equal CPU time is beside it. Lower scores are better. A contrast is the best of some families less the best of
 others, both chosen in the search, paired by seed: **yes** where it is larger than the margin, **no** where it is
 smaller, **not decided** where neither is shown, each by a t test against the margin, by Holm's method over all {count}
-planned contrasts together. The plan, `configs/plan.yaml` and `configs/study`, is older than the runs; what was
-done otherwise is [listed](deviations.md)."""
+planned contrasts together. The plan, `configs/plan.yaml` and `configs/study`, is older than the runs, save for what is
+[listed](deviations.md), the number of seeds among it."""
 
 LIMITS = """\
 - Families differ in size, and the best of more estimators is better: "the best without Gumbel noise" is chosen among
   more than "the best with it". Scores of single estimators are in the tables.
 - All estimators try the same settings. Where the best of them lies at an edge of the search, a wider one might find a
-  better: the settings of every winner are in the tables.
+  better: the tables say `edge` beside such a value.
 - An estimator without a temperature tries as many learning rates as others try pairs.
 - Score functions that run the program several times in a step make as many fewer steps; where an actor acts, they see
   as many fewer rewards. Memory is not counted.
@@ -98,7 +98,7 @@ def write(folder: Path, more: Sequence[str] = ()) -> Path:
         *summary(found, findings, pictures),
         *claims(folder),
         *(line for name, progress in found.items() for line in regime(progress, findings, pictures.get(name))),
-        *rule.lines(findings),
+        *rule.lines(found, findings),
         *tail(folder, found, findings),
     ]
     path = folder / "README.md"
@@ -333,6 +333,12 @@ def contrast_line(one: Finding) -> str:
 def scores(progress: Progress, task: str) -> list[str]:
     """Markdown: a row an estimator, the best first."""
     plan, made = progress.plan, []
+    tried = [plan.settings(number) for number in range(plan.trials)]
+    ends = {
+        name: (min(one[name] for one in tried), max(one[name] for one in tried))
+        for name, how in plan.search.items()
+        if "log" in how
+    }
     for one in plan.estimators:
         runs = list(progress.final(task, one.name).values())
         if not runs:
@@ -340,7 +346,10 @@ def scores(progress: Progress, task: str) -> list[str]:
         mean, half = interval([row.test for row in runs])
         cpu = [row.test for row in progress.final(task, one.name, "cpu").values()]
         again = [row.test for row in progress.final(task, one.name, "again").values()]
-        chosen = ", ".join(f"{name} {value:g}" for name, value in json.loads(runs[0].settings).items())
+        chosen = ", ".join(
+            f"{name} {value:g}{' (edge)' * (value in ends.get(name, ()))}"
+            for name, value in json.loads(runs[0].settings).items()
+        )
         beside = [f"{interval(v)[0]:z.3f} ± {interval(v)[1]:z.3f}" if v else "" for v in (cpu, again)]
         seconds = sum(row.seconds for row in runs) / len(runs)
         made.append(

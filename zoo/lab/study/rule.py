@@ -1,11 +1,12 @@
-"""The rule of thumb at the end of the page: questions in order, each with the contrasts that carry its answer."""
+"""The rule of thumb at the end of the page: questions in order, each with what carries its answer and what does not."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from zoo.lab.study.page import Finding
+    from zoo.lab.study.protocol import Progress
 
 
 @dataclass(frozen=True)
@@ -15,65 +16,90 @@ class Rule:
     Args:
         question: to whose "yes" the advice belongs; who says "no" goes on to the next.
         advice: what to do.
+        use: the estimators that it names, whose own scores stand beside the contrasts.
         evidence: (contrast, verdict that it must have, regime, tasks).
     """
 
     question: str
     advice: str
+    use: Sequence[str]
     evidence: Sequence[tuple[str, str, str, Sequence[str]]]
 
 
 RULES = (
     Rule(
-        "Is the cost right between the choices, too: linear in them or nearly so, a cross-entropy, a blend that is as "
-        "good as its parts?",
-        "A softmax with temperature (`softmax`) or `st_argmax`; no sample is needed.",
-        (
-            ("sampling_needed", "no", "costs", ("linear", "slightly_convex", "convex", "blend_rewarded")),
-            ("sampling_needed", "no", "next_word", ("cross_entropy",)),
-            ("sampling_needed", "no", "paths", ("cost",)),
-            ("sampling_needed", "no", "binary_weights", ("linear",)),
-            ("sampling_needed", "no", "bandit", ("linear",)),
-        ),
-    ),
-    Rule(
-        "Does an action decide what is learnt next, and is it the estimator itself that explores?",
-        "Draw the action: a sample forward, no Gumbel noise backward (`gapped_st`, `straight_through`).",
-        (
-            ("sampling_needed", "yes", "bandit", ("concatenated_own_exploration",)),
-            ("sampling_needed", "yes", "factored", ("million_actions_own_exploration",)),
-            ("gumbel_pays", "no", "bandit", ("concatenated_own_exploration",)),
-            ("gumbel_pays", "no", "factored", ("million_actions_own_exploration",)),
-        ),
-    ),
-    Rule(
-        "Does each choice rule out later ones, as the cities of a tour do?",
-        "Draw whole solutions and score them: `rloo`.",
-        (
-            ("unbiased_pays", "yes", "tours", ("six_cities",)),
-            ("gumbel_pays", "no", "tours", ("six_cities",)),
-        ),
-    ),
-    Rule(
-        "Does a solver make one thing of many scores, a path, and is that judged, not its parts?",
-        "`imle`. It is the noise that counts; Gaussian noise is as good as Gumbel's.",
+        "Does a solver make one thing of many scores, such as a path, and is the whole judged by how far it is from "
+        "the right one, or by a curved cost?",
+        "`imle`: its difference of two arg maxes together with noise. Gaussian noise serves as well as Gumbel's. "
+        "Where the true cost of each part is told (`paths: cost`), a softmax is enough.",
+        ("imle",),
         (
             ("gumbel_pays", "yes", "paths", ("imitate", "load")),
             ("gumbel_kind", "no", "paths", ("imitate", "load")),
         ),
     ),
     Rule(
-        "Is what follows trained to live with on or off, gates?",
-        "A sample, of any kind: Gumbel noise neither helps nor hurts.",
+        "Is a sequence built step by step, where what comes next is priced by where the last step ended, as in a "
+        "tour? (Not orders or sets.)",
+        "Draw whole sequences and score them: `rloo`.",
+        ("rloo",),
+        (
+            ("unbiased_pays", "yes", "tours", ("six_cities",)),
+            ("gumbel_pays", "no", "tours", ("six_cities",)),
+        ),
+    ),
+    Rule(
+        "Does an action decide what is learnt next, and must the estimator itself explore?",
+        "Draw the action that is taken, for without a draw nothing explores: `gapped_st`. Where something else "
+        "explores, `st_argmax` is as good.",
+        ("gapped_st", "st_argmax"),
+        (
+            ("sampling_needed", "yes", "bandit", ("concatenated_own_exploration", "linear_own_exploration")),
+            ("gumbel_pays", "no", "bandit", ("concatenated_own_exploration", "linear_own_exploration")),
+            ("sampling_needed", "no", "bandit", ("concatenated", "linear")),
+            ("sampling_needed", "yes", "factored", ("million_actions_own_exploration",)),
+        ),
+    ),
+    Rule(
+        "Does what follows have to live with on and off: gates?",
+        "A sample with a straight-through gradient: `straight_through`, `gapped_st`.",
+        ("straight_through", "gapped_st"),
         (
             ("sampling_needed", "yes", "gates", ("independent", "almost_the_same")),
             ("gumbel_pays", "no", "gates", ("independent", "almost_the_same")),
         ),
     ),
     Rule(
-        "Anything else: orders, selections, codebooks, experts?",
-        "Begin without noise, `st_argmax` or an annealed softmax; try a sample next, and Gumbel noise last.",
+        "A codebook?",
+        "`st_argmax`, which is good from either start; `softmax` is not.",
+        ("st_argmax", "softmax"),
         (
+            ("sampling_needed", "no", "codebooks", ("spread_start", "idle_start")),
+            ("gumbel_pays", "no", "codebooks", ("spread_start", "idle_start")),
+        ),
+    ),
+    Rule(
+        "Experts to route to?",
+        "`st_argmax`, which is behind nobody by much; where experts begin dead nothing is decided.",
+        ("st_argmax",),
+        (
+            ("sampling_needed", "no", "routing", ("even_start", "balanced", "dead_start", "dead_start_balanced")),
+            ("gumbel_pays", "no", "routing", ("even_start", "balanced", "dead_start", "dead_start_balanced")),
+        ),
+    ),
+    Rule(
+        "Anything else: a choice whose cost is linear, curved or deceptive, a next word, an order, a selection?",
+        "A softmax whose temperature is tuned and annealed: `softmax`. Not `st_argmax`, which is far behind in "
+        "selections.",
+        ("softmax", "st_argmax"),
+        (
+            (
+                "sampling_needed",
+                "no",
+                "costs",
+                ("linear", "slightly_convex", "convex", "concave", "deceptive", "blend_rewarded"),
+            ),
+            ("sampling_needed", "no", "next_word", ("cross_entropy", "right_or_wrong")),
             (
                 "sampling_needed",
                 "no",
@@ -87,46 +113,71 @@ RULES = (
             ),
             ("sampling_needed", "no", "select_one", ("one_answer", "several_answers")),
             ("sampling_needed", "no", "select_each", ("one_answer", "several_answers")),
-            ("sampling_needed", "no", "codebooks", ("spread_start", "idle_start")),
-            ("sampling_needed", "no", "routing", ("even_start", "balanced", "dead_start", "dead_start_balanced")),
-            ("gumbel_pays", "no", "select_one", ("one_answer", "several_answers")),
-            ("gumbel_pays", "no", "select_each", ("one_answer", "several_answers")),
-            ("gumbel_pays", "no", "codebooks", ("spread_start", "idle_start")),
-            ("gumbel_pays", "no", "routing", ("even_start", "balanced", "dead_start", "dead_start_balanced")),
+            ("sampling_needed", "no", "binary_weights", ("linear", "layers")),
         ),
     ),
 )
+OUTSIDE = ("control", "exact")
+"""Families that no contrast asks for, and with which no advice is compared."""
 
 
-def lines(findings: Sequence["Finding"]) -> list[str]:
-    """Markdown: each question with its advice, what carries it, and what does not."""
+def lines(found: Mapping[str, "Progress"], findings: Sequence["Finding"]) -> list[str]:
+    """Markdown: each question with its advice and a table of what it rests on."""
     by = {(one.question.name, one.regime, one.task): one for one in findings}
     text = [
         "## A rule of thumb",
         "",
-        "Take the first question whose answer is yes. The advice is written by hand; whether the rows carry it is "
-        "computed: under it stand the contrasts that it rests on, in margins by which the first estimator is ahead.",
+        "Take the first question whose answer is yes. The advice is written by hand after the runs; whether the rows "
+        "carry it is computed. Under it stand the contrasts that it rests on: the verdict that it wants, the one "
+        "that was found, and the margins by which the first estimator is ahead of the second. The last column is "
+        "about the estimators that the advice names: by how many margins each is behind the best of all that a "
+        "contrast asks for, by their means.",
         "",
     ]
     for number, rule in enumerate(RULES, 1):
-        carried: list[str] = []
-        other: list[str] = []
-        for question, verdict, regime, tasks in rule.evidence:
-            for task in tasks:
-                one = by.get((question, regime, task))
-                if one is not None:
-                    (carried if one.verdict == verdict else other).append(told(one))
-        text += [f"{number}. **{rule.question}** {rule.advice}", ""]
-        if carried:
-            text += [f"    Carried by: {'; '.join(carried)}.", ""]
-        if other:
-            text += [f"    Not shown: {'; '.join(other)}.", ""]
+        rests = [
+            (by[question, regime, task], verdict)
+            for question, verdict, regime, tasks in rule.evidence
+            for task in tasks
+            if (question, regime, task) in by
+        ]
+        run = [(one, verdict) for one, verdict in rests if one.result is not None]
+        counts = {
+            "as wanted": sum(one.verdict == verdict for one, verdict in run),
+            "not decided": sum(one.verdict == "not decided" for one, _ in run),
+            "against it": sum(one.verdict not in (verdict, "not decided") for one, verdict in run),
+            "not run": len(rests) - len(run),
+        }
+        text += [
+            f"**{number}. {rule.question}** {rule.advice} "
+            f"({', '.join(f'{count} {name}' for name, count in counts.items() if count)}.)",
+            "",
+            "| contrast | task | wanted | found | margins | estimators | named, behind the best |",
+            "| --- | --- | --- | --- | ---: | --- | --- |",
+            *(row(one, verdict, behind(found.get(one.regime), one, rule.use)) for one, verdict in rests),
+            "",
+        ]
     return text
 
 
-def told(one: "Finding") -> str:
-    name = f"{one.question.name.replace('_', ' ')} in {one.regime} ({one.task}): {one.verdict}"
+def row(one: "Finding", verdict: str, named: str) -> str:
+    told = one.verdict if one.verdict == verdict else f"**{one.verdict}**"
+    start = f"| {one.question.name.replace('_', ' ')} | {one.regime}: {one.task} | {verdict} | {told} |"
     if one.result is None:
-        return name
+        return f"{start} | | |"
     r, m = one.result, one.margin
-    return f"{name}, {r.mean / m:z.1f} ({r.low / m:z.1f} to {r.high / m:z.1f}), `{one.better}` against `{one.than}`"
+    margins = f"{r.mean / m:z.1f} ({r.low / m:z.1f} to {r.high / m:z.1f})"
+    return f"{start} {margins} | `{one.better}`, `{one.than}` | {named} |"
+
+
+def behind(progress: "Progress | None", one: "Finding", use: Sequence[str]) -> str:
+    """Of each estimator that takes part, how far its mean is from the lowest one, in margins."""
+    if progress is None:
+        return ""
+    means = {}
+    for estimator in progress.plan.estimators:
+        runs = progress.final(one.task, estimator.name).values()
+        if runs and estimator.family not in OUTSIDE and estimator.name not in progress.plan.more:
+            means[estimator.name] = sum(each.test for each in runs) / len(runs)
+    best = min(means.values(), default=0.0)
+    return ", ".join(f"`{name}` {(means[name] - best) / one.margin:z.1f}" for name in use if name in means)
