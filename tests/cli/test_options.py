@@ -141,6 +141,7 @@ def test_no_job_of_a_sweep_starts_where_one_would_have_an_option_without_effect(
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.slow
 def test_every_file_of_every_group_passes():
     for group in ("model", "nets", "data", "annealing", "trainer", "logger", "experiment"):
         for name in composition.choices(group):

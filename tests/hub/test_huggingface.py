@@ -137,6 +137,7 @@ def test_without_the_package_the_extra_is_named(folder, monkeypatch):
         zoo.from_pretrained("hf://owner/name")
 
 
+@pytest.mark.slow
 def test_a_hub_that_cannot_be_reached_is_one_error(folder):
     code = f"import zoo; zoo.push_to_hub({str(folder)!r}, 'owner/name', token='hf_none')"
     environment = os.environ | {"HF_ENDPOINT": "http://127.0.0.1:9", "PYTHONPATH": str(ROOT)}  # nobody is there

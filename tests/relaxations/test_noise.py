@@ -61,7 +61,9 @@ def test_neighbouring_noise_is_independent():
     assert stats.chisquare(torch.bincount(cells[:, 0] * 8 + cells[:, 1], minlength=64)).pvalue > 1e-4
 
 
-@pytest.mark.parametrize("backend", ["fast", "plain", "aot_eager", pytest.param("inductor", marks=needs_compiler)])
+@pytest.mark.parametrize(
+    "backend", ["fast", "plain", "aot_eager", pytest.param("inductor", marks=[needs_compiler, pytest.mark.slow])]
+)
 def test_the_upper_tail_is_right_and_fine(backend, monkeypatch):
     """What decides between many categories: exceedances of high levels, and no ties among them."""
     monkeypatch.setattr(eager, "WORTH", 2**60 if backend == "plain" else 0)
