@@ -4,6 +4,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from zoo.lab.study.protocol import mean
+
 if TYPE_CHECKING:
     from zoo.lab.study.page import Finding
     from zoo.lab.study.protocol import Progress
@@ -118,7 +120,7 @@ RULES = (
     ),
 )
 OUTSIDE = ("control", "exact")
-"""Families that no contrast asks for, and with which no advice is compared."""
+"""Families with which no advice is compared: other noise than Gumbel's, and the exact gradient."""
 
 
 def lines(found: Mapping[str, "Progress"], findings: Sequence["Finding"]) -> list[str]:
@@ -130,8 +132,8 @@ def lines(found: Mapping[str, "Progress"], findings: Sequence["Finding"]) -> lis
         "Take the first question whose answer is yes. The advice is written by hand after the runs; whether the rows "
         "carry it is computed. Under it stand the contrasts that it rests on: the verdict that it wants, the one "
         "that was found, and the margins by which the first estimator is ahead of the second. The last column is "
-        "about the estimators that the advice names: by how many margins each is behind the best of all that a "
-        "contrast asks for, by their means.",
+        "about the estimators that the advice names: by how many margins each is behind the best of all but the "
+        "families control and exact, by their means.",
         "",
     ]
     for number, rule in enumerate(RULES, 1):
@@ -178,6 +180,6 @@ def behind(progress: "Progress | None", one: "Finding", use: Sequence[str]) -> s
     for estimator in progress.plan.estimators:
         runs = progress.final(one.task, estimator.name).values()
         if runs and estimator.family not in OUTSIDE and estimator.name not in progress.plan.more:
-            means[estimator.name] = sum(each.test for each in runs) / len(runs)
+            means[estimator.name] = mean([each.test for each in runs])
     best = min(means.values(), default=0.0)
     return ", ".join(f"`{name}` {(means[name] - best) / one.margin:z.1f}" for name in use if name in means)
