@@ -70,6 +70,20 @@ def test_elbo_equals_its_enumeration(x, prior):
     torch.testing.assert_close(terms["reconstruction"] + terms["kl"], terms["neg_elbo"])
 
 
+@pytest.mark.parametrize("prior", ["learned", "made"])
+def test_beta_weighs_the_kl_divergence_in_training_alone(x, prior):
+    model = make(latents=2, prior=prior, beta=0.25, relaxation=Exact())
+    nn.init.normal_(model.prior_logits)
+    for mode in (True, False):
+        torch.manual_seed(0)
+        terms = model.train(mode).terms(x, model.posterior(x))
+        assert terms["kl"].min() > 1e-3
+        torch.testing.assert_close(terms["neg_elbo"], terms["reconstruction"] + terms["kl"])
+        torch.testing.assert_close(terms["loss"], terms["reconstruction"] + (0.25 if mode else 1.0) * terms["kl"])
+    with pytest.raises(ValueError, match="beta must be a number of at least 0, got nan"):
+        make(beta=math.nan)
+
+
 @pytest.mark.parametrize("tau", [0.8, 1.0, 1.5])
 def test_importance_weighted_bound_reaches_the_log_likelihood_with_any_proposal(x, tau):
     model = make().eval()

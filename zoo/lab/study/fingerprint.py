@@ -6,6 +6,7 @@ the project that make a result.
 
 import ast
 import hashlib
+import sys
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
@@ -66,7 +67,13 @@ def read(path: Path) -> tuple[str, tuple[str, ...]]:
             and ast.get_docstring(node, clean=False) is not None
         ):
             node.body[0] = ast.Pass()
-    return ast.dump(tree), tuple(name for name in imported if name.startswith("zoo."))
+    return dumped(tree), tuple(name for name in imported if name.startswith("zoo."))
+
+
+def dumped(tree: ast.AST) -> str:
+    """The tree as Python 3.11 writes it: a later version must not make every run a stranger's."""
+    text = ast.dump(tree, show_empty=True) if sys.version_info >= (3, 13) else ast.dump(tree)
+    return text.replace(", type_params=[]", "")
 
 
 @cache

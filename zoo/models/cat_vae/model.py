@@ -51,6 +51,8 @@ class CatVAE(ZooModule):
         iwae_tau: temperature of the posterior as the proposal of that bound; see :meth:`log_likelihood`.
         head_from: share of training, in [0, 1], before which the head does not look: else it learns to do without a
             code before the code is worth anything.
+        beta: weight of the KL divergence in training by the ELBO (Higgins et al. 2017); below 1 the code carries more,
+            which keeps a head from taking over. The scores are always of the ELBO itself.
         rws_from: share of training, in [0, 1], after which reweighted wake-sleep takes the place of the ELBO; see
             :meth:`rws_terms`. 1 for never.
         rws_samples: samples per image that it weighs.
@@ -75,6 +77,7 @@ class CatVAE(ZooModule):
         iwae_samples: int = 100,
         iwae_tau: float = 1.0,
         head_from: float = 0.0,
+        beta: float = 1.0,
         rws_from: float = 1.0,
         rws_samples: int = 8,
     ) -> None:
@@ -89,6 +92,8 @@ class CatVAE(ZooModule):
                 "need rws_from and head_from in [0, 1] and rws_samples >= 2, got "
                 f"{rws_from}, {head_from}, {rws_samples}"
             )
+        if not 0 <= beta < math.inf:
+            raise ValueError(f"beta must be a number of at least 0, got {beta}")
         if isinstance(prior, str) and prior in PRIORS:
             prior = PRIORS[prior](latents=latents, categories=categories)
         for name, net in (("prior", prior), ("posterior", posterior)):
@@ -105,7 +110,7 @@ class CatVAE(ZooModule):
         self.encoder, self.decoder, self.relaxation, self.optimizer = encoder, decoder, relaxation, optimizer
         self.latents, self.categories = latents, categories
         self.iwae_samples, self.iwae_tau = iwae_samples, iwae_tau
-        self.head_from, self.rws_from, self.rws_samples = head_from, rws_from, rws_samples
+        self.head_from, self.beta, self.rws_from, self.rws_samples = head_from, beta, rws_from, rws_samples
         self.monitor = "val/nll" if rws_from < 1 else "val/neg_elbo"
         self.prior_logits = nn.Parameter(torch.zeros(latents, categories), requires_grad=prior != "uniform")
         self.prior_net = prior if isinstance(prior, ChainNet) else None
@@ -180,23 +185,25 @@ class CatVAE(ZooModule):
     def terms(self, x: Tensor, posterior: Chain, *, look: bool = True) -> dict[str, Tensor]:
         """The negative ELBO and its two parts, in nats, each ``(batch,)``; in ``eval()`` of an exact sample.
 
-        ``loss`` is the first, with its gradient.
+        ``loss`` is the first, with its gradient, and with the KL divergence weighed by ``beta`` in training.
 
         The KL divergence is the sum of those of each latent given the ones before, in closed form. Where some depend
         on what was drawn before them, they are a part of the program's cost, as the reconstruction is: so its
         gradient is that of whatever estimator there is.
         """
         independent = posterior.net is None and self.prior_net is None
+        beta = self.beta if self.training else 1.0
 
         def program(draw: Draw) -> tuple[Tensor, tuple[Tensor, Tensor]]:
             code, logits = posterior.draw(draw)
             reconstruction = self.distortion(x, self.pixels(code, x if look else None))
             kl = self.kl(logits, code)
-            return reconstruction if independent else reconstruction + kl, (reconstruction, kl)
+            return reconstruction if independent else reconstruction + beta * kl, (reconstruction, kl)
 
         cost, (reconstruction, kl) = self.expected_cost(program)
-        loss = cost + self.kl(posterior.logits) if independent else cost
-        return {"loss": loss, "neg_elbo": loss.detach(), "reconstruction": reconstruction.detach(), "kl": kl.detach()}
+        loss = cost + beta * self.kl(posterior.logits) if independent else cost
+        reconstruction, kl = reconstruction.detach(), kl.detach()
+        return {"loss": loss, "neg_elbo": reconstruction + kl, "reconstruction": reconstruction, "kl": kl}
 
     def kl(self, logits: Tensor, code: Tensor | None = None) -> Tensor:
         """``KL(q(z | x) || p(z))``, in nats, ``(batch,)``, of posteriors with ``logits`` given the ``code`` drawn."""
