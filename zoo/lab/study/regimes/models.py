@@ -164,7 +164,7 @@ class ImageCodes(Regime):
             epoch += 1
 
     def loss(self, model: Any, x: Tensor, beta: float) -> Tensor:
-        logits = model.posterior_logits(x)
+        logits = model.posterior(x).logits
         reconstruction = model.expected_cost(lambda draw: model.distortion(x, model.decoder(draw(logits))))
         kl = self.law(model, logits).kl(Categorical(model.prior_logits)).sum(-1)
         return (reconstruction + beta * kl).mean()
@@ -179,7 +179,7 @@ class ImageCodes(Regime):
         g = torch.Generator().manual_seed(seed)
         probability, counts = 0.0, 1.0  # one of each in advance: no code is impossible
         for x in batches(data.train_dataloader(), PRIOR_IMAGES):
-            law = self.law(model, model.posterior_logits(x))
+            law = self.law(model, model.posterior(x).logits)
             probability = probability + law.logits.softmax(-1).sum(0)
             counts = counts + law.mode().sum(0)
         soft, hard = (torch.as_tensor(value + 1e-6).log() for value in (probability, counts))
@@ -187,7 +187,7 @@ class ImageCodes(Regime):
         for name, loader in (("valid", data.val_dataloader()), ("test", data.test_dataloader())):
             total: dict[str, list[Tensor]] = {"sampled": [], "quantised": []}
             for x in batches(loader, SCORED_IMAGES):
-                law = self.law(model, model.posterior_logits(x))
+                law = self.law(model, model.posterior(x).logits)
                 code = law.sample(generator=g)
                 total["sampled"].append(model.distortion(x, model.decoder(code)) + law.kl(Categorical(soft)).sum(-1))
                 mode = law.mode()
