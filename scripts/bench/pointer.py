@@ -13,8 +13,9 @@ backward, gradients clipped to norm 1, fused AdamW. Seconds are of the process, 
 
 - many starts: rl4co's POMO, a solution from each point with a shared baseline, against ``rloo`` with as many solutions
   (two samples from half the points), the same with the feed-forward part that the decoder has by default and POMO has
-  not, ``rloo`` with two samples from every point (twice as many solutions), and ``self_label`` (as many solutions
-  without gradient; the best, from every start, is then scored at once);
+  not, ``rloo`` with two samples from every point (twice as many solutions), ``self_label`` (as many solutions without
+  gradient; the best, from every start, is then scored at once), and what trained ``pointer_net.tsp20``, with its own
+  networks, its local search of labels and its bfloat16;
 - one solution: rl4co's AttentionModel against ``reinforce`` from one start, both with a running-mean baseline.
   The baseline of rl4co that is the default, a greedy rollout, would cost it more;
 - LSTM: rl4co's PointerNetwork against the LSTM encoder and the recurrent query, else as for one solution.
@@ -59,9 +60,6 @@ LSTM = [
     "model.encoder._target_=zoo.models.pointer_net.LSTMEncoder",
     f"model.encoder.width={WIDTH}",
     "model.encoder.layers=1",
-    "~model.encoder.heads",
-    "~model.encoder.neighbours",
-    "~model.encoder.feedforward",
     "model.decoder.query=lstm",
     *DECODER,
 ]
@@ -92,6 +90,7 @@ def main() -> None:
             ),
             "rloo, twice as many": ours(size, [*TRANSFORMER, *RLOO, f"model.starts={size}"]),
             "self_label": ours(size, [*TRANSFORMER, "model.objective=self_label", f"model.starts={size}"]),
+            "as tsp20 was trained": ours(size, [], "experiment=pointer_net_tsp20"),
         },
         "one solution": {"rl4co AttentionModel": attention, "reinforce": ours(size, [*TRANSFORMER, *REINFORCE])},
         "LSTM": {"rl4co PointerNetwork": pointer, "reinforce, LSTM": ours(size, [*LSTM, *REINFORCE])},
@@ -127,12 +126,18 @@ def rate(model: nn.Module, loss: Loss, size: int, batch: int, steps: int) -> Cal
     return lambda: train(steps)
 
 
-def ours(size: int, options: list[str]) -> tuple[nn.Module, Loss]:
-    config = compose(["model=pointer_net", f"data.size={size}", *options])
+def ours(size: int, options: list[str], base: str = "model=pointer_net") -> tuple[nn.Module, Loss]:
+    config = compose([base, f"data.size={size}", *options])
     check(config)
     config.run = "unused"  # only a job of Hydra could resolve it
     model = from_config(plain(config)["model"]).train()
-    return model, lambda x: getattr(model, model.objective)(x)["loss"]
+    half = config.trainer.precision == "bf16-mixed"
+
+    def loss(x: Tensor) -> Tensor:
+        with torch.autocast("cpu", torch.bfloat16, enabled=half):
+            return getattr(model, model.objective)(x)["loss"]
+
+    return model, loss
 
 
 def theirs(size: int) -> list[tuple[nn.Module, Loss]]:
