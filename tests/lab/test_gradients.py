@@ -13,23 +13,51 @@ import pytest
 import torch
 
 from zoo.lab import gradients as lab
-from zoo.relaxations import RELAXATIONS, Exact, StraightThrough
+from zoo.relaxations import RELAXATIONS, Exact, StraightThrough, Subset
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # of training, which has tests of its own
 
 
-@pytest.mark.parametrize("make", [lab.quadratic, lab.polynomial])
+PROBLEMS = {
+    "quadratic": lambda: lab.quadratic(3, 3, 1),
+    "polynomial": lambda: lab.polynomial(3, 3, 1),
+    "gates": lambda: lab.gates(5, 1),
+    "subset": lambda: lab.subset(5, 2, 1),
+}
+
+
+@pytest.mark.parametrize("name", PROBLEMS)
 @pytest.mark.parametrize("chunk", [4, 4096])
-def test_the_exact_gradient_is_that_of_the_exact_relaxation(make, chunk):
-    problem = make(3, 3, 1)
+def test_the_exact_gradient_is_that_of_the_exact_relaxation(name, chunk):
+    problem = PROBLEMS[name]()
     cost, logits = lab.expectation(Exact(), problem, 1)
     (expected,) = torch.autograd.grad(cost.sum(), logits)
     torch.testing.assert_close(lab.exact_gradient(problem, chunk).float(), expected)
 
 
-def test_configurations_are_all_different():
-    z = lab.configurations(8, 4)
-    assert z.shape == (65_536, 8, 4) and (z.sum(-1) == 1).all() and len(z.argmax(-1).unique(dim=0)) == 65_536
+def test_combinations_are_all_different():
+    found = lab.Enumeration.of(lab.quadratic(8, 4, 1))
+    assert found.index.shape == (65_536, 8) and len(found.index.unique(dim=0)) == 65_536
+    assert found.costs.shape[0] == 65_536
+
+
+@pytest.mark.parametrize("name", PROBLEMS)
+def test_stages_are_where_training_on_the_exact_gradient_comes_by(name):
+    found = lab.Enumeration.of(PROBLEMS[name]())
+    gaps = {}
+    for stage in lab.STAGES:
+        problem = found.at(stage)
+        assert problem.stage == stage and problem.logits.shape == found.problem.logits.shape
+        gaps[stage] = (found.expected(problem.logits.double()) - found.costs.min(0).values).sum().item()
+    assert gaps["start"] > 0
+    for stage, share in lab.STAGES.items():
+        assert 0.7 * share <= gaps[stage] / gaps["start"] <= share + 1e-4
+
+
+def test_runs_of_the_program_are_counted():
+    problem = PROBLEMS["gates"]()
+    runs = {name: lab.program_runs(RELAXATIONS[name](), problem) for name in ("softmax", "rloo", "exact")}
+    assert runs == {"softmax": 1, "rloo": 4, "exact": 2**5}
 
 
 @pytest.fixture(scope="module")
@@ -44,7 +72,8 @@ def folder(tmp_path_factory, mnist_root):
 @pytest.fixture(scope="module")
 def rows(folder):
     """What was written, read again."""
-    kinds = {"problem": str, "estimator": str, "family": str, "default": lambda text: text == "True", "draws": int}
+    kinds = dict.fromkeys(("problem", "stage", "estimator", "family"), str) | {"draws": int, "runs": int}
+    kinds["default"] = lambda text: text == "True"
     with (folder / "gradients.csv").open() as file:
         return [lab.Score(**{k: kinds.get(k, float)(v) for k, v in row.items()}) for row in csv.DictReader(file)]
 
@@ -53,26 +82,28 @@ def rows(folder):
 def test_every_estimator_is_in_the_table(folder, rows):
     text = (folder / "gradients.md").read_text()
     assert "Written by `python scripts/gradients.py quick=true` in" in text
-    for name in RELAXATIONS:
-        here = [row for row in rows if row.estimator == name]
-        assert {row.problem for row in here} == {"quadratic", "polynomial", "vae"}
-        assert sum(row.default for row in here) == 3 and text.count(f"| `{name}` |") == 3
-        assert (len(here) == 3) == ("tau" not in RELAXATIONS[name]().arguments)
-    for problem in ("quadratic", "polynomial", "vae"):
+    for name, cls in RELAXATIONS.items():
+        problems = [*lab.PROBLEMS] if all(issubclass(Subset, need) for need in cls.needs) else [*lab.PROBLEMS][:-1]
+        for stage in lab.STAGES:
+            here = [row for row in rows if (row.estimator, row.stage) == (name, stage)]
+            assert {row.problem for row in here} == {*problems} and sum(row.default for row in here) == len(problems)
+            assert (len(here) == len(problems)) == ("tau" not in RELAXATIONS[name]().arguments)
+        assert text.count(f"| `{name}` |") == 2 * len(problems)  # of the start, and of the stages
+    for problem in lab.PROBLEMS:
         assert (folder / f"{problem}.png").read_bytes().startswith(b"\x89PNG") and f"]({problem}.png)" in text
 
 
 @pytest.mark.slow
 def test_the_tables_agree_with_theory(rows):
     claims = lab.claims(rows)
-    assert len(claims) == 16
+    assert len(claims) == 4 * 5 + 1 + 2
     assert not [claim for claim in claims if not claim.holds]
 
 
 @pytest.mark.slow
 def test_a_bias_that_is_there_is_seen(rows):
     for row in rows:
-        if row.estimator == "straight_through":
+        if row.estimator == "straight_through" and row.stage == "start":
             assert row.bias > 4 * row.error and not row.unbiased
 
 
@@ -81,7 +112,7 @@ def test_the_figures_of_a_row_fit_together(rows):
     for row in rows:
         assert row.mse == pytest.approx(row.bias**2 + row.std**2, rel=1e-3)
         assert row.error == pytest.approx(row.std / math.sqrt(row.draws), rel=1e-3)
-        assert -1 <= row.cosine <= 1 and -1 <= row.cosine_of_mean <= 1.00001
+        assert -1 <= row.cosine <= 1 and -1 <= row.cosine_of_runs <= 1.00001 and -1 <= row.cosine_of_mean <= 1.00001
         assert (row.std == 0) == (not RELAXATIONS[row.estimator].stochastic or row.estimator == "exact")
         assert (row.bias < 1e-6) == (row.estimator == "exact")
 
