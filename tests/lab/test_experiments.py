@@ -47,6 +47,18 @@ TINY = {
     "explore": ("relaxations=softmax", "taus=1", "early=100", *ACTOR_CRITIC),
     "factored": ("sizes=3x3", "relaxations=rloo", *ACTOR_CRITIC),
     "gradients_pointer": ("size=4", "steps=2", "draws=32"),
+    "listen": (
+        "relaxations=softmax",
+        "similarity=false",
+        "epochs=1",
+        "data.batch_size=10",
+        "trainer.limit_train_batches=4",
+        "trainer.accelerator=cpu",
+        "data.judged=20",
+        "model.speaker_encoder.width=8",
+        "model.residual_encoder.width=8",
+        "model.decoder.width=8",
+    ),
     "optima": ("size=5", "instances=20", "audit=3"),
     "planted": (
         "kind=xor",
@@ -65,6 +77,7 @@ TINY = {
 PLACES = {
     "explore": ("folder={}/runs", "picture={}/made.png"),
     "gradients_pointer": ("out={}",),
+    "listen": ("folder={}", "runs={}/runs"),
     "optima": ("output={}/made.npz",),
     "reproduce": ("runs={}/runs", "out={}"),
     "tsplib": ("folder={}", "instances={}/instances"),
@@ -77,6 +90,7 @@ MADE = {
     "explore": ("made.png",),
     "factored": (),
     "gradients_pointer": ("gradients.md", "gradients.png"),
+    "listen": ("listen.md", "listen/softmax_drawn.flac", "listen/blend.flac"),
     "optima": ("made.npz",),
     "planted": ("planted_xor.md", "xor_0.csv"),
     "reproduce": ("polynomial.md", "polynomial.png"),
@@ -89,6 +103,7 @@ ROWS = {
     "compare_rl": "| `softmax` |",
     "compare_speaker": "| `softmax` | mean vector |",
     "gradients_pointer": "| RLOO |",
+    "listen": "| `softmax` |",
     "planted": "| `simple` |",
     "reproduce": "| ReinMax |",
     "tsplib": "| network + local search |",
@@ -114,7 +129,7 @@ LONGER = ("compare", "compare_rl", "compare_speaker", "gradients_pointer", "repr
 @pytest.mark.parametrize("name", [pytest.param(n, marks=pytest.mark.slow if n in LONGER else ()) for n in TINY])
 def test_an_experiment_runs(name, tmp_path, monkeypatch, mnist_root, capsys):
     data = mnist_root
-    if name == "compare_speaker":
+    if name in ("compare_speaker", "listen"):
         data = str(tmp_path / "data")
         write_digits(Path(data) / "fsdd" / "recordings", {"george": 100.0, "yweweler": 180.0}, takes=11)
     if name == "tsplib":  # an instance with the name, the size and the metric of one of TSPLIB
