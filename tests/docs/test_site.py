@@ -83,3 +83,40 @@ def test_every_link_leads_somewhere(page):
             assert anchor in anchors(target), f"{name(page)}: there is no heading {link}"
         inside = Path(name(page)).parts[0] == "docs"
         assert not inside or target.is_relative_to(ROOT / "docs"), f"{name(page)}: {link} is outside of the site"
+
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium: scripts/browser.sh installs it from Debian")
+def test_every_sound_of_the_listening_page_plays(site):
+    sync_api = pytest.importorskip("playwright.sync_api")
+    command = [sys.executable, "-u", "-m", "http.server", "0", "--bind", "127.0.0.1", "--directory", str(site)]
+    with (
+        subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as server,
+        sync_api.sync_playwright() as playwright,
+    ):
+        try:
+            port = re.search(r"port (\d+)", server.stdout.readline())[1]
+            browser = playwright.chromium.launch(
+                executable_path=CHROMIUM, args=["--no-sandbox", "--autoplay-policy=no-user-gesture-required"]
+            )
+            page = browser.new_page()
+            page.goto(f"http://127.0.0.1:{port}/speaker/listen/")
+            sounds = page.locator("audio")
+            assert sounds.count() >= 20
+            for i in range(sounds.count()):
+                duration, played = sounds.nth(i).evaluate(
+                    """async sound => {
+                        await sound.play();
+                        await new Promise(done => setTimeout(done, 150));
+                        return [sound.duration, sound.currentTime];
+                    }"""
+                )
+                assert 2 < duration < 60 and played > 0
+            broken = page.locator("img").evaluate_all("all => all.filter(one => !one.naturalWidth).length")
+            assert broken == 0
+            browser.close()
+        finally:
+            server.terminate()

@@ -12,7 +12,7 @@ what.
 import logging
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 from pydantic import Field, PositiveInt
 
@@ -66,7 +66,7 @@ def solve(
     problem = read(points, columns=columns, distance=distance)
 
     from zoo.models.pointer_net import TSP, PointerNet
-    from zoo.models.pointer_net.tours.finding import FAR, find
+    from zoo.models.pointer_net.tours.finding import FAR, find, trained_sizes
 
     saved = hub.read(checkpoint, trust, ARCHS)
     model = saved.build()
@@ -91,12 +91,6 @@ def solve(
             write(place, problem, rows)
         print(path)
     return tour
-
-
-def trained_sizes(data: dict[str, Any] | None) -> list[int]:
-    """The size or the range of sizes of the training instances ``data``; empty if it is not known."""
-    size = (data or {}).get("size")
-    return [size] if isinstance(size, int) else list(size or [])
 
 
 main = command(solve, text=str(__doc__), notes=lambda: pretrained(*ARCHS))

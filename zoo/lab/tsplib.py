@@ -18,7 +18,7 @@ from zoo import hub
 from zoo.errors import ZooError
 from zoo.lab.common import one_thread
 from zoo.models.pointer_net import TSP, PointerNet
-from zoo.models.pointer_net.tours.finding import find
+from zoo.models.pointer_net.tours.finding import find, trained_sizes
 from zoo.models.pointer_net.tours.reading import read
 from zoo.models.pointer_net.tours.writing import gap, known_optimum
 
@@ -46,9 +46,11 @@ def experiment(
     Returns:
         the table.
     """
-    model = hub.from_pretrained(checkpoint)
+    saved = hub.read(checkpoint)
+    model = saved.build()
     if not isinstance(model, PointerNet) or not isinstance(model.task, TSP):
         raise ZooError(f"{checkpoint} is not a pointer network for tours")
+    size = (trained_sizes(saved.data) or [20])[-1]
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / "tsplib.json"
     done = json.loads(path.read_text()) if path.is_file() else {}
@@ -62,7 +64,7 @@ def experiment(
         if len(problem) > largest or (optimum := known_optimum(problem)) is None or key in done:
             continue
         with one_thread():
-            rows = find(model, problem, seconds=seconds, restarts=True)
+            rows = find(model, problem, seconds=seconds, size=size, restarts=True)
         gaps = {row.method: gap(row.length, optimum) for row in rows}
         done[key] = {"points": len(problem), "gaps": gaps, "seconds": {row.method: row.seconds for row in rows}}
         path.write_text(json.dumps(done, indent=1) + "\n")

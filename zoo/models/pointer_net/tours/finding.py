@@ -115,6 +115,12 @@ def find(
     return rows
 
 
+def trained_sizes(data: dict[str, Any] | None) -> list[int]:
+    """The size or the range of sizes of the training instances ``data``; empty if it is not known."""
+    size = (data or {}).get("size")
+    return [size] if isinstance(size, int) else list(size or [])
+
+
 def network_tour(model: "PointerNet", problem: Problem, symmetries: int, starts: int | None, size: int) -> np.ndarray:
     """The network's best tour of symmetric copies and from different starts, by the length that the file defines."""
     x = unit_square(torch.from_numpy(np.ascontiguousarray(problem.plane())).unsqueeze(0))

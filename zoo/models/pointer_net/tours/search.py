@@ -21,6 +21,7 @@ except ImportError:
     numba = None
 
 NEAR = 10  # neighbours in a list
+QUADRANTS = 10_000  # points up to which those of each quadrant are looked for
 PIECE = 50  # points of an exchanged piece at most
 LOG = 100_000  # reversals after which a repair is given up
 KICKS = 64  # between two looks at the clock; of interpreted code fewer
@@ -65,15 +66,34 @@ def farthest_insertion(problem: Problem, start: int = 0) -> np.ndarray:
 
 
 def neighbours(problem: Problem, count: int = NEAR) -> np.ndarray:
-    """The nearest other points of each point, the nearest first, int64 ``(n, at most count)``."""
-    count = min(count, len(problem) - 1)
-    near = np.zeros((len(problem), count), dtype=np.int64)
-    for i in range(len(problem)):
-        row = problem.row(i).copy()
+    """Other points that are near each point, the nearest first, int64 ``(n, at most count)``.
+
+    First the nearest two of each quadrant, where the points are not too many, then the nearest of all: lists of the
+    nearest alone end within a cluster, and no move of the search leads out of it.
+    """
+    n = len(problem)
+    count = min(count, n - 1)
+    near = np.zeros((n, count), dtype=np.int64)
+    places = problem.plane() if n <= QUADRANTS else None
+    for i in range(n if count else 0):
+        row = np.array(problem.row(i), dtype=float)
         row[i] = np.inf
-        some = np.argpartition(row, count - 1)[:count] if count else np.zeros(0, dtype=np.int64)
-        near[i] = some[np.argsort(row[some], kind="stable")]
+        some = np.argpartition(row, count - 1)[:count]
+        some = some[np.argsort(row[some], kind="stable")]
+        if places is not None:
+            x, y = (places - places[i]).T
+            quadrant = 2 * (x >= 0) + (y >= 0)
+            quadrant[i] = -1
+            first = np.concatenate([least(row, np.flatnonzero(quadrant == k), 2) for k in range(4)])[:count]
+            some = np.concatenate([first, some[~np.isin(some, first)]])[:count]
+            some = some[np.argsort(row[some], kind="stable")]
+        near[i] = some
     return near
+
+
+def least(row: np.ndarray, index: np.ndarray, count: int) -> np.ndarray:
+    """Of ``index`` those with the least values in ``row``, at most ``count``."""
+    return index[np.argpartition(row[index], count - 1)[:count]] if len(index) > count else index
 
 
 # The search -----------------------------------------------------------------------------------------------------------
