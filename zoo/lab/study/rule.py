@@ -72,19 +72,23 @@ RULES = (
         ),
     ),
     Rule(
-        "A codebook?",
-        "`st_argmax`, which is good from either start; `softmax` is not.",
-        ("st_argmax", "softmax"),
+        "Is it the code of an autoencoder, in a few latents?",
+        "Noise that is annealed: `gumbel_softmax`. Gaussian noise serves as well, and a softmax does not.",
+        ("gumbel_softmax", "softmax"),
         (
-            ("sampling_needed", "no", "codebooks", ("spread_start", "idle_start")),
-            ("gumbel_pays", "no", "codebooks", ("spread_start", "idle_start")),
+            ("sampling_needed", "yes", "image_codes", ("2x8",)),
+            ("gumbel_kind", "no", "image_codes", ("2x8",)),
+            ("unbiased_pays", "no", "image_codes", ("2x8",)),
         ),
     ),
     Rule(
-        "Experts to route to?",
-        "`st_argmax`, which is behind nobody by much; where experts begin dead nothing is decided.",
+        "A codebook, or experts to route to?",
+        "`st_argmax`: with codes it is good from either start, of experts it is behind nobody by much. Where experts "
+        "begin dead nothing is decided.",
         ("st_argmax",),
         (
+            ("sampling_needed", "no", "codebooks", ("spread_start", "idle_start")),
+            ("gumbel_pays", "no", "codebooks", ("spread_start", "idle_start")),
             ("sampling_needed", "no", "routing", ("even_start", "balanced", "dead_start", "dead_start_balanced")),
             ("gumbel_pays", "no", "routing", ("even_start", "balanced", "dead_start", "dead_start_balanced")),
         ),
