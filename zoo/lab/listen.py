@@ -135,7 +135,7 @@ def experiment(
 
 def player(file: str) -> str:
     """A sound on the page; where HTML is not played, a link to it."""
-    return f'<audio controls preload="none" src="{file}"></audio> [file](listen/{file})'
+    return f'<audio controls preload="none" src="listen/{file}"></audio> [file](listen/{file})'
 
 
 def recordings(example: str, *overrides: str) -> Any:
@@ -245,12 +245,12 @@ def picture(cosines: np.ndarray, steps: np.ndarray, between: tuple[str, str]) ->
         ax = figure.subplots()
         for i, name in enumerate(between):
             ax.plot(steps, cosines[:, i], "-o", markersize=4, color=f"C{i}")
-            end = -1 if i else 0
+            end = cosines[:, i].argmax()
             ax.annotate(
-                name, (steps[end], cosines[end, i]), (0, 8), textcoords="offset points", color=f"C{i}", ha="center"
+                name, (steps[end], cosines[end, i]), (0, -16), textcoords="offset points", color=f"C{i}", ha="center"
             )
         ax.set_xlabel(f"weight of {between[1]}")
         ax.set_ylabel("cosine with the real voice")
-        ax.set_title(f"A blend is less and less like {between[0]}, more and more like {between[1]}", loc="left")
+        ax.set_title(f"How like {between[0]} and {between[1]} a blend of their voices is", loc="left")
         ax.spines[["top", "right"]].set_visible(False)
     return figure
