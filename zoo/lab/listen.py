@@ -56,8 +56,8 @@ with the **mean vector** of that prior in place of a draw. Whom the project's ju
 beside: G for george, Y for yweweler, M for a mix of two, ? for somebody else. All are made from the Free Spoken Digit
 Dataset (Z. Jackson and others), and are CC BY-SA 4.0 as it is.
 
-| | drawn | heard | mean vector | heard | prior, george : yweweler |
-| --- | --- | --- | --- | --- | --- |
+| | speaker | ten times | heard | prior, G : Y |
+| --- | --- | --- | --- | --- |
 """
 
 
@@ -99,33 +99,27 @@ def experiment(
     judge: Any = hub.from_pretrained("speech_judge.fsdd")
     heard = {name: name[0].upper() for name in data.names}
 
-    def row(name: str, spoken: dict[str, list[Tensor]], prior: str) -> str:
-        cells = []
-        for kind in ("drawn", "mean"):
-            if kind not in spoken:
-                cells += ["", ""]
-                continue
-            file = f"{name.strip('`')}_{kind}.flac"
-            save(in_a_row(spoken[kind]), str(sounds / file))
-            found = judge.listen(spoken[kind])
-            mixed = (found.hybrid > 0.5).tolist()
-            names = judge.names(found)
-            cells += [player(file), " ".join("M" if mix else heard.get(who, "?") for mix, who in zip(mixed, names))]
-        return f"| {name} | " + " | ".join([*cells, prior]) + " |"
+    def row(name: str, kind: str, spoken: list[Tensor], prior: str) -> str:
+        file = f"{name.strip('`')}_{kind.split()[0]}.flac"
+        save(in_a_row(spoken), str(sounds / file))
+        found = judge.listen(spoken)
+        mixed, names = (found.hybrid > 0.5).tolist(), judge.names(found)
+        who = " ".join("M" if mix else heard.get(one, "?") for mix, one in zip(mixed, names))
+        return f"| {name} | {kind} | {player(file)} | {who} | {prior} |"
 
     g = torch.Generator().manual_seed(0)
-    lines.append(row("real", {"drawn": real(data, word, g)}, "0.70 : 0.30"))
+    lines.append(row("real", "recorded", real(data, word, g), "0.70 : 0.30"))
     for relaxation in relaxations:
         model = hub.from_pretrained(run(runs, "mix", relaxation, 0, *overrides).path)
         content = torch.full((TAKES,), data.words.index(word))
         prior = model.log_prior(content[:1]).exp()
         drawn = model.sample_speaker(content, seed=0)
-        spoken = {
-            "drawn": [model.speak(content[:1], drawn[i : i + 1], seed=i)[0] for i in range(TAKES)],
-            "mean": [model.speak(content[:1], prior, seed=i)[0] for i in range(TAKES)],
-        }
+        voices = [model.speak(content[:1], drawn[i : i + 1], seed=i)[0] for i in range(TAKES)]
+        mean = [model.speak(content[:1], prior, seed=i)[0] for i in range(TAKES)]
         shares = dict(zip(model.speaker_names, prior[0].tolist()))
-        lines.append(row(f"`{relaxation}`", spoken, " : ".join(f"{shares.get(name, 0):.2f}" for name in data.names)))
+        learned = " : ".join(f"{shares.get(name, 0):.2f}" for name in data.names)
+        lines.append(row(f"`{relaxation}`", "drawn", voices, learned))
+        lines.append(row(f"`{relaxation}`", "mean vector", mean, ""))
     lines += ["", *blend(checkpoint, between, embed, sounds)]
     path = folder / "listen.md"
     path.write_text("\n".join(lines) + "\n", encoding="utf-8")
