@@ -33,6 +33,7 @@ from pydantic import NonNegativeInt, PositiveInt
 from torch import Tensor
 
 from zoo.data import MNIST
+from zoo.errors import ZooError
 from zoo.hub import from_pretrained
 from zoo.lab.common import check_names, command, one_thread, trained
 from zoo.relaxations import RELAXATIONS, Bernoulli, Categorical, Distribution, Exact, Noise, Relaxation, Subset
@@ -159,7 +160,7 @@ def gates(latents: int, draws: int, cases: int = 4) -> Problem:
 
 
 def subset(items: int, k: int, draws: int, cases: int = 4) -> Problem:
-    """The squared error of the best affine fit by the items chosen: which three columns explain a target?"""
+    """The mean squared distance of the sum of the chosen columns to a target: which ones make it up?"""
     g = torch.Generator().manual_seed(4)
     columns = torch.randn(20, items, generator=g)
     target = columns[:, :k] @ torch.ones(k) + 0.5 * columns[:, k : 2 * k].prod(1)
@@ -260,6 +261,8 @@ class Enumeration:
                 break
             (logits.grad,) = torch.autograd.grad(cost.sum(), logits)
             adam.step()
+        else:
+            raise ZooError(f"{self.problem.name}: training on the exact gradient does not come as far as {stage!r}")
         return replace(self.problem, logits=logits.detach().float(), stage=stage)
 
 
@@ -321,7 +324,7 @@ def measure(relaxation: Relaxation, problem: Problem, exact: Tensor) -> dict[str
     enumerated = isinstance(relaxation, Exact)
     chunk = problem.chunk if relaxation.stochastic and not enumerated else 1
     chunks = max(1, problem.draws // problem.chunk) if chunk > 1 else 1
-    runs = 1 if enumerated else program_runs(relaxation, problem)
+    runs = len(Enumeration.of(problem).index) if enumerated else program_runs(relaxation, problem)
     group = min(chunk, max(1, RUNS // runs))
     total, squared, cosine, cosine_of_runs = torch.zeros_like(exact), 0.0, 0.0, 0.0
     for _ in range(chunks):
@@ -553,9 +556,13 @@ of training, each estimator at the temperature at which it points best; [gradien
   the exact gradient.
 - **runs**: of the program for one draw. **cosine**: between one draw and the exact gradient. **cosine of 64 runs**:
   between the mean of as many draws as 64 runs give and the exact gradient. It is what estimators are compared by, at
-  equal cost: a learning rate makes up for the scale of a gradient, and a gradient of zero has the least squared error.
+  equal runs: a learning rate makes up for the scale of a gradient, and a gradient of zero has an MSE of 1, less than
+  that of many a noisy one.
+  Temperatures are chosen by the exact gradient, and what warms an estimator up is not counted. The exact gradient
+  itself runs the program once for each configuration.
 - **start, middle, late**: the logits after training on the exact gradient, when half and a tenth of the gap between the
-  expected and the least cost are left. Of the VAE the start is the posterior of the trained encoder.
+  expected and the least cost, summed over the cases, are left. Of the VAE the start is the posterior of the trained
+  encoder.
 - **time**: of a gradient in the logits, the cost included, relative to straight-through: processor time of one thread,
   the least of several rounds in which all estimators take turns.
 
@@ -590,7 +597,7 @@ def message(name: str, rows: list[Score]) -> str:
     shown = [one for one in SHOWN if any(row.estimator == one for row in rows)]
     late = sorted((at_best(rows, one, "late").cosine_of_runs, one) for one in shown)
     (low, worst), (high, best) = late[0], late[-1]
-    return f"{name}: late in training {best} points best ({high:.2f}), {worst} worst ({low:.2f})"
+    return f"{name}, late in training: of these {best} points best ({high:.2f}), {worst} worst ({low:.2f})"
 
 
 def picture(problem: Problem, rows: list[Score]) -> Figure:
@@ -605,12 +612,12 @@ def picture(problem: Problem, rows: list[Score]) -> Figure:
         y = [at_best(rows, name, stage).cosine_of_runs for stage in stages]
         ax.plot(range(len(stages)), y, "-o", color=f"C{index}", markersize=4)
         ends.append((y[-1], name, f"C{index}"))
+    ax.axhline(0, color="0.8", linewidth=1, zorder=0)
     low, high = ax.get_ylim()
     place = -math.inf
     for end, name, color in sorted(ends):
         place = max(end, place + (high - low) / 16)  # one label above the other
         ax.annotate(name, (len(stages) - 1, end), (len(stages) - 0.96, place), color=color, va="center")
-    ax.axhline(0, color="0.8", linewidth=1, zorder=0)
     left = {"start": "the start", "middle": "middle\n(half of the gap left)", "late": "late\n(a tenth left)"}
     ax.set_xticks(range(len(stages)), [left[stage] for stage in stages])
     ax.set_xlim(-0.1, len(stages) - 0.3)
@@ -669,7 +676,7 @@ def experiment(
         if name in ("quadratic", "polynomial"):
             return {"quadratic": quadratic, "polynomial": polynomial}[name](*size, draws)
         if name == "gates":
-            return gates(6 if quick else 12, draws)
+            return gates(8 if quick else 12, draws)
         if name == "subset":
             return subset(6 if quick else 12, 3, draws)
         default = out / "vae" if quick else Path("runs/gradients_vae")

@@ -91,7 +91,7 @@ def table(results: list[dict]) -> str:
         gaps = [r["gaps"][method] for r in has]
         few = [r["gaps"][method] for r in has if r["points"] <= SMALL]
         lines.append(
-            f"| {method} | {statistics.mean(few) if few else float('nan'):.3f}% | {statistics.mean(gaps):.3f}% "
+            f"| {method} | {f'{statistics.mean(few):.3f}%' if few else ''} | {statistics.mean(gaps):.3f}% "
             f"| {sum(g < 1e-9 for g in gaps)} | {statistics.mean(r['seconds'][method] for r in has):.2f} |"
         )
     both = [(r["gaps"][OURS], r["gaps"][THEIRS]) for r in results if OURS in r["gaps"]]

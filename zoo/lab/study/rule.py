@@ -72,11 +72,12 @@ RULES = (
         ),
     ),
     Rule(
-        "Is it the code of an autoencoder, in a few latents?",
-        "Noise that is annealed: `gumbel_softmax`. Gaussian noise serves as well, and a softmax does not.",
+        "Is it the code of an autoencoder, in two latents of eight?",
+        "A sample: `gumbel_softmax`, tuned and annealed. Gaussian noise serves as well, `softmax` does not.",
         ("gumbel_softmax", "softmax"),
         (
             ("sampling_needed", "yes", "image_codes", ("2x8",)),
+            ("gumbel_pays", "yes", "image_codes", ("2x8",)),
             ("gumbel_kind", "no", "image_codes", ("2x8",)),
             ("unbiased_pays", "no", "image_codes", ("2x8",)),
         ),

@@ -68,13 +68,13 @@ def farthest_insertion(problem: Problem, start: int = 0) -> np.ndarray:
 def neighbours(problem: Problem, count: int = NEAR) -> np.ndarray:
     """Other points that are near each point, the nearest first, int64 ``(n, at most count)``.
 
-    First the nearest two of each quadrant, where the points are not too many, then the nearest of all: lists of the
-    nearest alone end within a cluster, and no move of the search leads out of it.
+    First the nearest two of each quadrant, where there are coordinates and not too many of them, then the nearest of
+    all: lists of the nearest alone end within a cluster, and the search hardly finds its way out.
     """
     n = len(problem)
     count = min(count, n - 1)
     near = np.zeros((n, count), dtype=np.int64)
-    places = problem.plane() if n <= QUADRANTS else None
+    places = problem.plane() if n <= QUADRANTS and problem.matrix is None else None
     for i in range(n if count else 0):
         row = np.array(problem.row(i), dtype=float)
         row[i] = np.inf
@@ -84,7 +84,8 @@ def neighbours(problem: Problem, count: int = NEAR) -> np.ndarray:
             x, y = (places - places[i]).T
             quadrant = 2 * (x >= 0) + (y >= 0)
             quadrant[i] = -1
-            first = np.concatenate([least(row, np.flatnonzero(quadrant == k), 2) for k in range(4)])[:count]
+            first = np.concatenate([least(row, np.flatnonzero(quadrant == k), 2) for k in range(4)])
+            first = least(row, first, count)
             some = np.concatenate([first, some[~np.isin(some, first)]])[:count]
             some = some[np.argsort(row[some], kind="stable")]
         near[i] = some
