@@ -72,7 +72,10 @@ def read(path: Path) -> tuple[str, tuple[str, ...]]:
 
 def dumped(tree: ast.AST) -> str:
     """The tree as Python 3.11 writes it: a later version must not make every run a stranger's."""
-    text = ast.dump(tree, show_empty=True) if sys.version_info >= (3, 13) else ast.dump(tree)
+    if sys.version_info >= (3, 13):
+        text = ast.dump(tree, show_empty=True)
+    else:
+        text = ast.dump(tree)
     return text.replace(", type_params=[]", "")
 
 
