@@ -93,7 +93,12 @@ def experiment(
     embed = embedder() if similarity else None
     sounds = folder / "listen"
     sounds.mkdir(parents=True, exist_ok=True)
-    made_by = command("listen", relaxations=None if tuple(relaxations) == RELAXATIONS else relaxations)
+    made_by = command(
+        "listen",
+        relaxations=None if tuple(relaxations) == RELAXATIONS else relaxations,
+        word=None if word == "seven" else word,
+        overrides=overrides,
+    )
     lines = HEAD.format(command=made_by, word=word).rstrip("\n").splitlines()
     data = recordings("mix", *overrides)
     judge: Any = hub.from_pretrained("speech_judge.fsdd")

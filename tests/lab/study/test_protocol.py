@@ -1,5 +1,7 @@
 """The protocol: what is still to be done, what is chosen, what counts; and the study through the command line."""
 
+import ast
+import hashlib
 import math
 from dataclasses import replace
 from pathlib import Path
@@ -10,7 +12,7 @@ from tests.conftest import ROOT
 from zoo.cli.study import study
 from zoo.errors import ZooError
 from zoo.lab.study import page, rows
-from zoo.lab.study.fingerprint import defined, fingerprint
+from zoo.lab.study.fingerprint import defined, dumped, fingerprint
 from zoo.lab.study.plan import FAMILIES, common, load, regimes
 from zoo.lab.study.protocol import Progress
 from zoo.lab.study.regime import Regime, Result
@@ -188,6 +190,12 @@ def test_families_are_what_classes_say():
 def test_every_family_has_a_colour_and_a_line_on_the_page():
     assert page.COLORS.keys() == set(FAMILIES) == common()["families"].keys()
     assert {one["family"] for one in common()["estimators"].values()} == set(FAMILIES)
+
+
+def test_code_reads_alike_in_every_python():
+    """As Python 3.11 wrote it when the first rows were made."""
+    text = dumped(ast.parse('class A(B):\n    def f(self, x=()):\n        return [f"{x}"]\n'))
+    assert hashlib.sha256(text.encode()).hexdigest()[:8] == "e4f3e08c"
 
 
 def test_a_fingerprint_is_of_code_alone(tmp_path, monkeypatch):

@@ -131,6 +131,28 @@ def test_restarts_are_no_longer_than_their_first():
     assert problem.length(order) <= problem.length(once)
 
 
+@given(st.integers(2, 40), st.integers(1, 12), st.integers(0, 5))
+def test_neighbours_are_others_the_nearest_first(n, count, seed):
+    problem = random_problem(n, seed=seed)
+    near = search.neighbours(problem, count)
+    assert near.shape == (n, min(count, n - 1))
+    for i, row in enumerate(near):
+        lengths = problem.row(i)[row]
+        assert i not in row and len({*row}) == len(row) and (np.diff(lengths) >= 0).all()
+        assert lengths[0] == np.delete(problem.row(i), i).min()
+
+
+def test_a_list_of_neighbours_leads_out_of_a_cluster():
+    points = np.random.RandomState(0).uniform(size=(60, 2)) + 100 * (np.arange(60) % 2)[:, None]
+    names = [str(i) for i in range(60)]
+    problem = Problem("two clusters", names, "EUCLID", points)
+    leaves = (search.neighbours(problem) % 2 != np.arange(60)[:, None] % 2).any(1)
+    assert leaves[::2].any() and leaves[1::2].any()  # from the margins of both
+    matrix = np.linalg.norm(points[:, None] - points, axis=-1)
+    nearest = search.neighbours(Problem("matrix", names, "EXPLICIT", matrix=matrix))  # without coordinates
+    assert (nearest % 2 == np.arange(60)[:, None] % 2).all()
+
+
 def test_coincident_and_collinear_points():
     for points in (np.zeros((9, 2)), np.repeat(np.eye(2), 6, 0), np.outer(np.arange(12.0), [1, 2])):
         problem = Problem("degenerate", [str(i) for i in range(len(points))], "EUCLID", points)

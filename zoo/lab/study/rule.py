@@ -72,14 +72,17 @@ RULES = (
         ),
     ),
     Rule(
-        "Is it the code of an autoencoder, in two latents of eight?",
-        "A sample: `gumbel_softmax`, tuned and annealed. Gaussian noise serves as well, `softmax` does not.",
+        "Is it the code of an autoencoder?",
+        "A sample: `gumbel_softmax`, tuned and annealed. Gaussian noise serves as well, `softmax` does not. (With 2 "
+        "latents of 8, and late in the training of one with 30 of 10.)",
         ("gumbel_softmax", "softmax"),
         (
             ("sampling_needed", "yes", "image_codes", ("2x8",)),
             ("gumbel_pays", "yes", "image_codes", ("2x8",)),
             ("gumbel_kind", "no", "image_codes", ("2x8",)),
             ("unbiased_pays", "no", "image_codes", ("2x8",)),
+            ("sampling_needed", "yes", "late_switch", ("30x10",)),
+            ("gumbel_kind", "no", "late_switch", ("30x10",)),
         ),
     ),
     Rule(
