@@ -57,7 +57,7 @@ OTHERS = {
     "speak cat_vae.mnist 4": "only a speaker_generator does",
     "play actor_critic.cartpole episodes=0": "greater than or equal to 1",
     "select cat_vae.mnist": "only a selector does",
-    "sample nowhere": r"one of: cat_vae\.mnist\.",
+    "sample nowhere": r"one of: cat_vae\.mnist, cat_vae\.mnist_ar\.",
     "play actor_critic.cartpol": r"Did you mean 'actor_critic\.cartpole'\? .* actor_critic\.lunarlander\.$",
     "write cat_vae.mnist prompt=x": "only a language_model does",
     "pack cat_vae.mnist": "only a binary_net can be packed",

@@ -113,8 +113,8 @@ def speak(
 
 def save(sound: "Tensor", output: str) -> None:
     """Write ``sound`` ``(samples,)`` at 8 kHz to a file, or as wav to the standard output."""
-    from zoo.data.audio import SAMPLE_RATE, write_wav
-    from zoo.data.recordings import libraries
+    from zoo.data.audio import write_wav
+    from zoo.data.recordings import write_sound
 
     if output == "-":
         write_wav(content := io.BytesIO(), sound)
@@ -125,11 +125,7 @@ def save(sound: "Tensor", output: str) -> None:
         if Path(output).suffix.lower() == ".wav":
             write_wav(path, sound)
         else:
-            soundfile, _ = libraries()
-            try:
-                soundfile.write(path, (sound / sound.abs().max().clamp(min=1.0)).numpy(), SAMPLE_RATE)
-            except RuntimeError as error:  # the library's own
-                raise ValueError(str(error)) from error
+            write_sound(path, sound)
 
 
 main = command(speak, text=str(__doc__), notes=lambda: pretrained(*ARCHS))

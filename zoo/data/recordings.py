@@ -65,6 +65,20 @@ def libraries() -> tuple[Any, Any]:
     return soundfile, soxr
 
 
+def write_sound(path: Path, sound: Tensor) -> None:
+    """``sound`` ``(samples,)`` at 8 kHz as a file of any format that soundfile writes, by the ending of ``path``.
+
+    Raises:
+        ValueError: if soundfile cannot write it.
+        ZooError: if it is not installed.
+    """
+    soundfile, _ = libraries()
+    try:
+        soundfile.write(path, (sound / sound.abs().max().clamp(min=1.0)).numpy(), audio.SAMPLE_RATE)
+    except RuntimeError as error:  # the library's own
+        raise ValueError(str(error)) from error
+
+
 def read_sound(path: Path) -> tuple[Tensor, int]:
     """A sound file of any kind that libsndfile knows: float32 ``(samples,)``, the mean of its channels, and its rate.
 

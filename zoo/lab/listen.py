@@ -27,11 +27,10 @@ import torch
 from torch import Tensor
 
 from zoo import hub
-from zoo.cli.speak import save
 from zoo.config import from_config
 from zoo.config.composition import choices, compose, plain
 from zoo.data import audio
-from zoo.data.recordings import libraries
+from zoo.data.recordings import libraries, write_sound
 from zoo.data.speech import load
 from zoo.errors import ZooError
 from zoo.lab.common import check_names, command
@@ -106,7 +105,7 @@ def experiment(
 
     def row(name: str, kind: str, spoken: list[Tensor], prior: str) -> str:
         file = f"{name.strip('`')}_{kind.split()[0]}.flac"
-        save(in_a_row(spoken), str(sounds / file))
+        write_sound(sounds / file, in_a_row(spoken))
         found = judge.listen(spoken)
         mixed, names = (found.hybrid > 0.5).tolist(), judge.names(found)
         who = " ".join("M" if mix else heard.get(one, "?") for mix, one in zip(mixed, names))
@@ -173,7 +172,7 @@ def blend(checkpoint: str, between: tuple[str, str], embed: Any, folder: Path) -
         said.append(in_a_row(model.speak(digits[4:5], weights, seed=0)))
         if embed is not None:
             like.append(embed(utterance))
-    save(torch.cat(said), str(folder / "blend.flac"))
+    write_sound(folder / "blend.flac", torch.cat(said))
     lines = [
         f"## From {between[0]} to {between[1]} in eleven steps",
         "",
