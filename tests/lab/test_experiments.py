@@ -28,37 +28,25 @@ ACTOR_CRITIC = (
     "trainer.log_every_n_steps=4",
 )
 IMAGES = ("trainer.limit_train_batches=10", "trainer.limit_val_batches=1", "trainer.limit_test_batches=1")
+SPEECH = (
+    "epochs=1",
+    "data.batch_size=10",
+    "trainer.limit_train_batches=4",
+    "trainer.accelerator=cpu",
+    "data.judged=20",
+    "model.speaker_encoder.width=8",
+    "model.residual_encoder.width=8",
+    "model.decoder.width=8",
+)
 TINY = {
     "compare": ("relaxations=reinmax", "epochs=1", "model.iwae_samples=2", "trainer.log_every_n_steps=5", *IMAGES),
     "compare_pointer": ("signals=self_label,rloo", "seconds=0.05", "seeds=1", "tested=20"),
     "compare_rl": ("envs=CartPole-v1", "heads=[linear]", "relaxations=exact,softmax", *ACTOR_CRITIC),
-    "compare_speaker": (
-        "relaxations=softmax",
-        "seeds=1",
-        "epochs=1",
-        "data.batch_size=10",
-        "trainer.limit_train_batches=4",
-        "trainer.accelerator=cpu",
-        "data.judged=20",
-        "model.speaker_encoder.width=8",
-        "model.residual_encoder.width=8",
-        "model.decoder.width=8",
-    ),
+    "compare_speaker": ("relaxations=softmax", "seeds=1", *SPEECH),
     "explore": ("relaxations=softmax", "taus=1", "early=100", *ACTOR_CRITIC),
     "factored": ("sizes=3x3", "relaxations=rloo", *ACTOR_CRITIC),
     "gradients_pointer": ("size=4", "steps=2", "draws=32"),
-    "listen": (
-        "relaxations=softmax",
-        "similarity=false",
-        "epochs=1",
-        "data.batch_size=10",
-        "trainer.limit_train_batches=4",
-        "trainer.accelerator=cpu",
-        "data.judged=20",
-        "model.speaker_encoder.width=8",
-        "model.residual_encoder.width=8",
-        "model.decoder.width=8",
-    ),
+    "listen": ("relaxations=softmax", "similarity=false", *SPEECH),
     "optima": ("size=5", "instances=20", "audit=3"),
     "planted": (
         "kind=xor",
@@ -123,7 +111,7 @@ def solvers(monkeypatch):
     monkeypatch.setattr(optima, "exact_tour", shortest)
 
 
-LONGER = ("compare", "compare_rl", "compare_speaker", "gradients_pointer", "reproduce")
+LONGER = ("listen", "compare", "compare_rl", "compare_speaker", "gradients_pointer", "reproduce")
 
 
 @pytest.mark.parametrize("name", [pytest.param(n, marks=pytest.mark.slow if n in LONGER else ()) for n in TINY])

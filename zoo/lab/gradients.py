@@ -209,6 +209,11 @@ def train_vae(folder: Path, *, quick: bool) -> Path:
 # Measurement ----------------------------------------------------------------------------------------------------------
 
 
+def support(problem: Problem) -> Tensor:
+    """The values of a choice, ``(values, *value)``."""
+    return problem.law(problem.logits[:1, :1]).enumerate_support()[:, 0, 0]
+
+
 @dataclass(frozen=True)
 class Enumeration:
     """Every combination of the choices of a problem, and its cost.
@@ -227,7 +232,7 @@ class Enumeration:
 
     @classmethod
     def of(cls, problem: Problem, chunk: int = 4096) -> "Enumeration":
-        values = problem.law(problem.logits[:1, :1]).enumerate_support()[:, 0, 0]  # (values, *value)
+        values = support(problem)
         latents = problem.logits.shape[1]
         index = torch.cartesian_prod(*[torch.arange(len(values))] * latents).view(-1, latents)
         with torch.no_grad():
@@ -283,6 +288,8 @@ def expectation(relaxation: Relaxation, problem: Problem, draws: int) -> tuple[T
 
 def program_runs(relaxation: Relaxation, problem: Problem) -> int:
     """How often one gradient runs the program. Neither its state nor its noise changes by this."""
+    if isinstance(relaxation, Exact):
+        return len(support(problem)) ** problem.logits.shape[1]
     logits, runs = problem.logits, 0
     same = type(relaxation)(**relaxation.arguments)
 
@@ -324,7 +331,7 @@ def measure(relaxation: Relaxation, problem: Problem, exact: Tensor) -> dict[str
     enumerated = isinstance(relaxation, Exact)
     chunk = problem.chunk if relaxation.stochastic and not enumerated else 1
     chunks = max(1, problem.draws // problem.chunk) if chunk > 1 else 1
-    runs = len(Enumeration.of(problem).index) if enumerated else program_runs(relaxation, problem)
+    runs = program_runs(relaxation, problem)
     group = min(chunk, max(1, RUNS // runs))
     total, squared, cosine, cosine_of_runs = torch.zeros_like(exact), 0.0, 0.0, 0.0
     for _ in range(chunks):

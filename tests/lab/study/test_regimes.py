@@ -114,6 +114,17 @@ def test_every_regime_trains_with_one_estimator_of_each_family(name):
                 assert 0 <= result.test < 1e6 and 0 <= result.valid < 1e6 and result.steps * one.runs == result.runs
 
 
+@pytest.mark.parametrize("task", ["2x8", "30x10"])
+def test_codes_of_images_train_and_are_scored(task, mnist_root, monkeypatch):
+    monkeypatch.setenv("ZOO_DATA_DIR", mnist_root)
+    plan = load("image_codes")
+    for name in ("softmax", "reinmax", "rloo"):
+        one = named(plan, name)
+        (result,) = plan.tasks[task].run(one, [(plan.settings(0), 1)], share=8 / 1500, key="a")
+        assert result.runs == result.steps * one.runs == 8
+        assert 0 < min(result.scores["sampled"], result.scores["quantised"]) <= result.test < 2000
+
+
 def test_training_helps():
     plan = load("routing")
     task = plan.tasks["even_start"]

@@ -76,19 +76,18 @@ def neighbours(problem: Problem, count: int = NEAR) -> np.ndarray:
     near = np.zeros((n, count), dtype=np.int64)
     places = problem.plane() if n <= QUADRANTS and problem.matrix is None else None
     for i in range(n if count else 0):
-        row = np.array(problem.row(i), dtype=float)
+        row = problem.row(i).copy()
         row[i] = np.inf
         some = np.argpartition(row, count - 1)[:count]
-        some = some[np.argsort(row[some], kind="stable")]
         if places is not None:
             x, y = (places - places[i]).T
             quadrant = 2 * (x >= 0) + (y >= 0)
             quadrant[i] = -1
             first = np.concatenate([least(row, np.flatnonzero(quadrant == k), 2) for k in range(4)])
             first = least(row, first, count)
-            some = np.concatenate([first, some[~np.isin(some, first)]])[:count]
-            some = some[np.argsort(row[some], kind="stable")]
-        near[i] = some
+            rest = some[~np.isin(some, first)]
+            some = np.concatenate([first, least(row, rest, count - len(first))])
+        near[i] = some[np.argsort(row[some], kind="stable")]
     return near
 
 
