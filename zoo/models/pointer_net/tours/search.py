@@ -2,8 +2,10 @@
 
 The search moves with 2-opt and Or-opt along lists of near neighbours and looks only at points about which something has
 changed (Bentley 1992, ORSA Journal on Computing 4); then it exchanges two short neighbouring pieces of the tour,
-repairs that, and keeps what is no longer than before (iterated local search; Johnson & McGeoch 1997, section 5). It is
-compiled where numba is installed (``pip install 'discrete-latent-zoo[solvers]'``) and a hundred times slower elsewhere.
+repairs that, and keeps what is no longer than before, or a little longer: the less, the closer the end (large-step
+Markov chains; Martin, Otto & Felten 1991, Complex Systems 5; Johnson & McGeoch 1997, section 5). The shortest tour is
+the result. It is compiled where numba is installed (``pip install 'discrete-latent-zoo[solvers]'``) and a hundred times
+slower elsewhere.
 """
 
 import time
@@ -22,9 +24,10 @@ except ImportError:
 
 NEAR = 10  # neighbours in a list
 QUADRANTS = 10_000  # points up to which those of each quadrant are looked for
-PIECE = 50  # points of an exchanged piece at most
+PIECE = 100  # points of an exchanged piece at most
+HEAT = 1.0  # mean lengths of an edge by which a tour may be longer than the last one at first, in the mean
 LOG = 100_000  # reversals after which a repair is given up
-KICKS = 64  # between two looks at the clock; of interpreted code fewer
+KICKS, MOST = 64, 2_000  # between two looks at the clock, at first and at most; of interpreted code fewer
 
 
 def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -135,14 +138,21 @@ def local_search(
     fixed = (order, position, near, queue, queued, ends, log, problem.kind, problem.places, problem.table, least)
     while ends[1]:
         descend(*fixed)
+    edge = problem.length(order) / n
+    best, longer = order.copy(), np.zeros(2)  # than after the descent: this tour, the shortest
     done, some = 0, KICKS if numba is not None else 1
-    while done < kicks if kicks is not None else time.process_time() - began < seconds:
+
+    def share() -> float:
+        of, used = (seconds, time.process_time() - began) if kicks is None else (kicks, done)
+        return used / of if of > 0 else 1.0
+
+    while (spent := share()) < 1:
         part = some if kicks is None else min(some, kicks - done)
-        perturb(*fixed, random, part)
+        perturb(*fixed, random, part, HEAT * edge * (1 - spent), best, longer)
         done += part
-        if kicks is None:
-            some = min(2 * some, 20_000) if time.process_time() - began < seconds / 4 else some
-    return order
+        if kicks is None and spent < 0.25:
+            some = min(2 * some, MOST)
+    return best
 
 
 def restarted(
@@ -293,8 +303,10 @@ def swap_pieces(order, position, first, left, right):
 
 
 @compiled
-def perturb(order, position, near, queue, queued, ends, log, kind, places, table, least, random, kicks):
-    """``kicks`` times: exchange two pieces, repair, and undo all of it where the tour became longer."""
+def perturb(
+    order, position, near, queue, queued, ends, log, kind, places, table, least, random, kicks, heat, best, longer
+):
+    """``kicks`` times: exchange two pieces, repair, and undo all of it where the tour became too much longer."""
     n = len(order)
     longest = min(PIECE, (n - 1) // 2)
     for _ in range(kicks):
@@ -314,10 +326,16 @@ def perturb(order, position, near, queue, queued, ends, log, kind, places, table
         for point in (a, b, c, d, e, f):
             look_at(queue, queued, ends, point)
         gained, logged = descend(order, position, near, queue, queued, ends, log, kind, places, table, least)
-        if gained < change - least:
+        random[0] = random[0] * 48271 % 2147483647
+        if change - gained > least - heat * np.log(random[0] / 2147483647.0):
             for i in range(logged - 1, -1, -1):
                 reverse(order, position, log[i, 0], log[i, 1])
             swap_pieces(order, position, first, right, left)
+        else:
+            longer[0] += change - gained
+            if longer[0] < longer[1] - least:
+                longer[1] = longer[0]
+                best[:] = order
         while ends[1]:  # what a repair that was given up has left
             ends[1] -= 1
             queued[queue[(ends[0] + ends[1]) % n]] = False
