@@ -54,7 +54,7 @@ def main() -> None:
     parser.add_argument("options", nargs="*", help="as for scripts/train.py")
     chosen = parser.parse_args()
     set_up_logging(None)
-    config = plain(compose(["model=cat_vae", "logger=csv", "run=unused", *chosen.options]))
+    config = plain(compose(["model=cat_vae", "model.prior=uniform", "logger=csv", "run=unused", *chosen.options]))
     if chosen.noise:
         noise_price(config)
         return

@@ -2,8 +2,8 @@
 
     python scripts/bench/training.py [option=value ...]     options as for scripts/train.py
 
-All train the same network from the same configuration on real MNIST with the same batch size, in turns, so that a
-busy machine slows each down alike:
+All train the same network, with a uniform prior as in the reference, from the same configuration on real MNIST with
+the same batch size, in turns, so that a busy machine slows each down alike:
 
 - Trainer: what ``scripts/train.py`` builds, its callbacks and CSV logger included;
 - plain loop: the same modules and the same in-memory batches, and nothing else;
@@ -40,7 +40,7 @@ STEPS = 150
 def main() -> None:
     warnings.filterwarnings("ignore")
     set_up_logging(None)
-    config = plain(compose(["model=cat_vae", "logger=csv", "run=unused", *sys.argv[1:]]))
+    config = plain(compose(["model=cat_vae", "model.prior=uniform", "logger=csv", "run=unused", *sys.argv[1:]]))
     config["trainer"] |= {"max_epochs": None, "max_steps": STEPS, "limit_val_batches": 0, "enable_progress_bar": False}
     data = from_config(config["data"])
     data.setup()

@@ -195,6 +195,8 @@ def train_vae(folder: Path, *, quick: bool) -> Path:
         "model=cat_vae",
         "model.latents=8",
         "model.categories=4",
+        "model.prior=uniform",
+        "model.optimizer.weight_decay=0.0",
         "model.encoder.hidden=[128]",
         "model.decoder.hidden=[128]",
         "model.iwae_samples=20",
