@@ -44,7 +44,7 @@ OTHERS = {
     "help me": None,
     "eval world_model": "none of world_model is pretrained: train one, zoo train world_model run=FOLDER",
     "eval selector": r"give one of selector\.mnist50, or train one",
-    "eval cat_vae.mnist model.latents=20": r"does not fit model\.latents=20: prior_logits is \(30, 10\)",
+    "eval cat_vae.mnist model.latents=20": "the prior is of 30 latents with 10 categories, the model of 20 with 10",
     "eval cat_vae": r"give one of cat_vae\.mnist",
     "sample cat_vae.mnist n=100000000": "less than or equal to 10000",
     "sample pointer_net.sort10": "nothing to sample: use zoo solve",
