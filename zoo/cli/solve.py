@@ -62,7 +62,7 @@ def solve(
     from zoo.models.pointer_net.tours.reading import read
     from zoo.models.pointer_net.tours.writing import check_outputs, gap, known_optimum, write
 
-    check_outputs(output)
+    check_outputs(output, points)
     problem = read(points, columns=columns, distance=distance)
 
     from zoo.models.pointer_net import TSP, PointerNet

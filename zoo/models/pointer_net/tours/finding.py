@@ -81,7 +81,8 @@ def find(
         return rows[-1]
 
     near = search.neighbours(problem)
-    search.local_search(problem, np.arange(n), kicks=0, near=near)  # compiled before it is timed
+    if search.numba is not None:  # compiled before it is timed
+        search.local_search(problem, np.arange(n), kicks=1, near=near)
     total = seconds
 
     def polished(row: Row, name: str) -> Row:

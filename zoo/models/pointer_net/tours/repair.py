@@ -54,7 +54,7 @@ def repair(
     if size < LEAST:
         return order
     points = torch.from_numpy(np.ascontiguousarray(problem.plane()))
-    random, position = np.random.RandomState(seed), np.empty(n, dtype=np.int64)
+    random, position = np.random.RandomState(seed % 2**32), np.empty(n, dtype=np.int64)
     least = 1e-9 * problem.length(order) / n  # below it a gain is a rounding error
     batch = max(1, min(n // size, AT_ONCE))
     left = np.inf if rounds is None else rounds * -(-n // (size * batch))

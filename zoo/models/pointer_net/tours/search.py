@@ -148,7 +148,9 @@ def local_search(
 
     while (spent := share()) < 1:
         part = some if kicks is None else min(some, kicks - done)
-        perturb(*fixed, random, part, HEAT * edge * (1 - spent), best, longer)
+        # By the clock it falls from one look to the next, by kicks each time.
+        heat = HEAT * edge * np.array([1 - spent, 1 / kicks if kicks else 0.0])
+        perturb(*fixed, random, part, heat, best, longer)
         done += part
         if kicks is None and spent < 0.25:
             some = min(2 * some, MOST)
@@ -160,7 +162,7 @@ def restarted(
 ) -> np.ndarray:
     """The best of ``times`` tours, each searched for from a random one in its share of ``seconds``."""
     near = neighbours(problem) if near is None else near
-    random, n = np.random.RandomState(seed), len(problem)
+    random, n = np.random.RandomState(seed % 2**32), len(problem)
     found = [
         local_search(problem, random.permutation(n), seconds=seconds / times, seed=seed + i, near=near)
         for i in range(times)
@@ -306,8 +308,10 @@ def swap_pieces(order, position, first, left, right):
 def perturb(
     order, position, near, queue, queued, ends, log, kind, places, table, least, random, kicks, heat, best, longer
 ):
-    """``kicks`` times: exchange two pieces, repair, and undo all of it where the tour became too much longer."""
+    """``kicks`` times: exchange two pieces, repair, and undo all of it where the tour became longer by too much: in the
+    mean by ``heat[0]``, which falls by ``heat[1]`` each time."""
     n = len(order)
+    now = heat[0]
     longest = min(PIECE, (n - 1) // 2)
     for _ in range(kicks):
         random[0] = random[0] * 48271 % 2147483647  # Park & Miller 1988
@@ -327,7 +331,7 @@ def perturb(
             look_at(queue, queued, ends, point)
         gained, logged = descend(order, position, near, queue, queued, ends, log, kind, places, table, least)
         random[0] = random[0] * 48271 % 2147483647
-        if change - gained > least - heat * np.log(random[0] / 2147483647.0):
+        if change - gained > least - now * np.log(random[0] / 2147483647.0):
             for i in range(logged - 1, -1, -1):
                 reverse(order, position, log[i, 0], log[i, 1])
             swap_pieces(order, position, first, right, left)
@@ -336,6 +340,7 @@ def perturb(
             if longer[0] < longer[1] - least:
                 longer[1] = longer[0]
                 best[:] = order
+        now = max(0.0, now - heat[1])
         while ends[1]:  # what a repair that was given up has left
             ends[1] -= 1
             queued[queue[(ends[0] + ends[1]) % n]] = False

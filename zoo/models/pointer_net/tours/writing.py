@@ -33,9 +33,11 @@ def gap(length: float, optimum: float | None) -> float | None:
     return 100 * (length / optimum - 1) if optimum else None
 
 
-def check_outputs(paths: Sequence[Path]) -> None:
-    """Refuse names of files, before anything is computed, whose endings say nothing."""
+def check_outputs(paths: Sequence[Path], points: Path) -> None:
+    """Refuse names of files, before anything is computed, whose endings say nothing, and that of the points."""
     for path in paths:
+        if path.exists() and points.exists() and path.samefile(points):
+            raise ZooError(f"output={path} is the file of the points: give another name")
         if path.suffix.lower() not in (*PICTURES, *TEXTS):
             raise ZooError(f"output={path}: its ending says what it is to be, one of {', '.join((*TEXTS, *PICTURES))}")
         if path.is_dir():
@@ -58,7 +60,8 @@ def write(path: Path, problem: Problem, rows: Sequence[Row]) -> None:
 
 def tour(problem: Problem, best: Row, rows: Sequence[Row]) -> str:
     """TSPLIB's own: nodes by number, those of the file where they have numbers."""
-    numbers = problem.names if all(n.isascii() and n.isdigit() for n in problem.names) else None
+    numbered = all(n.isascii() and n.isdigit() for n in problem.names)
+    numbers = problem.names if numbered and len(set(problem.names)) == len(problem.names) else None
     nodes = [numbers[i] if numbers else str(i + 1) for i in best.order.tolist()]
     head = [f"NAME : {problem.name}.tour", f"COMMENT : length {best.length:.12g}, by {best.method}", "TYPE : TOUR"]
     return "\n".join([*head, f"DIMENSION : {len(nodes)}", "TOUR_SECTION", *nodes, "-1", "EOF", ""])
