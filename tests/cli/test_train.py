@@ -281,7 +281,8 @@ def test_sample_prints_distances_in_the_features_of_a_judge(run, mnist_root, tmp
 
 def test_a_run_starts_from_the_weights_of_another_and_keeps_what_is_frozen(run, tmp_path, mnist_root, capsys):
     folder = tmp_path / "prior"
-    train_here(folder, mnist_root, "model.prior=made", f"init={run.path}", "freeze=[encoder,decoder]", "epochs=1")
+    other = ("model.prior=transformer", f"init={run.path}", "freeze=[encoder,decoder]", "epochs=1")
+    train_here(folder, mnist_root, *other)
     assert "anew: prior_net" in capsys.readouterr().err
     before, after = zoo.from_pretrained(run.path), zoo.from_pretrained(folder)
     for part in ("encoder", "decoder"):

@@ -7,7 +7,7 @@ import torch
 from zoo.data.seeding import TEST, generator
 from zoo.errors import ZooError
 from zoo.models.pointer_net import TASKS, TSP, Instances, Knapsack, PickupDelivery
-from zoo.models.pointer_net.files import load
+from zoo.models.pointer_net.files import count, load, split
 
 
 def test_each_training_batch_has_a_size_of_its_own():
@@ -99,3 +99,10 @@ def test_files_that_hold_no_instances(tmp_path):
     with pytest.raises(ZooError, match="whole numbers of units"):
         load(tmp_path / "heavy.csv", Knapsack())
     assert TASKS["knapsack"] is Knapsack
+
+
+@pytest.mark.parametrize("first", range(1, 6))
+def test_so_many_instances_validate_whatever_their_sizes(first):
+    groups = [(torch.zeros(1, n, 2), torch.zeros(1)) for n in range(5, 11)]
+    before, after = split(groups, first)
+    assert (count(before), count(after)) == (first, 6 - first)

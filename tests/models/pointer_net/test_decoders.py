@@ -263,6 +263,40 @@ def test_any_capacity_and_exact_weights():
             Knapsack(capacity=capacity)
 
 
+def test_whole_demands_are_held_to_the_capacity_exactly():
+    x = torch.zeros(1, 7, 4)
+    x[0, :, :2] = torch.rand(7, 2)
+    x[0, 0, 2], x[0, 1:, 2], x[0, 0, 3] = 1e6, 333_336, 1  # three are 8 too many
+    task = TASKS["cvrp"]()
+    order = torch.tensor([[[1, 2, 3, 0, 4, 5, 6], [1, 2, 0, 3, 4, 0, 5]]])
+    assert not task.valid(x, order)[0, 0]
+    progress = task.begin(x, 1)
+    for chosen in (1, 2):
+        progress = task.advance(x, progress, torch.tensor([[chosen]]))
+    assert task.mask(x, progress)[0, 0].tolist() == [True] + 6 * [False]
+
+
+@pytest.mark.parametrize("name", ["tsp20", "cvrp20", "op20"])
+def test_places_may_lie_anywhere(name):
+    model = zoo.from_pretrained(f"pointer_net.{name}")
+    x = model.task.generate(1, 20, torch.Generator().manual_seed(0))[0].double().numpy()
+    order, cost = model.solve(x)
+    for shift, factor in ((1e8, 1.0), (0.0, 1e-25), (0.0, 1e100)):
+        moved = x.copy()
+        moved[:, :2] = moved[:, :2] * factor + shift
+        for column in getattr(model.task, "lengths", ()):
+            moved[:, column] *= factor
+        again, now = model.solve(moved)
+        assert np.array_equal(order, again)
+        assert now == pytest.approx(cost * (1 if name == "op20" else factor), rel=1e-6)
+
+
+@pytest.mark.parametrize("wrong", [None, "here", [[1, 2], [3]], np.zeros((0, 20, 2)), np.ones((5, 2)) * 1j])
+def test_what_is_no_array_of_numbers_is_refused(wrong):
+    with pytest.raises(ZooError, match="numbers"):
+        zoo.from_pretrained("pointer_net.tsp20").solve(wrong)
+
+
 def test_an_open_path_is_no_longer_than_the_tour_without_its_longest_edge():
     x = torch.rand(3, 5, 2)
     paths, tours = enumerated(OpenTour(), x), enumerated(TASKS["tsp"](), x)

@@ -124,6 +124,15 @@ def test_the_search_only_shortens(metric):
     assert problem.length(order) > lengths[0] >= lengths[1] > 0
 
 
+def test_kicks_give_the_same_tour_however_often_the_clock_is_looked_at(monkeypatch):
+    problem = random_problem(60)
+    orders = []
+    for between in (64, 1, 7):
+        monkeypatch.setattr(search, "KICKS", between)
+        orders.append(search.local_search(problem, np.arange(60), kicks=150, seed=3))
+    assert all(np.array_equal(orders[0], order) for order in orders)
+
+
 def test_restarts_are_no_longer_than_their_first():
     problem = random_problem(40)
     once = search.local_search(problem, np.random.RandomState(0).permutation(40), kicks=0)
@@ -321,6 +330,8 @@ def test_latitude_and_longitude_are_asked_about(tmp_path):
     swapped = read(by_column, columns=("2", "1"), distance="great_circle")
     assert swapped.length(np.array([0, 1])) == pytest.approx(2 * 877.5, abs=2)
     assert read(path, distance="euclid").metric == "EUCLID"
+    units = written(tmp_path, "Longitude (deg),Latitude (deg)\n13.40,52.52\n2.35,48.86\n", "c.csv")
+    assert read(units, distance="great_circle").length(np.array([0, 1])) == pytest.approx(2 * 877.5, abs=2)
 
 
 @pytest.mark.parametrize(
@@ -342,6 +353,8 @@ def test_latitude_and_longitude_are_asked_about(tmp_path):
         ("x,y\n1,2\n3,4\n", {"distance": "eucild"}, "no distance=eucild. Did you mean 'euclid'"),
         ("0,0\n0,1e-200\n", {}, "too small to be squared"),
         ("95,2\n3,4\n", {"distance": "great_circle"}, "within -90 and 90"),
+        ("x,y\n13,52\n2,48\n", {"distance": "great_circle"}, "such as columns=x,y"),
+        ("x,y,z\n1,2,3\n3,4,5\n", {}, "has a column z"),
     ],
 )  # fmt: skip
 def test_tables_that_are_refused(text, options, message, tmp_path):

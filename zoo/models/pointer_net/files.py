@@ -129,9 +129,11 @@ def count(groups: Groups) -> int:
 
 
 def split(groups: Groups, first: int) -> tuple[Groups, Groups]:
-    """About the ``first`` instances, of every size in proportion, and the rest."""
-    share = first / count(groups)
-    cuts = [round(share * len(x)) for x, _ in groups]
+    """``first`` of the instances, of every size in proportion, and the rest."""
+    exact = [first * len(x) / count(groups) for x, _ in groups]
+    cuts = [int(part) for part in exact]
+    rounded_up = sorted(range(len(exact)), key=lambda i: cuts[i] - exact[i])[: first - sum(cuts)]
+    cuts = [cut + (i in rounded_up) for i, cut in enumerate(cuts)]
     before = [(x[:cut], optimum[:cut]) for (x, optimum), cut in zip(groups, cuts) if cut]
     after = [(x[cut:], optimum[cut:]) for (x, optimum), cut in zip(groups, cuts) if cut < len(x)]
     return before, after

@@ -555,18 +555,24 @@ class PointerNet(ZooModule):
             symmetries: copies of each instance that are solved beside it, where the task has them; 8 are the most.
 
         Returns:
-            orders, int64 ``(batch, steps)``, and costs ``(batch,)``; of one instance ``(steps,)`` and a scalar.
+            orders, int64 ``(batch, steps)``, and costs, float64 ``(batch,)``; of one instance ``(steps,)`` and a
+            scalar.
 
         Raises:
-            ZooError: if the instances are not finite, too small, or of another task.
+            ZooError: if the instances are no numbers, not finite, too small, or of another task.
         """
-        given = self.given(instances).float()
-        x = given.unsqueeze(0) if given.dim() == 2 else given
-        order, _ = self.augmented(self.task.as_trained(x), symmetries)
+        try:
+            given = torch.as_tensor(instances if isinstance(instances, Tensor) else np.array(instances)).detach().cpu()
+        except (TypeError, ValueError) as error:
+            raise ZooError(f"instances must be an array of numbers: {error}") from error
+        if given.is_complex() or not given.numel():
+            raise ZooError(f"instances must be real numbers, and some, got {given.dtype} of shape {tuple(given.shape)}")
+        x = (given.unsqueeze(0) if given.dim() == 2 else given).double()  # until they are near 0
+        order = self.augmented(self.task.as_trained(x).float().to(self.device), symmetries)[0].cpu()
         cost = self.task.cost(x, order.unsqueeze(1)).squeeze(1)
         if given.dim() == 2:
             order, cost = order[0], cost[0]
-        return order.cpu().numpy(), cost.cpu().numpy()
+        return order.numpy(), cost.numpy()
 
     @property
     def example_input_array(self) -> Tensor:

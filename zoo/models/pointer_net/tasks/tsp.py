@@ -22,7 +22,6 @@ STANDARD = 10_000
 OPTIMA = Path(__file__).parent / "optima"
 CLUSTERS, DEVIATION = (3, 8), 0.07
 SLACK = 1e-6  # about the unit square
-TINY = 1e-30  # of squares of distances: smaller ones would lose digits in float32
 
 
 class TSP(Task):
@@ -101,11 +100,14 @@ class TSP(Task):
         """:meth:`check`, wherever the points lie."""
         super().check(x)
         extent = (single(x).amax(1) - single(x).amin(1)).amax(1)
-        wrong = (extent > 0) & ~(extent.square() * x.shape[1]).isfinite() | (extent > 0) & (extent.square() < TINY)
+        square, precision = extent.square(), torch.finfo(extent.dtype)
+        # Of smaller squares those of shorter distances would lose digits.
+        fits = (square * x.shape[1]).isfinite() & (square > precision.tiny / precision.eps)
+        wrong = (extent > 0) & ~fits
         if wrong.any():
             raise ZooError(
                 f"{type(self).__name__}: instance {int(wrong.nonzero()[0])} is {float(extent[wrong][0]):g} wide, whose "
-                f"square {x.dtype} cannot hold: give it in another unit, or as float64"
+                f"square {x.dtype} cannot hold: give it in another unit"
             )
 
     def as_trained(self, x: Tensor) -> Tensor:

@@ -74,8 +74,9 @@ class VehicleRouting(Routes):
         return {**super().advance(x, progress, chosen), "spare": spare}
 
     def mask(self, x: Tensor, progress: Progress) -> Tensor:
-        demand = each(x[..., 2], progress["taken"])
-        allowed = ~progress["taken"] & (demand <= progress["spare"].unsqueeze(-1) + SLACK * demand[..., :1])
+        demand, spare = each(x[..., 2], progress["taken"]), progress["spare"]
+        left = (spare + self.slack(x).view(-1, *[1] * (spare.dim() - 1))).unsqueeze(-1)
+        allowed = ~progress["taken"] & (demand <= left)
         depot = ~at_depot(progress) | self.over(x, progress)
         return torch.cat([depot.unsqueeze(-1), allowed[..., 1:]], -1)
 
@@ -97,4 +98,10 @@ class VehicleRouting(Routes):
         demand = gather(x[..., 2], order).double().masked_fill(order == 0, 0.0)
         loads = torch.zeros(*order.shape[:2], order.shape[2] + 1, dtype=torch.float64, device=x.device)
         loads.scatter_add_(-1, route, demand)
-        return (visits == 1).all(-1) & (loads <= x[:, None, :1, 2] * (1 + 2 * SLACK)).all(-1)
+        most = x[:, 0, 2].double() + 2 * self.slack(x)
+        return (visits == 1).all(-1) & (loads <= most.view(-1, 1, 1)).all(-1)
+
+    def slack(self, x: Tensor) -> Tensor:
+        """By how much a load may seem to exceed the capacity, ``(batch,)``: sums of whole numbers are exact."""
+        demand = x[..., 2]
+        return torch.where((demand == demand.round()).all(-1), 0.0, SLACK * demand[:, 0])

@@ -49,6 +49,7 @@ HALVES = {
 COLUMNS = {
     "x": "x",
     "y": "y",
+    "z": "z",
     "lat": "lat",
     "latitude": "lat",
     "lon": "lon",
@@ -318,7 +319,12 @@ def table(path: Path, text: str, columns: Sequence[str], distance: str | None) -
             )
     first = rows[0] if rows else (1, [""] * width)
     named, pair = chosen(path, columns, heading, first, comma)
-    degrees = [COLUMNS.get(heading[i]) for i in pair] if heading else []
+    degrees = [coordinate(heading[i]) for i in pair] if heading else []
+    if degrees and not columns and set(degrees) != {"lat", "lon"} and distance in ("GREAT_CIRCLE", "GEO"):
+        raise ZooError(
+            f"{path} has no heading lat or lon: say which its latitude and longitude are, "
+            f"such as columns={','.join(heading[i] for i in pair)}"
+        )
     if set(degrees) == {"lat", "lon"}:
         if distance is None:
             raise ZooError(
@@ -333,6 +339,12 @@ def table(path: Path, text: str, columns: Sequence[str], distance: str | None) -
     return Problem(
         path.name.split(".")[0], names, distance or "EUCLID", np.array(points, dtype=np.float64).reshape(-1, 2)
     )
+
+
+def coordinate(word: str) -> str | None:
+    """Which coordinate a heading names, such as ``Longitude (deg)``: x, y, z, lat or lon."""
+    letters = re.match(r"[^\W\d_]+", word)
+    return COLUMNS.get(letters.group()) if letters else None
 
 
 def is_heading(fields: list[str]) -> bool:
@@ -353,7 +365,9 @@ def chosen(
             )
         return (found[0] if len(found) == 3 else None), found[-2:]
     if heading:
-        known = {COLUMNS[word]: i for i, word in reversed(list(enumerate(heading))) if word in COLUMNS}
+        known = {axis: i for i, word in reversed(list(enumerate(heading))) if (axis := coordinate(word))}
+        if "z" in known:
+            raise ZooError(f"{path} has a column {heading[known['z']]}: say which two are meant, such as columns=x,y")
         pairs = [[known[a], known[b]] for a, b in (("x", "y"), ("lat", "lon")) if a in known and b in known]
         if len(pairs) == 1:
             pair = sorted(pairs[0]) if "lat" in known else pairs[0]
