@@ -57,9 +57,8 @@ def test_tokenizers_are_scored_alike():
     judge = ImageClassifier(encoder=encoder, optimizer=AdamW()).eval()
     real = model.decode(model.sample_codes(1200))  # so that they are as near as the other real ones
     found = scores(model, judge, real)
-    assert found["samples"] < 3 * found["real"] and found["samples"] < frechet_distance(
-        judge.features(torch.rand_like(real)), judge.features(real)
-    )
+    noise = frechet_distance(judge.features(torch.rand_like(real)), judge.features(real))
+    assert max(found["samples"], found["real"]) < 0.001 * noise
 
 
 def test_nearest():
