@@ -79,7 +79,8 @@ def solve(
         log.warning("%s was trained on %s points; its tours of %d in one go may be poor", checkpoint, points_of, n)
     size = sizes[-1] if sizes else 20
     rows = find(model, problem, seconds=seconds, symmetries=symmetries, starts=starts, size=size, seed=seed)
-    best, optimum = min(rows, key=lambda row: row.length), known_optimum(problem)
+    best = min(rows, key=lambda row: row.length)
+    optimum = known_optimum(problem, best.length)
     tour = [problem.names[i] for i in best.order.tolist()]
     print(printable((", " if any(" " in name for name in tour) else " ").join(tour)))
     print(printable(f"{problem.name}, {n} points, {problem.metric}") + (f", optimum {optimum}" if optimum else ""))

@@ -101,6 +101,7 @@ def test_planes_keep_the_distances_of_points():
     again = np.linalg.norm(fitted[:, None] - fitted[None], axis=-1)
     assert np.allclose(again, matrix, atol=1e-6)
     flat = np.concatenate([problem.points, np.zeros((12, 1))], 1)[:, [0, 2, 1]]
+    assert np.isfinite(Problem("large", problem.names, "EXPLICIT", matrix=1e200 * matrix).plane()).all()
     fitted = Problem("flat", problem.names, "EUC_3D", flat).plane()
     assert np.allclose(np.linalg.norm(fitted[:, None] - fitted[None], axis=-1), matrix)
 
@@ -407,6 +408,7 @@ def test_known_optima():
     square = Problem("eil51", [str(i) for i in range(51)], "EUC_2D", np.zeros((51, 2)))
     assert known_optimum(square) == 426
     assert title(Row("x", np.arange(51), 430.26, 1.0), None, 426) == "x: 430.26, 1.00% above optimal"
+    assert known_optimum(square, 426) == 426 and known_optimum(square, 55) is None
     assert known_optimum(random_problem(51)) is None
 
 

@@ -166,7 +166,8 @@ class Problem:
 
 def scaled(matrix: np.ndarray) -> np.ndarray:
     """Points of the plane ``(n, 2)`` whose distances are nearest to ``matrix`` in the sense of inner products."""
-    square = matrix**2
+    largest = matrix.max() or 1.0  # whose square may be too large
+    square = (matrix / largest) ** 2
     inner = -0.5 * (square - square.mean(0) - square.mean(1)[:, None] + square.mean())
     values, vectors = np.linalg.eigh(inner)
-    return vectors[:, -2:] * np.sqrt(np.maximum(values[-2:], 0.0))
+    return largest * vectors[:, -2:] * np.sqrt(np.maximum(values[-2:], 0.0))

@@ -19,13 +19,15 @@ OPTIMA = Path(__file__).parent / "tsplib.json"
 PANELS = 200  # points up to which every tour has a panel; of more only the shortest is drawn
 
 
-def known_optimum(problem: Problem) -> float | None:
+def known_optimum(problem: Problem, shortest: float = np.inf) -> float | None:
     """The optimal length of an instance of TSPLIB, by its name, number of points and whole-number distances.
 
-    From the list of the University of Heidelberg, which keeps TSPLIB.
+    From the list of the University of Heidelberg, which keeps TSPLIB. None if a tour of length ``shortest`` shows that
+    this is another instance of the same name.
     """
     points, length = json.loads(OPTIMA.read_text()).get(problem.name.removesuffix(".tsp"), (0, None))
-    return length if points == len(problem) and problem.metric not in ("EUCLID", "GREAT_CIRCLE") else None
+    same = points == len(problem) and problem.metric not in ("EUCLID", "GREAT_CIRCLE")
+    return length if same and shortest >= length else None
 
 
 def gap(length: float, optimum: float | None) -> float | None:
@@ -78,7 +80,7 @@ def table(problem: Problem, best: Row, rows: Sequence[Row]) -> str:
 
 
 def record(problem: Problem, best: Row, rows: Sequence[Row]) -> str:
-    optimum = known_optimum(problem)
+    optimum = known_optimum(problem, best.length)
     value: dict[str, Any] = {
         "name": problem.name,
         "points": len(problem),
@@ -109,7 +111,8 @@ def draw(problem: Problem, rows: Sequence[Row]) -> Any:
 
     from zoo.models.pointer_net.plots import tours
 
-    best, optimum = min(rows, key=lambda row: row.length), known_optimum(problem)
+    best = min(rows, key=lambda row: row.length)
+    optimum = known_optimum(problem, best.length)
     drawn = list(rows) if len(problem) <= PANELS else [best]
     points = torch.from_numpy(np.ascontiguousarray(problem.drawn()))
     figure = tours(
