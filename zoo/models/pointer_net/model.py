@@ -565,7 +565,7 @@ class PointerNet(ZooModule):
             given = torch.as_tensor(instances if isinstance(instances, Tensor) else np.array(instances)).detach().cpu()
         except (TypeError, ValueError) as error:
             raise ZooError(f"instances must be an array of numbers: {error}") from error
-        if given.is_complex() or not given.numel():
+        if given.is_complex() or (given.dim() == 3 and not len(given)):
             raise ZooError(f"instances must be real numbers, and some, got {given.dtype} of shape {tuple(given.shape)}")
         x = (given.unsqueeze(0) if given.dim() == 2 else given).double()  # until they are near 0
         order = self.augmented(self.task.as_trained(x).float().to(self.device), symmetries)[0].cpu()
