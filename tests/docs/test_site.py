@@ -110,7 +110,8 @@ def test_every_sound_of_the_listening_page_plays(site):
                 duration, played = sounds.nth(i).evaluate(
                     """async sound => {
                         await sound.play();
-                        await new Promise(done => setTimeout(done, 150));
+                        for (let i = 0; i < 100 && !sound.currentTime; i++)
+                            await new Promise(done => setTimeout(done, 50));
                         return [sound.duration, sound.currentTime];
                     }"""
                 )
