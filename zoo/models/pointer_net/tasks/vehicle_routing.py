@@ -67,16 +67,15 @@ class VehicleRouting(Routes):
         return torch.cat([x[..., :2], x[..., 2:3] / capacity, x[..., 3:]], -1)
 
     def begin(self, x: Tensor, starts: int) -> Progress:
-        return {**super().begin(x, starts), "spare": x[:, :1, 2].expand(-1, starts)}
+        full = (x[:, 0, 2] + self.slack(x)).unsqueeze(1).expand(-1, starts)
+        return {**super().begin(x, starts), "spare": full, "full": full}
 
     def advance(self, x: Tensor, progress: Progress, chosen: Tensor) -> Progress:
-        spare = torch.where(chosen == 0, x[:, :1, 2], progress["spare"] - gather(x[..., 2], chosen))
-        return {**super().advance(x, progress, chosen), "spare": spare}
+        spare = torch.where(chosen == 0, progress["full"], progress["spare"] - gather(x[..., 2], chosen))
+        return {**super().advance(x, progress, chosen), "spare": spare, "full": progress["full"]}
 
     def mask(self, x: Tensor, progress: Progress) -> Tensor:
-        demand, spare = each(x[..., 2], progress["taken"]), progress["spare"]
-        left = (spare + self.slack(x).view(-1, *[1] * (spare.dim() - 1))).unsqueeze(-1)
-        allowed = ~progress["taken"] & (demand <= left)
+        allowed = ~progress["taken"] & (each(x[..., 2], progress["taken"]) <= progress["spare"].unsqueeze(-1))
         depot = ~at_depot(progress) | self.over(x, progress)
         return torch.cat([depot.unsqueeze(-1), allowed[..., 1:]], -1)
 
