@@ -53,9 +53,10 @@ def tell(text: str) -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
-def pretrained(*archs: str) -> str:
-    """The shipped models of the architectures ``archs``, by default of all, for people."""
-    names = [name for name in hub.list_models(pretrained=True) if not archs or name.split(".")[0] in archs]
+def pretrained(*archs: str, fits: Callable[[str], bool] = lambda name: True) -> str:
+    """The shipped models of the architectures ``archs``, by default of all, for people; only those that ``fits``."""
+    known = [name for name in hub.list_models(pretrained=True) if not archs or name.split(".")[0] in archs]
+    names = [name for name in known if fits(name)]
     return f"Pretrained models: {', '.join(names) or 'none'}"
 
 

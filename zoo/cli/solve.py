@@ -20,6 +20,8 @@ from zoo import hub
 from zoo.cli.arguments import command
 from zoo.cli.options import pretrained, written
 from zoo.errors import ZooError, printable
+from zoo.hub.format import read_config
+from zoo.hub.registry import pretrained_folder
 
 log = logging.getLogger(__name__)
 ARCHS = ("pointer_net",)
@@ -94,4 +96,10 @@ def solve(
     return tour
 
 
-main = command(solve, text=str(__doc__), notes=lambda: pretrained(*ARCHS))
+def of_tours(name: str) -> bool:
+    """Whether the shipped model ``name`` is one for closed tours."""
+    task = read_config(pretrained_folder(name))["arguments"]["task"]
+    return task["_target_"].rpartition(".")[2] == "TSP"
+
+
+main = command(solve, text=str(__doc__), notes=lambda: pretrained(*ARCHS, fits=of_tours))

@@ -7,7 +7,7 @@ import torch
 from zoo.data.seeding import TEST, generator
 from zoo.errors import ZooError
 from zoo.models.pointer_net import TASKS, TSP, Instances, Knapsack, PickupDelivery
-from zoo.models.pointer_net.files import count, load, split
+from zoo.models.pointer_net.files import count, load, near, split
 
 
 def test_each_training_batch_has_a_size_of_its_own():
@@ -99,6 +99,27 @@ def test_files_that_hold_no_instances(tmp_path):
     with pytest.raises(ZooError, match="whole numbers of units"):
         load(tmp_path / "heavy.csv", Knapsack())
     assert TASKS["knapsack"] is Knapsack
+
+
+def test_places_far_from_zero_keep_their_distances(tmp_path):
+    g = np.random.default_rng(0)
+    unit = g.random((2, 5, 6))
+    for task, places in ((TSP(), [0, 1]), (TASKS["pickup_delivery"](), [0, 1, 2, 3]), (TASKS["cvrp"](), [0, 1])):
+        x = unit[..., : task.features].copy()
+        far = x.copy()
+        far[..., places] += 5_000_000 * np.array([1, -1, 1, -1])[: len(places)]
+        torch.testing.assert_close(near(torch.from_numpy(x), task), torch.from_numpy(x), rtol=0, atol=0)
+        moved = near(torch.from_numpy(far), task).numpy()
+        rest = [i for i in range(task.features) if i not in places]
+        assert np.array_equal(moved[..., rest], x[..., rest])
+        for axis in (0, 1):
+            own, theirs = (v[..., places[axis::2]] for v in (moved, x))
+            assert np.allclose(own, theirs - theirs.min((1, 2), keepdims=True), atol=1e-8)
+    np.savez(tmp_path / "grid.npz", x=unit[..., :2] + 5_000_000)
+    ((x, _),) = load(tmp_path / "grid.npz", TSP())
+    assert np.allclose(
+        torch.cdist(x, x), np.linalg.norm(unit[:, :, None, :2] - unit[:, None, :, :2], axis=-1), atol=1e-5
+    )
 
 
 @pytest.mark.parametrize("first", range(1, 6))

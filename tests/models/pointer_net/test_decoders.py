@@ -258,9 +258,19 @@ def test_any_capacity_and_exact_weights():
     assert task.valid(x, torch.tensor([[[1, 2, 0, 0], [1, 2, 3, 0]]])).tolist() == [[True, False]]
     with pytest.raises(ZooError, match="whole numbers of units of 1/100"):
         Knapsack().check(x)
-    for capacity in (0, -1.0, 0.0005, float("nan")):
+    for capacity in (0, -1.0, 0.0005, float("nan"), 1e6 + 0.001):
         with pytest.raises(ValueError, match="capacity must be positive"):
             Knapsack(capacity=capacity)
+    fine = Knapsack(capacity=12.3, units=1_000_000)
+    x[0, 1:, 0] = torch.tensor([4.194303, 0.000001, 1.0])
+    fine.check(x)
+    assert fine.weights(x).tolist() == [[0, 4_194_303, 1, 1_000_000]]
+    x[0, 1, 0] = 0.5000005  # between two units
+    with pytest.raises(ZooError, match="whole numbers of units of 1/1000000"):
+        fine.check(x)
+    x[0, 1, 0] = 16.777217  # float32 has no number for each unit there
+    with pytest.raises(ZooError, match="at most 4,194,304 units"):
+        fine.check(x)
 
 
 def test_whole_demands_are_held_to_the_capacity_exactly():

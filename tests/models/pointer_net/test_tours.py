@@ -307,6 +307,10 @@ def test_matrices_that_are_refused(tmp_path):
         ("\ufeff1,2\n3,4\n5,6\n", (), "123"),
         ("1,2,\n3,4,\n5,6,\n", (), "123"),
         ("1,0;2,0\n3;4\n5,0;6,0\n", (), "123"),  # decimal commas
+        ("1,0 2,00\n3 4,0\n5,0\t6,0\n", (), "123"),
+        ("name x y\na 1,0 2,0\nb 3,0 4\nc 5,0 6,0\n", (), "abc"),
+        ("1, 2\n3, 4\n5, 6\n", (), "123"),
+        ("New York,1,2\nSt 7,3,4\nc,5,6\n", ("2", "3"), "123"),
         ("# a comment\n1,2\n3,4\n5,6\n", (), "123"),
         ("a,1,2\nb,3,4\nc,5,6\n", (), "abc"),
         ("name,x,y\na,1,2\nb,3,4\nc,5,6\n", (), "abc"),
@@ -333,6 +337,24 @@ def test_latitude_and_longitude_are_asked_about(tmp_path):
     assert read(path, distance="euclid").metric == "EUCLID"
     units = written(tmp_path, "Longitude (deg),Latitude (deg)\n13.40,52.52\n2.35,48.86\n", "c.csv")
     assert read(units, distance="great_circle").length(np.array([0, 1])) == pytest.approx(2 * 877.5, abs=2)
+
+
+def test_neighbours_across_the_date_line_are_neighbours_on_the_map():
+    degrees = np.array([[-17.0, 178.0], [-17.0, -178.0], [-13.0, -172.0], [-20.0, 170.0], [-16.0, 180.0]])
+    fiji = Problem("fiji", [*"abcde"], "GREAT_CIRCLE", degrees)
+    turned = np.stack([degrees[:, 0], (degrees[:, 1] + 100) % 360], 1)
+    elsewhere = Problem("elsewhere", [*"abcde"], "GREAT_CIRCLE", turned)
+    assert np.allclose(fiji.plane() - fiji.plane()[0], elsewhere.plane() - elsewhere.plane()[0], atol=1e-6)
+    assert np.ptp(fiji.plane()[:, 0]) < np.radians(20)
+    plain = Problem("plain", [*"ab"], "GREAT_CIRCLE", np.array([[0.0, -170.0], [0.0, 5.0]]))
+    assert np.allclose(plain.plane()[:, 0], np.radians([-170, 5]))  # the widest gap is where the map ends anyway
+
+
+def test_a_repair_is_told_when_to_end():
+    square = Problem("square", [*"abcd"], "EUCLID", np.eye(4)[:, :2])
+    for limits in ({}, {"seconds": 1.0, "rounds": 1}):
+        with pytest.raises(ValueError, match="need seconds or rounds"):
+            repair.repair(None, square, np.arange(4), size=3, **limits)
 
 
 @pytest.mark.parametrize(

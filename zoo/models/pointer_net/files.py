@@ -22,6 +22,7 @@ from zoo.models.pointer_net.tasks.tsp import unit_square
 from zoo.models.pointer_net.tours.reading import lines_of, number, read, unpacked
 
 SUFFIXES = (".npz", ".csv", ".tsp")
+FAR = 8  # times its own extent from 0
 LARGEST = 1_000_000_000  # bytes of numbers in an .npz
 Groups = Sequence[tuple[Tensor, Tensor]]
 """Instances ``(count, elements, features)`` and least costs ``(count,)``, NaN where unknown: one pair a size."""
@@ -58,9 +59,7 @@ def read_file(path: Path, task: Task) -> list[tuple[Tensor, Tensor]]:
     pairs = []
     for numbers in arrays:
         x = torch.from_numpy(np.ascontiguousarray(numbers))
-        if suffix == ".tsp":
-            x = unit_square(x)
-        x = x.float()
+        x = (unit_square(x) if suffix == ".tsp" else near(x, task)).float()
         try:
             task.check(x)
         except ZooError as error:
@@ -68,6 +67,23 @@ def read_file(path: Path, task: Task) -> list[tuple[Tensor, Tensor]]:
         least = torch.full((len(x),), torch.nan) if optimum is None else torch.from_numpy(optimum).float()
         pairs.append((x, least))
     return pairs
+
+
+def near(x: Tensor, task: Task) -> Tensor:
+    """Places that lie far off, such as those of a map's grid, shifted to begin at 0: float32 could not tell them apart.
+
+    Nothing else about an instance depends on where it lies.
+    """
+    axes = [column.rpartition("_")[2] for column in task.columns]
+    places = [i for i, axis in enumerate(axes) if axis in ("x", "y")]
+    if not places or x.shape[-1] != len(axes) or not x.isfinite().all():
+        return x
+    x, values = x.clone(), x[..., places]
+    first = torch.stack([values[..., [axes[i] == axis for i in places]].amin((1, 2)) for axis in "xy"], 1)
+    least = first[:, [int(axes[i] == "y") for i in places]].unsqueeze(1)
+    far = values.abs().amax((1, 2)) > FAR * (values - least).amax((1, 2))
+    x[..., places] = torch.where(far[:, None, None], values - least, values)
+    return x
 
 
 def from_npz(path: Path) -> tuple[list[np.ndarray], np.ndarray | None]:

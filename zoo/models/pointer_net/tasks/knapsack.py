@@ -14,6 +14,7 @@ from zoo.models.pointer_net.tasks.base import Progress, Task, each, gather, pick
 
 LARGEST = 10_000_000  # capacity in units up to which there is a dynamic programme, which has a number for each
 MOST = 2**53  # units that can be counted exactly
+HEAVIEST = 2**22  # units of a weight, up to which float32 tells thirds of a unit apart
 log = logging.getLogger(__name__)
 
 
@@ -40,7 +41,7 @@ class Knapsack(Task):
 
     def __init__(self, *, capacity: float | None = None, units: int = 100) -> None:
         check_positive(units=units)
-        if capacity is not None and not (0 < capacity * units <= MOST and whole(capacity * units)):
+        if capacity is not None and not (0 < capacity * units <= MOST and whole(capacity * units, rounding=1e-15)):
             raise ValueError(
                 f"capacity must be positive, a whole number of units of 1/{units} and at most {MOST} of them, "
                 f"got {capacity}"
@@ -55,7 +56,13 @@ class Knapsack(Task):
         super().check(x)
         if (x[:, 1:] < 0).any():
             raise ZooError("Knapsack: weights and values must not be negative")
-        if not whole(x[..., 0].double() * self.units).all():
+        units = x[..., 0].double() * self.units
+        if (units > HEAVIEST).any():
+            raise ZooError(
+                f"Knapsack: weights are at most {HEAVIEST:,} units of 1/{self.units}, got {float(units.max()):,.0f}: "
+                "set model.task.units, or divide weights and capacity"
+            )
+        if not whole(units, rounding=torch.finfo(torch.float32).eps).all():
             raise ZooError(
                 f"Knapsack: weights must be whole numbers of units of 1/{self.units}: set model.task.units, "
                 "or multiply weights and capacity"
@@ -126,7 +133,7 @@ class Knapsack(Task):
         metrics["gap"].update(self.cost(x, order.unsqueeze(1)).squeeze(1), optimum)
 
 
-def whole(units: Tensor | float) -> Tensor:
-    """Whether these are whole numbers, but for the rounding of what they were divided by in float32."""
+def whole(units: Tensor | float, *, rounding: float) -> Tensor:
+    """Whether these are whole numbers, but for the relative ``rounding`` of what they were multiplied from."""
     units = torch.as_tensor(units, dtype=torch.float64)
-    return (units - units.round()).abs() <= 1e-6 * units.abs().clamp_min(1.0)
+    return (units - units.round()).abs() <= rounding * units.abs()

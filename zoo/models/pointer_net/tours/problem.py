@@ -145,7 +145,8 @@ class Problem:
     def plane(self) -> np.ndarray:
         """Coordinates in the plane, float64 ``(n, 2)``, for a network: their Euclidean distances are about these.
 
-        Latitude and longitude are as on a map about their middle; of three dimensions the two in which the points
+        Latitude and longitude are as on a map about their middle, cut along the widest strip of longitudes without
+        points: across the date line, too, neighbours are neighbours. Of three dimensions the two in which the points
         differ most; of a matrix by classical scaling (Torgerson 1952).
         """
         if self.matrix is not None:
@@ -153,7 +154,7 @@ class Problem:
         assert self.points is not None
         if self.kind in (GEO, GREAT_CIRCLE):
             latitude, longitude = self.places[:, 0], self.places[:, 1]
-            return np.stack([longitude * np.cos(latitude.mean()), latitude], 1)
+            return np.stack([uncut(longitude) * np.cos(latitude.mean()), latitude], 1)
         if self.points.shape[1] == 2:
             return self.points
         centred = self.points - self.points.mean(0)
@@ -162,6 +163,16 @@ class Problem:
     def drawn(self) -> np.ndarray:
         """Coordinates to draw it by, ``(n, 2)``."""
         return self.plane() if self.display is None else self.display
+
+
+def uncut(longitude: np.ndarray) -> np.ndarray:
+    """Longitudes in radians, counted from the widest gap between them eastwards; as they are where that is the cut."""
+    around = np.sort(np.mod(longitude, 2 * np.pi))
+    gaps = np.diff(around, append=around[0] + 2 * np.pi)
+    if np.ptp(longitude) <= 2 * np.pi - gaps.max() + 1e-12:
+        return longitude
+    first = around[(gaps.argmax() + 1) % len(around)]
+    return np.mod(longitude - first + 1e-12, 2 * np.pi)
 
 
 def scaled(matrix: np.ndarray) -> np.ndarray:

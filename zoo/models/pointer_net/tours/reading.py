@@ -281,15 +281,16 @@ def table(path: Path, text: str, columns: Sequence[str], distance: str | None) -
     """Points, one a line: fields separated by semicolons, tabs, commas or blanks, whichever all lines have.
 
     A first line is a heading where each of its fields begins with a letter. Where the separator is not a comma, numbers
-    may have a decimal comma. Lines that begin with ``#`` and empty columns at the end are left out.
+    may have a decimal comma; so a comma that stands within numbers only, in lines of several words, is no separator.
+    Lines that begin with ``#`` and empty columns at the end are left out.
     """
     lines = [(i, line) for i, line in lines_of(path, text) if line.strip() and not line.lstrip().startswith("#")]
     check_count(path, len(lines), MOST + 1, fewest=0)  # with a heading
     if too_long := next((i for i, line in lines if len(line) > LINE), None):
         raise ZooError(f"{path}, line {too_long}: {LINE:,} characters are the most in a line of a table")
     separator = next((s for s in ";\t," if lines and all(s in line for _, line in lines)), None)
-    if separator is None and any("," in line for _, line in lines):
-        separator = "," if all("," in line for _, line in lines) else None
+    if separator == "," and all(decimal_commas(line) for _, line in lines[len(lines) > 1 :]):
+        separator = None
     try:
         rows = [
             (
@@ -339,6 +340,12 @@ def table(path: Path, text: str, columns: Sequence[str], distance: str | None) -
     return Problem(
         path.name.split(".")[0], names, distance or "EUCLID", np.array(points, dtype=np.float64).reshape(-1, 2)
     )
+
+
+def decimal_commas(line: str) -> bool:
+    """Whether fields are separated by blanks, and each comma is within a number, as in ``3,5 4,25``."""
+    words = line.split()
+    return len(words) > 1 and all(re.fullmatch(r"[+-]?\d+,\d+", word, re.ASCII) for word in words if "," in word)
 
 
 def coordinate(word: str) -> str | None:

@@ -31,7 +31,7 @@ def repair(
     order: np.ndarray,
     *,
     size: int,
-    seconds: float = float("inf"),
+    seconds: float | None = None,
     rounds: int | None = None,
     seed: int = 0,
 ) -> np.ndarray:
@@ -43,12 +43,17 @@ def repair(
         order: a tour, ``(n,)``.
         size: points of a neighbourhood: as many as the network was trained on.
         seconds: of CPU time after which it ends.
-        rounds: after which it ends, whatever the time; in each about every point is looked at once.
+        rounds: after which it ends, whatever the time; in each about every point is looked at once. Say one of both.
         seed: of the centres.
 
     Returns:
         int64 ``(n,)``.
+
+    Raises:
+        ValueError: unless it is said when it ends, once.
     """
+    if (seconds is None) == (rounds is None):
+        raise ValueError(f"need seconds or rounds, got {seconds} and {rounds}")
     order, n, began = np.array(order, dtype=np.int64), len(problem), time.process_time()
     size = min(size, n - 1)
     if size < LEAST:
@@ -57,9 +62,9 @@ def repair(
     random, position = np.random.RandomState(seed % 2**32), np.empty(n, dtype=np.int64)
     least = 1e-9 * problem.length(order) / n  # below it a gain is a rounding error
     batch = max(1, min(n // size, AT_ONCE))
-    left = np.inf if rounds is None else rounds * -(-n // (size * batch))
+    left = float("inf") if rounds is None else rounds * -(-n // (size * batch))
     promising = np.ones(n, dtype=bool)  # as centres: where something has changed since nothing was found
-    while left > 0 and (rounds is not None or time.process_time() - began < seconds):
+    while left > 0 and (seconds is None or time.process_time() - began < seconds):
         left -= 1
         position[order] = np.arange(n)
         if not promising.any():  # once more, as another symmetric copy
