@@ -10,8 +10,9 @@ from tests.conftest import ROOT
 from zoo import hub
 from zoo.cli import main
 from zoo.cli.eval import evaluate
+from zoo.cli.options import pretrained
 from zoo.cli.publish import publish
-from zoo.cli.solve import solve
+from zoo.cli.solve import ARCHS, of_tours, solve
 from zoo.config.composition import compose, plain
 from zoo.errors import ZooError
 from zoo.models.pointer_net import TASKS, TSP, PointerDecoder, PointerNet, Sorting, TransformerEncoder
@@ -169,6 +170,11 @@ def test_a_network_without_room_is_left_out_and_another_size_said(checkpoint, tm
     assert "network" not in capsys.readouterr().out
     solve("pointer_net.tsp20", file, seconds=0.05)
     assert "farthest insertion, repaired by network" in capsys.readouterr().out
+
+
+def test_the_help_names_the_networks_that_can_solve():
+    models = pretrained(*ARCHS, fits=of_tours)
+    assert "pointer_net.tsp20" in models and "sort10" not in models and "cvrp20" not in models
 
 
 def test_what_cannot_be_solved(checkpoint, tmp_path, monkeypatch):
