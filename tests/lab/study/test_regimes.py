@@ -5,8 +5,10 @@ import itertools
 import pytest
 import torch
 
+from zoo.config.composition import check, compose
 from zoo.lab.study.plan import load, regimes
 from zoo.lab.study.regimes.costs import Costs
+from zoo.lab.study.regimes.models import ImageCodes, Trained
 from zoo.lab.study.regimes.paths import GridPath, all_paths
 from zoo.lab.study.tensors import Adam, Seeds, TensorRegime
 from zoo.relaxations import Softmax, STGumbelSoftmax
@@ -97,6 +99,15 @@ def test_the_table_of_costs_has_the_best():
     for i, combination in enumerate(itertools.product(range(2), repeat=3)):
         z = torch.eye(2)[list(combination)].expand(4, 3, 2)
         torch.testing.assert_close(task.costs(z, data), data["table"][:, i])
+
+
+@pytest.mark.parametrize("name", regimes())
+def test_options_of_trainings_are_in_order(name):
+    for task in load(name).tasks.values():
+        if isinstance(task, ImageCodes):
+            check(compose(["model=cat_vae", *task.options]))
+        elif isinstance(task, Trained):
+            check(compose(task.options))
 
 
 @pytest.mark.parametrize("name", TINY)
