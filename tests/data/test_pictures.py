@@ -354,13 +354,14 @@ def test_cifar10_in_torchvisions_layout(tmp_path):
 
 
 def test_cifar10_as_jpeg(tmp_path):
-    for part, count in {"train": 30, "test": 4}.items():
+    for part, count in {"train": 30, "test": 40}.items():
         for i in range(count):
             paint(tmp_path / f"cifar10_jpeg/{part}/{'cat' if i % 2 else 'ship'}/{i:04d}.jpg", 5 * i, size=(32, 32))
     data = CIFAR10(root=str(tmp_path), files="jpeg", batch_size=5)
     data.setup()
-    assert [len(y) for _, y in data.splits.values()] == [27, 3, 4] and "JPEG" in data.notice
-    assert data.splits["test"][1].tolist() == [0, 0, 1, 1]
+    assert [len(y) for _, y in data.splits.values()] == [27, 3, 40] and "JPEG" in data.notice
+    labels = data.splits["test"][1]
+    assert labels.sum() == 20 and 10 <= (labels.diff() != 0).sum() <= 30  # the folders are mixed
 
 
 def test_cifar10_that_is_not_there(tmp_path, monkeypatch):

@@ -99,7 +99,7 @@ class Pictures(Images):
         part_of = [part for part, own in found.items() for _ in own]
         parts = divide([part_of[i] for i in kept], decoded)
         for part in PARTS:
-            index = torch.tensor([i for i, own in enumerate(parts) if own == part], dtype=torch.int64)
+            index = mixed([i for i, own in enumerate(parts) if own == part], decoded)
             self.splits[part] = (decoded.pixels[index].to(self.device), labels[index].to(self.device))
         counts = {part: len(y) for part, (_, y) in self.splits.items()}
         if counts["train"] < self.batch_size:
@@ -110,6 +110,11 @@ class Pictures(Images):
             )
         shown = ", ".join(f"{count} {part}" for part, count in counts.items())
         log.info("%s: %d pictures of %d classes (%s)", files.root, len(kept), len(self.classes), shown)
+
+
+def mixed(index: Sequence[int], decoded: Decoded) -> Tensor:
+    """The pictures ``index`` by their digests: files have them by class, and a batch would be of a single one."""
+    return torch.tensor(sorted(index, key=lambda i: decoded.digests[i]), dtype=torch.int64)
 
 
 def divide(parts: Sequence[str], decoded: Decoded) -> list[str]:
@@ -319,7 +324,7 @@ class CIFAR10(Images):
         root = sources.data_root(self.root)
         whole = self._pictures(root) if self.files == "jpeg" else sources.cifar10(root)
         images, labels = whole["train"]
-        order = torch.randperm(len(labels), generator=torch.Generator().manual_seed(0))  # files have them by class
+        order = torch.randperm(len(labels), generator=torch.Generator().manual_seed(0))
         count = min(self.VALIDATION[self.train_on], len(labels) // 10)
         used, held_out = order[count:], order[:count]
         if len(used) < self.batch_size:
@@ -343,7 +348,8 @@ class CIFAR10(Images):
                 raise ZooError(f"{place} holds no pictures {part}/CLASS/NAME.jpg")
             decoded = decode(files, own, Shape(self.SIZE, 3))
             labels = torch.tensor([classes.index(own[i].split("/")[1]) for i in decoded.kept.tolist()])
-            result[part] = (decoded.pixels, labels)
+            order = mixed(range(len(labels)), decoded) if part == "test" else slice(None)  # train is divided first
+            result[part] = (decoded.pixels[order], labels[order])
         return result
 
 
