@@ -309,6 +309,32 @@ def test_self_labels_are_the_best_tours_from_every_start():
     assert polished.self_label(x)["best_cost"] <= plain
 
 
+@pytest.mark.parametrize("task", ["cvrp", "open_tour"])
+def test_a_single_start_of_what_is_no_cycle_is_chosen(task):
+    model = make(task, objective="self_label", starts=SIZE)
+    x = instances(model, 8)
+    torch.nn.init.normal_(model.decoder.nothing)
+    order, _ = model.greedy(x, 1)
+    chosen = order[:, 0, 0]
+    assert len(set(chosen.tolist())) > 1
+    logits = model.score(x, model.encode(x), order)
+    assert logits.shape[2] == order.shape[2] and torch.equal(logits[:, 0, 0].argmax(-1), chosen)
+    given = model.greedy(x, SIZE)[0]
+    assert torch.equal(given[..., 0], model.task.starts(x.shape[1], SIZE, x.device).expand(8, -1))
+    same = (given[..., 0] == chosen.unsqueeze(1)).nonzero(as_tuple=True)  # from there it goes on as ever
+    assert len(same[0]) == 8 and torch.equal(given[same][:, : order.shape[2]], order[same[0], 0][:, : given.shape[2]])
+    (slope,) = torch.autograd.grad(model.self_label(x)["loss"], model.decoder.nothing)
+    assert slope.norm() > 0
+    model.eval()
+    scores = model.validation_step((x, torch.full((8,), torch.nan)), 0)
+    assert scores["cost"] == model.greedy(x, 1)[1].mean() and scores["best_cost"] == model.greedy(x)[1].amin(1).mean()
+    with_starts = make(task, starts=SIZE)
+    assert not with_starts.decoder.nothing.requires_grad  # all its first elements are given
+    alone = make(task, starts=1)
+    (slope,) = torch.autograd.grad(alone.expectation(x)["loss"], alone.decoder.nothing)
+    assert slope.norm() > 0
+
+
 def test_labels_of_the_exact_solver():
     model = make("convex_hull", objective="supervised", relaxation=StraightThrough())
     x = instances(model, 64)

@@ -49,13 +49,14 @@ class PointerNet(ZooModule):
         objective: ``expectation`` of the cost, by the relaxation; ``self_label``: cross-entropy on the best of the
             sampled solutions (Corsini et al. 2024, arXiv 2401.11849); ``supervised``: cross-entropy on the task's exact
             solutions. The last two do not use the relaxation. Null for the task's own.
-        starts: solutions of each instance in training: of a cycle from different first elements, else independent
-            draws. At most one for each element of a cycle. Null for the task's own number.
+        starts: solutions of each instance in training: of tours and routes from different first elements, at most one
+            from each, else independent draws. Null for the task's own number.
         polish: rounds of the task's local search that a label goes through.
         max_grad_norm: gradients are scaled down to this norm; null for no limit.
         neighbourhood: the mean distance of elements to their five nearest, to which the distances of an instance are
             scaled as the networks are told them, so that they mean the same at any size; null for them as they are.
-        eval_starts: of a cycle in evaluation, at most one for each element.
+        eval_starts: of tours and routes in evaluation, at most one from each first element. Where it matters which is
+            the first, as it does not of a cycle, the network's own choice is what counts as greedy.
         eval_symmetries: symmetric copies of each test instance, at most as many as the task knows; the best solution
             of any counts as ``augmented_gap`` or ``augmented_cost``. 1 for none.
         eval_samples: sampled solutions of each test instance, the best of which counts as ``sampled_*``. 0 for none.
@@ -115,8 +116,9 @@ class PointerNet(ZooModule):
         self.validity = nn.ModuleDict()  # of the solutions of each way to decode, by name
         self.gaps = nn.ModuleDict()  # of further ways to decode, by name
         self.instance_gaps: list[Tensor] = []  # of the last evaluation, for its histogram
-        # Where the first element is given, nothing is ever in place of the last one.
-        decoder.nothing.requires_grad_(task.first_elements(task.smallest) is None)
+        # Where the first element is given in all of training, nothing is ever in place of the last one.
+        trained = self.starts if self.objective == "expectation" else 1
+        decoder.nothing.requires_grad_(task.starts(task.smallest, trained, torch.device("cpu")) is None)
 
     @classmethod
     def without_effect(cls, arguments: Config) -> str:
@@ -203,20 +205,33 @@ class PointerNet(ZooModule):
         order = torch.stack(self.construct(x, memory, choose, starts), -1)
         return order, self.task.cost(x, order)
 
-    def score(self, x: Tensor, memory: Memory, order: Tensor) -> Tensor:
+    def gives_first(self, x: Tensor, starts: int) -> bool:
+        """Whether so many solutions under way have first elements that are given, not chosen."""
+        return self.task.starts(x.shape[1], starts, x.device) is not None
+
+    def score(self, x: Tensor, memory: Memory, order: Tensor, *, starts: int | None = None) -> Tensor:
         """Logits of every choice in whole solutions ``order``, in one masked attention call.
 
+        Args:
+            x: instances.
+            memory: of :meth:`encode`.
+            order: int64 ``(batch, solutions, steps)``.
+            starts: of which these are solutions; by default as many.
+
         Returns:
-            ``(batch, starts, drawn steps, n)``, ``-inf`` where the task's mask forbids.
+            ``(batch, solutions, drawn steps, n)``, ``-inf`` where the task's mask forbids.
         """
-        given = int(self.task.first_elements(x.shape[1]) is not None)
+        given = int(self.gives_first(x, order.shape[1] if starts is None else starts))
         progress = {name: part[:, :, given:] for name, part in self.task.prefixes(x, order).items()}
         masks, context = self.task.mask(x, progress), self.task.context(x, progress)
         return masked(self.decoder.score(memory, order, masks, given, context), masks)
 
-    def log_prob(self, x: Tensor, memory: Memory, order: Tensor) -> Tensor:
-        """Log-probability of all choices in solutions ``order``, a given first element apart, ``(batch, starts)``."""
-        logits = self.score(x, memory, order)
+    def log_prob(self, x: Tensor, memory: Memory, order: Tensor, *, starts: int | None = None) -> Tensor:
+        """Log-probability of all choices in solutions ``order``, a given first element apart, ``(batch, solutions)``.
+
+        The arguments are those of :meth:`score`.
+        """
+        logits = self.score(x, memory, order, starts=starts)
         drawn = order[:, :, order.shape[2] - logits.shape[2] :]
         nats = F.cross_entropy(logits.flatten(0, 2), drawn.flatten(), reduction="none")
         return -nats.view(drawn.shape).sum(-1)
@@ -253,7 +268,7 @@ class PointerNet(ZooModule):
             order, exists = self.distinct(x, memory, k, starts)
             flat = order.flatten(1, 2)
             cost = self.task.cost(x, flat).view(exists.shape)
-            log_prob = self.log_prob(x, memory, flat).view(exists.shape).masked_fill(~exists, -torch.inf)
+            log_prob = self.log_prob(x, memory, flat, starts=starts).view(exists.shape).masked_fill(~exists, -torch.inf)
             cost, log_prob = cost.movedim(-1, 0), log_prob.movedim(-1, 0)
             return (cost, log_prob) if starts > 1 else (cost.squeeze(-1), log_prob.squeeze(-1))
 
@@ -329,8 +344,8 @@ class PointerNet(ZooModule):
         """``-log p(label)`` per choice, in nats, of solutions ``(batch, steps)``; of a cycle from every start."""
         steps = label.shape[1]
         order = label.unsqueeze(1)
-        given = self.task.starts(x.shape[1], self.train_starts(x), x.device)
-        if given is not None and self.task.cyclic:
+        given = self.task.starts(x.shape[1], self.train_starts(x), x.device) if self.task.cyclic else None
+        if given is not None:
             begin = (label.unsqueeze(1) == given.view(1, -1, 1)).int().argmax(-1, keepdim=True)
             rotated = (begin + torch.arange(steps, device=x.device)) % steps
             order = label.unsqueeze(1).expand(-1, len(given), -1).gather(2, rotated)
@@ -364,14 +379,14 @@ class PointerNet(ZooModule):
 
     def validation_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> dict[str, Tensor]:
         x, optimum = batch
-        costs = self._greedy_scores(x, optimum)
-        return {"cost": costs.mean(), "best_cost": costs.amin(1).mean()}
+        counted, costs = self._greedy_scores(x, optimum)
+        return {"cost": counted.mean(), "best_cost": costs.amin(1).mean()}
 
     def test_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> dict[str, Tensor]:
         x, optimum = batch
-        costs = self._greedy_scores(x, optimum)
-        self.instance_gaps.append(100 * (costs.mean(1) - optimum) / optimum.abs())
-        decoded = {"cost": costs.mean(1), "one_start_cost": costs[:, 0], "best_cost": costs.amin(1)}
+        counted, costs = self._greedy_scores(x, optimum)
+        self.instance_gaps.append(100 * (counted.mean(1) - optimum) / optimum.abs())
+        decoded = {"cost": counted.mean(1), "one_start_cost": counted[:, 0], "best_cost": costs.amin(1)}
         ways = (
             ("augmented", self.augmented, self.eval_symmetries if self.eval_symmetries > 1 else 0),
             ("sampled", self.best_sample, self.eval_samples),
@@ -386,13 +401,20 @@ class PointerNet(ZooModule):
             self._gap(name).update(cost, optimum)
         return {name: cost.mean() for name, cost in decoded.items()}
 
-    def _greedy_scores(self, x: Tensor, optimum: Tensor) -> Tensor:
-        """Costs ``(batch, starts)`` of greedy solutions, each counted in the task's metrics."""
+    def _greedy_scores(self, x: Tensor, optimum: Tensor) -> tuple[Tensor, Tensor]:
+        """Costs of the greedy solutions that count in the task's metrics, and of those from all starts.
+
+        Those from all starts count, unless the network can choose the start: then that one does, ``(batch, 1)``.
+        """
         order, costs = self.greedy(x)
+        counted = costs
         self._check_validity("greedy", x, order)
+        if costs.shape[1] > 1 and not self.gives_first(x, 1):
+            order, counted = self.greedy(x, 1)
+            self._check_validity("greedy", x, order)
         for start in range(order.shape[1]):
             self.task.update(self.scores, x, order[:, start], optimum)
-        return costs
+        return counted, costs
 
     def _check_validity(self, name: str, x: Tensor, order: Tensor) -> None:
         if name not in self.validity:
@@ -442,7 +464,8 @@ class PointerNet(ZooModule):
 
         Args:
             x: instances.
-            starts: by default ``eval_starts``, at most one for each first element. Where that is drawn, one.
+            starts: by default ``eval_starts``, at most one for each first element. Where that is always drawn, one. A
+                single start that is not one of a cycle is the network's own choice.
 
         Raises:
             ValueError: if ``starts`` is less than 1.
@@ -601,7 +624,7 @@ class PointerNet(ZooModule):
         best = best_of(*self.greedy(x))[0]
         pictures = self.task.draw(x, best)
         with torch.no_grad():
-            p = self.score(x[:1], self.encode(x[:1]), order[:1, :1]).softmax(-1)[0, 0]
+            p = self.score(x[:1], self.encode(x[:1]), order[:1, :1], starts=order.shape[1]).softmax(-1)[0, 0]
         # Elements in the order in which they are pointed at: a pointer that is sure of itself is a diagonal.
         pictures["pointers"] = heat_map(
             p[:, order[0, 0]].cpu(), "Probability of each pointer", "element, in the order chosen", "step"
@@ -609,7 +632,7 @@ class PointerNet(ZooModule):
         gaps = torch.cat(self.instance_gaps) if self.instance_gaps else torch.zeros(0)
         if (gaps := gaps[gaps.isfinite()]).numel():
             pictures["gaps"] = histogram(
-                gaps.cpu(), f"Greedy, mean over starts: {gaps.mean():.2f}% above optimal", "optimality gap in %"
+                gaps.cpu(), f"Greedy: {gaps.mean():.2f}% above optimal in the mean", "optimality gap in %"
             )
         return pictures
 
