@@ -299,7 +299,7 @@ def test_self_labels_are_the_best_tours_from_every_start():
     label = torch.tensor([[2, 0, 1, 5, 4, 3]]).expand(4, -1)
     order = torch.stack([label.roll(-shift, 1) for shift in (1, 2, 0, 5, 4, 3)], 1)  # from elements 0, 1, ... 5
     log_p = model.score(x, model.encode(x), order).log_softmax(-1).gather(-1, order[..., 1:, None])
-    assert torch.allclose(model.cross_entropy(x, model.encode(x), label), -log_p.mean())
+    assert torch.allclose(model.cross_entropy(x, model.encode(x), label, SIZE), -log_p.mean())
     values = model.self_label(x)
     assert values["best_cost"] <= values["cost"] and gradient(model, values["loss"]).norm() > 0
     polished = make(starts=SIZE, objective="self_label", polish=20)
@@ -328,11 +328,26 @@ def test_a_single_start_of_what_is_no_cycle_is_chosen(task):
     model.eval()
     scores = model.validation_step((x, torch.full((8,), torch.nan)), 0)
     assert scores["cost"] == model.greedy(x, 1)[1].mean() and scores["best_cost"] == model.greedy(x)[1].amin(1).mean()
-    with_starts = make(task, starts=SIZE)
-    assert not with_starts.decoder.nothing.requires_grad  # all its first elements are given
     alone = make(task, starts=1)
     (slope,) = torch.autograd.grad(alone.expectation(x)["loss"], alone.decoder.nothing)
     assert slope.norm() > 0
+    never = make(task, starts=SIZE)
+    assert not never.decoder.nothing.requires_grad and len(set(never.greedy(x, 1)[0][:, 0, 0].tolist())) == 1
+
+
+def test_the_first_choice_learns_which_start_is_best():
+    model = make("open_tour", objective="self_label", starts=SIZE)
+    x = torch.zeros(64, SIZE, 2)
+    x[:, :, 0] = torch.arange(SIZE) / SIZE  # on a line, in a random order: a path must begin at an end
+    x = torch.stack([one[torch.randperm(SIZE, generator=torch.Generator().manual_seed(i))] for i, one in enumerate(x)])
+    optimizer = torch.optim.Adam(model.parameters(), lr=5e-3)
+    for _ in range(80):
+        optimizer.zero_grad()
+        model.self_label(x)["loss"].backward()
+        optimizer.step()
+    first = x.gather(1, model.eval().greedy(x, 1)[0][:, 0, :1, None].expand(-1, -1, 2))[..., 0]
+    at_an_end = (first == 0) | (first == x[..., 0].amax(1, keepdim=True))
+    assert at_an_end.float().mean() > 0.9
 
 
 def test_labels_of_the_exact_solver():

@@ -56,7 +56,8 @@ class PointerNet(ZooModule):
         neighbourhood: the mean distance of elements to their five nearest, to which the distances of an instance are
             scaled as the networks are told them, so that they mean the same at any size; null for them as they are.
         eval_starts: of tours and routes in evaluation, at most one from each first element. Where it matters which is
-            the first, as it does not of a cycle, the network's own choice is what counts as greedy.
+            the first, as it does not of a cycle, what counts as greedy begins with the network's own choice, unless it
+            was trained by ``expectation`` from several starts.
         eval_symmetries: symmetric copies of each test instance, at most as many as the task knows; the best solution
             of any counts as ``augmented_gap`` or ``augmented_cost``. 1 for none.
         eval_samples: sampled solutions of each test instance, the best of which counts as ``sampled_*``. 0 for none.
@@ -116,9 +117,9 @@ class PointerNet(ZooModule):
         self.validity = nn.ModuleDict()  # of the solutions of each way to decode, by name
         self.gaps = nn.ModuleDict()  # of further ways to decode, by name
         self.instance_gaps: list[Tensor] = []  # of the last evaluation, for its histogram
-        # Where the first element is given in all of training, nothing is ever in place of the last one.
-        trained = self.starts if self.objective == "expectation" else 1
-        decoder.nothing.requires_grad_(task.starts(task.smallest, trained, torch.device("cpu")) is None)
+        self.chooses_first = not task.cyclic and (self.objective != "expectation" or starts == 1)
+        # Where the first element is always given, nothing is ever in place of the last one.
+        decoder.nothing.requires_grad_(self.chooses_first or task.first_elements(task.smallest) is None)
 
     @classmethod
     def without_effect(cls, arguments: Config) -> str:
@@ -170,7 +171,7 @@ class PointerNet(ZooModule):
             ZooError: if the mask leaves nothing to choose.
         """
         batch, n = x.shape[:2]
-        given = self.task.starts(n, starts, x.device)
+        given = self.first_given(x, starts)
         choices, first, last = [], None, None
         progress, state = self.task.begin(x, starts), State()
         stuck = torch.zeros(batch, starts, dtype=torch.bool, device=x.device)
@@ -205,9 +206,12 @@ class PointerNet(ZooModule):
         order = torch.stack(self.construct(x, memory, choose, starts), -1)
         return order, self.task.cost(x, order)
 
-    def gives_first(self, x: Tensor, starts: int) -> bool:
-        """Whether so many solutions under way have first elements that are given, not chosen."""
-        return self.task.starts(x.shape[1], starts, x.device) is not None
+    def first_given(self, x: Tensor, starts: int) -> Tensor | None:
+        """The first elements of so many solutions, ``(starts,)``, where they are given, else None.
+
+        A single start that is not one of a cycle is the network's own choice, if it has learned to choose.
+        """
+        return None if starts == 1 and self.chooses_first else self.task.starts(x.shape[1], starts, x.device)
 
     def score(self, x: Tensor, memory: Memory, order: Tensor, *, starts: int | None = None) -> Tensor:
         """Logits of every choice in whole solutions ``order``, in one masked attention call.
@@ -221,7 +225,7 @@ class PointerNet(ZooModule):
         Returns:
             ``(batch, solutions, drawn steps, n)``, ``-inf`` where the task's mask forbids.
         """
-        given = int(self.gives_first(x, order.shape[1] if starts is None else starts))
+        given = int(self.first_given(x, order.shape[1] if starts is None else starts) is not None)
         progress = {name: part[:, :, given:] for name, part in self.task.prefixes(x, order).items()}
         masks, context = self.task.mask(x, progress), self.task.context(x, progress)
         return masked(self.decoder.score(memory, order, masks, given, context), masks)
@@ -275,6 +279,20 @@ class PointerNet(ZooModule):
         cost = self.relaxation.expectation(ScoredProgram(program, sampled, distinct))
         return {"loss": cost.mean(), "cost": cost.detach().mean()}
 
+    def first_choice(self, x: Tensor, memory: Memory, starts: int) -> Tensor | None:
+        """The network's own probabilities of the first elements that are given to ``starts`` solutions.
+
+        Returns:
+            ``(batch, starts)``, or None where none is given, or one is as good as another.
+        """
+        given = self.first_given(x, starts)
+        if given is None or not self.chooses_first:
+            return None
+        progress = self.task.begin(x, 1)
+        mask, context = self.task.mask(x, progress), self.task.context(x, progress)
+        logits, _ = self.decoder.step(memory, mask, None, None, context, State())
+        return masked(logits, mask)[:, 0, given].softmax(-1)
+
     @torch.no_grad()
     def distinct(self, x: Tensor, memory: Memory, k: int, starts: int) -> tuple[Tensor, Tensor]:
         """Different solutions from each start, drawn without replacement by a stochastic beam search.
@@ -287,7 +305,7 @@ class PointerNet(ZooModule):
             ZooError: if the mask leaves nothing to choose.
         """
         batch, n = x.shape[:2]
-        given = self.task.starts(n, starts, x.device)
+        given = self.first_given(x, starts)
         chosen = itertools.count(int(given is not None))
 
         def in_rows(kept: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -324,32 +342,44 @@ class PointerNet(ZooModule):
         return order.unflatten(0, (batch, starts)), exists.unflatten(0, (batch, starts))
 
     def self_label(self, x: Tensor) -> dict[str, Tensor]:
-        """Cross-entropy on the best of the sampled solutions: sampled without gradient, then scored as a whole."""
-        memory = self.encode(x)
+        """Cross-entropy on the best of the sampled solutions: sampled without gradient, then scored as a whole.
+
+        Where it matters which element is the first and several were given, the network's own choice of one is trained
+        by the costs of all of them, in units of their standard deviation.
+        """
+        memory, starts = self.encode(x), self.train_starts(x)
         with torch.no_grad():
-            order, cost = self.build(x, memory, self.sample_choice, self.train_starts(x))
+            order, cost = self.build(x, memory, self.sample_choice, starts)
             label, _ = best_of(order, cost)
             if self.polish:
                 label = self.task.improve(x, label, self.polish)
             best = self.task.cost(x, label.unsqueeze(1)).mean()
-        return {"loss": self.cross_entropy(x, memory, label), "cost": cost.mean(), "best_cost": best}
+            advantage = (cost - cost.mean(1, keepdim=True)) / cost.std(1, correction=0, keepdim=True).clamp_min(1e-8)
+        loss = self.cross_entropy(x, memory, label, starts)
+        if (first := self.first_choice(x, memory, starts)) is not None:
+            loss = loss + (first * advantage).sum(1).mean() / label.shape[1]
+        return {"loss": loss, "cost": cost.mean(), "best_cost": best}
 
     def supervised(self, x: Tensor) -> dict[str, Tensor]:
         """Cross-entropy on an exact solution."""
         label = self.task.optimal_order(x)
         cost = self.task.cost(x, label.unsqueeze(1)).mean()
-        return {"loss": self.cross_entropy(x, self.encode(x), label), "cost": cost}
+        starts = 1 if self.chooses_first else self.train_starts(x)
+        return {"loss": self.cross_entropy(x, self.encode(x), label, starts), "cost": cost}
 
-    def cross_entropy(self, x: Tensor, memory: Memory, label: Tensor) -> Tensor:
-        """``-log p(label)`` per choice, in nats, of solutions ``(batch, steps)``; of a cycle from every start."""
+    def cross_entropy(self, x: Tensor, memory: Memory, label: Tensor, starts: int) -> Tensor:
+        """``-log p(label)`` per choice, in nats, of solutions ``(batch, steps)``; of a cycle from each of ``starts``.
+
+        The first element counts as a choice unless it is given to so many starts.
+        """
         steps = label.shape[1]
         order = label.unsqueeze(1)
-        given = self.task.starts(x.shape[1], self.train_starts(x), x.device) if self.task.cyclic else None
-        if given is not None:
+        given = self.first_given(x, starts)
+        if given is not None and self.task.cyclic:
             begin = (label.unsqueeze(1) == given.view(1, -1, 1)).int().argmax(-1, keepdim=True)
             rotated = (begin + torch.arange(steps, device=x.device)) % steps
             order = label.unsqueeze(1).expand(-1, len(given), -1).gather(2, rotated)
-        return -self.log_prob(x, memory, order).mean() / max(1, steps - (given is not None))
+        return -self.log_prob(x, memory, order, starts=starts).mean() / max(1, steps - (given is not None))
 
     def train_starts(self, x: Tensor) -> int:
         first = self.task.first_elements(x.shape[1])
@@ -409,7 +439,7 @@ class PointerNet(ZooModule):
         order, costs = self.greedy(x)
         counted = costs
         self._check_validity("greedy", x, order)
-        if costs.shape[1] > 1 and not self.gives_first(x, 1):
+        if costs.shape[1] > 1 and self.chooses_first:
             order, counted = self.greedy(x, 1)
             self._check_validity("greedy", x, order)
         for start in range(order.shape[1]):
@@ -464,8 +494,9 @@ class PointerNet(ZooModule):
 
         Args:
             x: instances.
-            starts: by default ``eval_starts``, at most one for each first element. Where that is always drawn, one. A
-                single start that is not one of a cycle is the network's own choice.
+            starts: by default ``eval_starts``, at most one for each first element. Where that is always drawn, one.
+                One that is not of a cycle is the network's own choice, unless it was trained by ``expectation`` from
+                several.
 
         Raises:
             ValueError: if ``starts`` is less than 1.
@@ -542,7 +573,7 @@ class PointerNet(ZooModule):
         order = torch.zeros(batch, width, 0, dtype=torch.int64, device=x.device)
         progress, state = self.task.begin(x, width), State()
         for step in range(self.task.steps(n)):
-            given = self.task.starts(n, begun, x.device) if step == 0 else None
+            given = self.first_given(x, begun) if step == 0 else None
             if given is not None:
                 chosen = F.pad(given, (0, width - begun), value=int(given[0])).expand(batch, -1)
             else:

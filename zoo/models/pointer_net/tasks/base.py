@@ -85,19 +85,14 @@ class Task(Configurable):
         return self.steps(elements)
 
     def first_elements(self, elements: int) -> range | None:
-        """The elements one of which is given as the first of a solution, so that several starts differ in it.
-
-        None if it is always drawn like the others.
-        """
+        """The elements one of which is given as the first of a solution, so that starts differ in it; None where it is
+        drawn like the others."""
         return range(elements) if self.cyclic else None
 
     def starts(self, elements: int, starts: int, device: torch.device) -> Tensor | None:
-        """The given first elements, ``(starts,)``, spread evenly; None where the first element is drawn too.
-
-        A single start that is not one of a cycle is drawn: it matters which it is.
-        """
+        """The given first elements, ``(starts,)``, spread evenly; None where the first element is drawn too."""
         first = self.first_elements(elements)
-        if first is None or (starts == 1 and not self.cyclic):
+        if first is None:
             return None
         return first.start + torch.arange(starts, device=device) * len(first) // starts
 
