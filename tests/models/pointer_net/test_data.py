@@ -62,6 +62,7 @@ def test_files_that_hold_no_instances(tmp_path):
     good = np.zeros((2, 3, 2))
     for name, arrays, message in (
         ("none", {"y": good}, "has no array x, only y"),
+        ("empty", {"x": good[:, :0]}, "needs at least 1 element"),
         ("flat", {"x": good[0]}, r"x must be numbers \(count, elements, features\)"),
         ("text", {"x": np.array([[["a"]]])}, "x must be numbers"),
         ("wide", {"x": np.zeros((2, 3, 5))}, r"must be \(batch, elements, 2\)"),

@@ -268,9 +268,17 @@ def test_any_capacity_and_exact_weights():
     x[0, 1, 0] = 0.5000005  # between two units
     with pytest.raises(ZooError, match="whole numbers of units of 1/1000000"):
         fine.check(x)
-    x[0, 1, 0] = 16.777217  # float32 has no number for each unit there
+    x[0, 1, 0] = 6.3000004  # float32 has no number for each half of a unit there
     with pytest.raises(ZooError, match="at most 4,194,304 units"):
         fine.check(x)
+    integers = Knapsack(capacity=float(np.float32(12.3)) * 1e6 // 1, units=1)
+    x[0, 1:, 0] = torch.tensor([8_000_001.0, 1.0, 16_777_216.0])
+    integers.check(x)
+    x[0, 1, 0] = 16_777_218.0
+    with pytest.raises(ZooError, match="at most 16,777,216 units"):
+        integers.check(x)
+    for capacity in (float(np.float32(12.3)), sum([0.01] * 1250)):
+        assert Knapsack(capacity=capacity).limit(x) == round(100 * capacity)
 
 
 def test_whole_demands_are_held_to_the_capacity_exactly():

@@ -335,6 +335,24 @@ def test_a_single_start_of_what_is_no_cycle_is_chosen(task):
     assert not never.decoder.nothing.requires_grad and len(set(never.greedy(x, 1)[0][:, 0, 0].tolist())) == 1
 
 
+@pytest.mark.parametrize("starts, objective", [(1, "expectation"), (3, "self_label"), (3, "expectation")])
+def test_a_first_element_that_is_always_the_same_is_never_another(starts, objective):
+    class FromTheFirst(TASKS["open_tour"]):
+        def first_elements(self, elements):
+            return range(1)
+
+    model = make(FromTheFirst(), starts=starts, objective=objective)
+    torch.nn.init.normal_(model.decoder.nothing, std=5.0)
+    x = instances(model, 8)
+    getattr(model, objective)(x)["loss"].backward()
+    assert all(p.grad is None or p.grad.isfinite().all() for p in model.parameters())
+    for order in (model.greedy(x)[0], model.greedy(x, 1)[0], model.beam(x, 3)[0], model.best_sample(x, 3)[0]):
+        assert (order[..., 0] == 0).all()
+    order, exists = model.distinct(x, model.encode(x), 4, 1)
+    assert exists.all() and (order[..., 0] == 0).all() and order.shape[2] == 4
+    assert model.log_prob(x, model.encode(x), order.flatten(1, 2), starts=1).isfinite().all()
+
+
 def test_the_first_choice_learns_which_start_is_best():
     model = make("open_tour", objective="self_label", starts=SIZE)
     x = torch.zeros(64, SIZE, 2)

@@ -309,6 +309,8 @@ def test_matrices_that_are_refused(tmp_path):
         ("1,0;2,0\n3;4\n5,0;6,0\n", (), "123"),  # decimal commas
         ("1,0 2,00\n3 4,0\n5,0\t6,0\n", (), "123"),
         ("name x y\na 1,0 2,0\nb 3,0 4\nc 5,0 6,0\n", (), "abc"),
+        ("name, x, y\na 1,0 2,0\nb 3,0 4\nc 5,0 6,0\n", (), "abc"),
+        ("x,y\n1,0 2\n3 4,0\n5,0 6,0\n", (), "123"),
         ("1, 2\n3, 4\n5, 6\n", (), "123"),
         ("New York,1,2\nSt 7,3,4\nc,5,6\n", ("2", "3"), "123"),
         ("# a comment\n1,2\n3,4\n5,6\n", (), "123"),
@@ -363,6 +365,7 @@ def test_a_repair_is_told_when_to_end():
         ("", {}, "has 0 points"),
         ("x,y\n1,2\n", {}, "has 1 point;"),
         ("1,2\n3,nan\n", {}, "line 2: a number must be finite, got nan"),
+        ("1,000 2,000\n3,500 4,000\n", {}, "decimal, or between thousands"),
         ("1,2\n3,four\n", {}, "line 2: 'four' is not a number"),
         ("1,2\n3,4,5\n", {}, "line 2: expected two coordinates, found 3 fields"),
         ("1,2\nx,y\n", {}, "line 2: 'x' is not a number"),

@@ -76,7 +76,7 @@ def near(x: Tensor, task: Task) -> Tensor:
     """
     axes = [column.rpartition("_")[2] for column in task.columns]
     places = [i for i, axis in enumerate(axes) if axis in ("x", "y")]
-    if not places or x.shape[-1] != len(axes) or not x.isfinite().all():
+    if not places or x.shape[-1] != len(axes) or not x.shape[1] or not x.isfinite().all():
         return x
     x, values = x.clone(), x[..., places]
     first = torch.stack([values[..., [axes[i] == axis for i in places]].amin((1, 2)) for axis in "xy"], 1)

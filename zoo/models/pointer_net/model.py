@@ -117,7 +117,9 @@ class PointerNet(ZooModule):
         self.validity = nn.ModuleDict()  # of the solutions of each way to decode, by name
         self.gaps = nn.ModuleDict()  # of further ways to decode, by name
         self.instance_gaps: list[Tensor] = []  # of the last evaluation, for its histogram
-        self.chooses_first = not task.cyclic and (self.objective != "expectation" or starts == 1)
+        # What has a memory has begun with a given first element wherever several starts were trained.
+        several = starts > 1 and (self.objective == "expectation" or decoder.lstm is not None)
+        self.chooses_first = not task.cyclic and (self.objective == "supervised" or not several)
         # Where the first element is always given, nothing is ever in place of the last one.
         decoder.nothing.requires_grad_(self.chooses_first or task.first_elements(task.smallest) is None)
 
@@ -179,7 +181,7 @@ class PointerNet(ZooModule):
             if step == 0 and given is not None:
                 last = given.expand(batch, starts)
             else:
-                mask, context = self.task.mask(x, progress), self.task.context(x, progress)
+                mask, context = self.mask(x, progress, step), self.task.context(x, progress)
                 stuck |= ~mask.any(-1)
                 logits, state = self.decoder.step(memory, mask, first, last, context, state)
                 last = choose(logits, mask)
@@ -213,6 +215,15 @@ class PointerNet(ZooModule):
         """
         return None if starts == 1 and self.chooses_first else self.task.starts(x.shape[1], starts, x.device)
 
+    def mask(self, x: Tensor, progress: Progress, step: int) -> Tensor:
+        """What may be chosen at ``step``, counted from 0: at the first only what can be given as the first."""
+        first = self.task.first_elements(x.shape[1])
+        if step or first is None:
+            return self.task.mask(x, progress)
+        mask = torch.zeros_like(progress["taken"])
+        mask[..., list(first)] = True
+        return mask
+
     def score(self, x: Tensor, memory: Memory, order: Tensor, *, starts: int | None = None) -> Tensor:
         """Logits of every choice in whole solutions ``order``, in one masked attention call.
 
@@ -228,6 +239,9 @@ class PointerNet(ZooModule):
         given = int(self.first_given(x, order.shape[1] if starts is None else starts) is not None)
         progress = {name: part[:, :, given:] for name, part in self.task.prefixes(x, order).items()}
         masks, context = self.task.mask(x, progress), self.task.context(x, progress)
+        if not given:
+            begin = {name: part[:, :, 0] for name, part in progress.items()}
+            masks = torch.cat([self.mask(x, begin, 0).unsqueeze(2), masks[:, :, 1:]], 2)
         return masked(self.decoder.score(memory, order, masks, given, context), masks)
 
     def log_prob(self, x: Tensor, memory: Memory, order: Tensor, *, starts: int | None = None) -> Tensor:
@@ -289,9 +303,9 @@ class PointerNet(ZooModule):
         if given is None or not self.chooses_first:
             return None
         progress = self.task.begin(x, 1)
-        mask, context = self.task.mask(x, progress), self.task.context(x, progress)
+        mask, context = self.mask(x, progress, 0), self.task.context(x, progress)
         logits, _ = self.decoder.step(memory, mask, None, None, context, State())
-        return masked(logits, mask)[:, 0, given].softmax(-1)
+        return logits[:, 0, given].float().softmax(-1)
 
     @torch.no_grad()
     def distinct(self, x: Tensor, memory: Memory, k: int, starts: int) -> tuple[Tensor, Tensor]:
@@ -320,7 +334,7 @@ class PointerNet(ZooModule):
                 last = tokens.view(batch, -1)
                 first = tokens if number == 1 else first
                 progress = self.task.advance(x, progress, last)
-            mask, context = self.task.mask(x, progress), self.task.context(x, progress)
+            mask, context = self.mask(x, progress, number), self.task.context(x, progress)
             begun = first.view(batch, -1) if number else None
             logits, kept = self.decoder.step(memory, mask, begun, last, context, kept)
             return masked(logits, mask).flatten(0, 1), {
@@ -578,7 +592,7 @@ class PointerNet(ZooModule):
                 chosen = F.pad(given, (0, width - begun), value=int(given[0])).expand(batch, -1)
             else:
                 first, last = (order[..., 0], order[..., -1]) if step else (None, None)
-                mask, context = self.task.mask(x, progress), self.task.context(x, progress)
+                mask, context = self.mask(x, progress, step), self.task.context(x, progress)
                 logits, state = self.decoder.step(memory, mask, first, last, context, state)
                 longer = (log_p.unsqueeze(-1) + masked(logits, mask).log_softmax(-1)).flatten(1)
                 allowed = (mask & alive.unsqueeze(-1)).flatten(1)

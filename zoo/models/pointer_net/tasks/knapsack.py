@@ -14,7 +14,10 @@ from zoo.models.pointer_net.tasks.base import Progress, Task, each, gather, pick
 
 LARGEST = 10_000_000  # capacity in units up to which there is a dynamic programme, which has a number for each
 MOST = 2**53  # units that can be counted exactly
-HEAVIEST = 2**22  # units of a weight, up to which float32 tells thirds of a unit apart
+HEAVIEST = (
+    2**22,
+    2**24,
+)  # units of a weight: up to the first float32 tells halves of a unit apart, up to the second ones
 log = logging.getLogger(__name__)
 
 
@@ -41,7 +44,7 @@ class Knapsack(Task):
 
     def __init__(self, *, capacity: float | None = None, units: int = 100) -> None:
         check_positive(units=units)
-        if capacity is not None and not (0 < capacity * units <= MOST and whole(capacity * units, rounding=1e-15)):
+        if capacity is not None and not (0 < capacity * units <= MOST and whole(capacity * units, most=1e-3)):
             raise ValueError(
                 f"capacity must be positive, a whole number of units of 1/{units} and at most {MOST} of them, "
                 f"got {capacity}"
@@ -57,12 +60,13 @@ class Knapsack(Task):
         if (x[:, 1:] < 0).any():
             raise ZooError("Knapsack: weights and values must not be negative")
         units = x[..., 0].double() * self.units
-        if (units > HEAVIEST).any():
+        most = HEAVIEST[bool((units == units.round()).all())]
+        if (units > most).any():
             raise ZooError(
-                f"Knapsack: weights are at most {HEAVIEST:,} units of 1/{self.units}, got {float(units.max()):,.0f}: "
-                "set model.task.units, or divide weights and capacity"
+                f"Knapsack: weights are at most {most:,} units of 1/{self.units}, got {float(units.max()):,.0f}: with "
+                "larger ones they cannot be told apart; take a larger unit"
             )
-        if not whole(units, rounding=torch.finfo(torch.float32).eps).all():
+        if not whole(units, most=0.25).all():
             raise ZooError(
                 f"Knapsack: weights must be whole numbers of units of 1/{self.units}: set model.task.units, "
                 "or multiply weights and capacity"
@@ -133,7 +137,7 @@ class Knapsack(Task):
         metrics["gap"].update(self.cost(x, order.unsqueeze(1)).squeeze(1), optimum)
 
 
-def whole(units: Tensor | float, *, rounding: float) -> Tensor:
-    """Whether these are whole numbers, but for the relative ``rounding`` of what they were multiplied from."""
+def whole(units: Tensor | float, *, most: float) -> Tensor:
+    """Whether these are whole numbers, but for ``most`` and for the rounding of their multiples in float32."""
     units = torch.as_tensor(units, dtype=torch.float64)
-    return (units - units.round()).abs() <= rounding * units.abs()
+    return (units - units.round()).abs() <= (torch.finfo(torch.float32).eps * units.abs()).clamp_max(most)

@@ -291,6 +291,10 @@ def table(path: Path, text: str, columns: Sequence[str], distance: str | None) -
     separator = next((s for s in ";\t," if lines and all(s in line for _, line in lines)), None)
     if separator == "," and all(decimal_commas(line) for _, line in lines[len(lines) > 1 :]):
         separator = None
+        if not any(re.search(r",(?!\d{3}(\s|$))", line) for _, line in lines[len(lines) > 1 :]):
+            raise ZooError(
+                f"{path}: are its commas decimal, or between thousands? Write numbers with a point, or without commas"
+            )
     try:
         rows = [
             (
@@ -307,7 +311,8 @@ def table(path: Path, text: str, columns: Sequence[str], distance: str | None) -
         rows = [(i, fields[:-1]) for i, fields in rows]
     heading: list[str] = []
     if rows and is_heading(rows[0][1]):
-        heading, rows = [short(field.lower()) for field in rows[0][1]], rows[1:]
+        words = rows[0][1] if separator else [w for field in rows[0][1] for w in field.split(",") if w]
+        heading, rows = [short(field.lower()) for field in words], rows[1:]
         if len(heading) > COLUMNS_AT_MOST:
             raise ZooError(f"{path} has {len(heading)} columns; {COLUMNS_AT_MOST} are the most")
     comma = separator != ","

@@ -1,11 +1,11 @@
 """Tours of one problem of any distance and up to tens of thousands of points: constructions and a local search.
 
 The search moves with 2-opt and Or-opt along lists of near neighbours and looks only at points about which something has
-changed (Bentley 1992, ORSA Journal on Computing 4); then it exchanges two short neighbouring pieces of the tour,
-repairs that, and keeps what is no longer than before, or a little longer: the less, the closer the end (large-step
-Markov chains; Martin, Otto & Felten 1991, Complex Systems 5; Johnson & McGeoch 1997, section 5). The shortest tour is
-the result. It is compiled where numba is installed (``pip install 'discrete-latent-zoo[solvers]'``) and a hundred times
-slower elsewhere.
+changed (Bentley 1992, ORSA Journal on Computing 4); then it exchanges two neighbouring pieces of the tour, mostly
+short ones, repairs that, and keeps what is no longer than before, or a little longer: the less, the closer the end
+(large-step Markov chains; Martin, Otto & Felten 1991, Complex Systems 5; Johnson & McGeoch 1997, section 5). The
+shortest tour is the result. It is compiled where numba is installed (``pip install 'discrete-latent-zoo[solvers]'``)
+and a hundred times slower elsewhere.
 """
 
 import time
@@ -24,7 +24,8 @@ except ImportError:
 
 NEAR = 10  # neighbours in a list
 QUADRANTS = 10_000  # points up to which those of each quadrant are looked for
-PIECE = 100  # points of an exchanged piece at most
+PIECE, LONG = 100, 1_000  # points of an exchanged piece at most, and of one in RARE
+RARE = 8
 HEAT = 1.0  # mean lengths of an edge by which a tour may be longer than the last one at first, in the mean
 LOG = 100_000  # reversals after which a repair is given up
 KICKS, MOST = 64, 2_000  # between two looks at the clock, at first and at most; of interpreted code fewer
@@ -312,9 +313,10 @@ def perturb(
     mean by ``heat[0]``, which falls by ``heat[1]`` each time."""
     n = len(order)
     now = heat[0]
-    longest = min(PIECE, (n - 1) // 2)
     for _ in range(kicks):
         random[0] = random[0] * 48271 % 2147483647  # Park & Miller 1988
+        # Short pieces mend a tour here and there; only long ones change the way that it takes as a whole.
+        longest = min(LONG if random[0] // n % RARE == 0 else PIECE, (n - 1) // 2)
         first = random[0] % n
         random[0] = random[0] * 48271 % 2147483647
         left = 1 + random[0] % longest
