@@ -13,9 +13,10 @@ MNIST, dynamically binarised, a code of 30 x 10, and the same encoder and decode
   5% an epoch, batches of 64. Cross-entropy and the whole KL divergence take the place of its squared error and of its
   weight of 0.00025, with which there is no likelihood to judge.
 
-The loops see all 60,000 training images, the zoo 50,000. All are judged alike, at the first end of an epoch after every
-40 CPU-seconds: 100 importance samples, proposal at temperature 2, of every twentieth test image, and where that is at the
-bar, of all. One thread; judging does not count, nor do imports. Seeds come in turns, all ways of one before the next.
+The loops see all 60,000 training images, the zoo 50,000. All are judged alike, at the first end of an epoch after
+every 40 CPU-seconds: 100 importance samples, proposal at temperature 2, of every twentieth test image, and where that
+is at the bar, of all. One thread; judging does not count, nor do imports. Seeds come in turns, all ways of one before
+the next.
 """
 
 import argparse
