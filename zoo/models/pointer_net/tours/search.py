@@ -24,8 +24,9 @@ except ImportError:
 
 NEAR = 10  # neighbours in a list
 QUADRANTS = 10_000  # points up to which those of each quadrant are looked for
-PIECE, LONG = 100, 1_000  # points of an exchanged piece at most, and of one in RARE
-RARE = 8
+PIECE, CHAIN = 100, 50  # points of an exchanged piece, and of one that goes to a near point, at most
+LONG = 1_000  # points of an exchanged piece now and then
+OFTEN = 4  # one in so many exchanges has long pieces, another one has a near point as its aim
 HEAT = 1.0  # mean lengths of an edge by which a tour may be longer than the last one at first, in the mean
 LOG = 100_000  # reversals after which a repair is given up
 KICKS, MOST = 64, 2_000  # between two looks at the clock, at first and at most; of interpreted code fewer
@@ -306,6 +307,24 @@ def swap_pieces(order, position, first, left, right):
 
 
 @compiled
+def relocation(order, position, near, random, first, left, right):
+    """The two pieces whose exchange puts a chain of points, from position ``first`` on, behind a point near to its
+    first one: where they begin and their lengths. The given ones where that is no move, or one of too many points."""
+    n = len(order)
+    random[0] = random[0] * 48271 % 2147483647
+    chain = 1 + random[0] % min(CHAIN, (n - 1) // 2)
+    random[0] = random[0] * 48271 % 2147483647
+    aim = position[near[order[first], random[0] % near.shape[1]]]
+    between = (aim - first) % n + 1 - chain  # from the chain's end to the aim
+    rest = n - chain - between
+    if between < 1 or rest < 1 or min(between, rest) > LONG:
+        return first, left, right
+    if rest < between:  # exchanged with these the chain stands at the same place, and fewer points are moved
+        return (first - rest) % n, rest, chain
+    return first, chain, between
+
+
+@compiled
 def perturb(
     order, position, near, queue, queued, ends, log, kind, places, table, least, random, kicks, heat, best, longer
 ):
@@ -316,12 +335,15 @@ def perturb(
     for _ in range(kicks):
         random[0] = random[0] * 48271 % 2147483647  # Park & Miller 1988
         # Short pieces mend a tour here and there; only long ones change the way that it takes as a whole.
-        longest = min(LONG if random[0] // n % RARE == 0 else PIECE, (n - 1) // 2)
+        longest = min(LONG if random[0] // n % OFTEN == 0 else PIECE, (n - 1) // 2)
         first = random[0] % n
         random[0] = random[0] * 48271 % 2147483647
         left = 1 + random[0] % longest
         random[0] = random[0] * 48271 % 2147483647
         right = 1 + random[0] % longest
+        random[0] = random[0] * 48271 % 2147483647
+        if random[0] // n % OFTEN == 0:
+            first, left, right = relocation(order, position, near, random, first, left, right)
         a, b = order[(first - 1) % n], order[first]
         c, d = order[(first + left - 1) % n], order[(first + left) % n]
         e, f = order[(first + left + right - 1) % n], order[(first + left + right) % n]
