@@ -353,6 +353,12 @@ def test_a_first_element_that_is_always_the_same_is_never_another(starts, object
     assert model.log_prob(x, model.encode(x), order.flatten(1, 2), starts=1).isfinite().all()
 
 
+def test_a_query_with_a_memory_chooses_the_first_only_where_it_was_trained_to_begin():
+    for starts, objective, chooses in ((3, "self_label", False), (1, "self_label", True), (3, "supervised", True)):
+        model = make("cvrp", query="lstm", starts=starts, objective=objective)
+        assert model.chooses_first == model.decoder.nothing.requires_grad == chooses
+
+
 def test_the_first_choice_learns_which_start_is_best():
     model = make("open_tour", objective="self_label", starts=SIZE)
     x = torch.zeros(64, SIZE, 2)
