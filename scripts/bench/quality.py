@@ -27,14 +27,12 @@ from collections.abc import Callable
 import torch
 import torch.nn.functional as F
 from lightning import Callback
-from timing import train
+from timing import torchvision_batches, train
 from torch import Tensor
 from torch.utils.data import DataLoader
-from torchvision import datasets, transforms
 
 from zoo.config import from_config
 from zoo.config.composition import compose, plain
-from zoo.data import sources
 from zoo.data.seeding import seed_default_generators
 from zoo.models.cat_vae import CatVAE
 from zoo.relaxations import ReinMax
@@ -119,7 +117,7 @@ def reinmax(config: dict, judge: Judge) -> None:
 
     model = network(config, "relu")
     optimizer = torch.optim.RAdam(model.parameters(), lr=5e-4)
-    loop(model, optimizer, loss, batches(config, 100), judge)
+    loop(model, optimizer, loss, torchvision_batches(config, 100), judge)
 
 
 def pytorch_vae(config: dict, judge: Judge) -> None:
@@ -134,7 +132,7 @@ def pytorch_vae(config: dict, judge: Judge) -> None:
     model = network(config, "leaky_relu")
     optimizer = torch.optim.Adam(model.parameters(), lr=5e-3)
     schedule = torch.optim.lr_scheduler.ExponentialLR(optimizer, 0.95)
-    loop(model, optimizer, loss, batches(config, 64), judge, schedule.step)
+    loop(model, optimizer, loss, torchvision_batches(config, 64), judge, schedule.step)
 
 
 def cross_entropy(model: CatVAE, code: Tensor, x: Tensor) -> Tensor:
@@ -169,12 +167,6 @@ def network(config: dict, activation: str) -> CatVAE:
         model[part] = dict(model[part]) | {"activation": activation, "init": "pytorch"}
     model["decoder"]["start"] = 0.0
     return from_config(model)
-
-
-def batches(config: dict, size: int) -> DataLoader:
-    binarize = transforms.Compose([transforms.ToTensor(), torch.bernoulli])
-    dataset = datasets.MNIST(str(sources.data_root(config["data"]["root"])), train=True, transform=binarize)
-    return DataLoader(dataset, batch_size=size, shuffle=True)
 
 
 WAYS = {"zoo": zoo, "zoo_uniform": zoo, "reinmax": reinmax, "pytorch_vae": pytorch_vae}

@@ -9,8 +9,11 @@ from typing import Any
 
 import torch
 from lightning import Callback, LightningDataModule
+from torch.utils.data import DataLoader
+from torchvision import datasets, transforms
 
 from zoo.config import from_config
+from zoo.data import sources
 from zoo.training import callbacks
 from zoo.training.checkpointing import ResumeCheckpoints
 from zoo.training.loggers import CSVLogger
@@ -96,6 +99,13 @@ def train(config: dict[str, Any], more: list[Callback], data: LightningDataModul
         if config["compile"]:
             model.compile_networks()
         trainer.fit(model, data or from_config(config["data"]), weights_only=True)
+
+
+def torchvision_batches(config: dict[str, Any], batch_size: int) -> DataLoader:
+    """MNIST, binarised on the fly, as reference implementations feed their models."""
+    binarize = transforms.Compose([transforms.ToTensor(), torch.bernoulli])
+    root = sources.data_root(config["data"]["root"])
+    return DataLoader(datasets.MNIST(str(root), train=True, transform=binarize), batch_size=batch_size, shuffle=True)
 
 
 def in_turns(ways: dict[str, Callable[[], float]], rounds: int) -> dict[str, list[float]]:

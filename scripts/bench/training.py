@@ -23,14 +23,11 @@ from collections.abc import Callable, Iterable
 
 import torch
 import torch.nn.functional as F
-from timing import in_turns, print_ratios, trainer_seconds
+from timing import in_turns, print_ratios, torchvision_batches, trainer_seconds
 from torch import Tensor
-from torch.utils.data import DataLoader
-from torchvision import datasets, transforms
 
 from zoo.config import from_config
 from zoo.config.composition import compose, plain
-from zoo.data import sources
 from zoo.training.runs import set_up_logging
 
 ROUNDS = 5
@@ -49,10 +46,10 @@ def main() -> None:
     ways: dict[str, Callable[[], float]] = {
         "Trainer": lambda: batch_size / trainer_seconds(config, data),
         "plain loop": lambda: images / loop_seconds(config, data.train_dataloader()),
-        "DataLoader loop": lambda: images / loop_seconds(config, torchvision_batches(config)),
-        "reference loop": lambda: images / reference_seconds(config, torchvision_batches(config)),
+        "DataLoader loop": lambda: images / loop_seconds(config, torchvision_batches(config, batch_size)),
+        "reference loop": lambda: images / reference_seconds(config, torchvision_batches(config, batch_size)),
         "in-memory data alone": lambda: images / feed_seconds(data.train_dataloader()),
-        "DataLoader alone": lambda: images / feed_seconds(torchvision_batches(config)),
+        "DataLoader alone": lambda: images / feed_seconds(torchvision_batches(config, batch_size)),
     }
     rates = in_turns(ways, ROUNDS)
     print(f"{ROUNDS} rounds of {STEPS} steps, batch {batch_size}, {torch.get_num_threads()} threads\n")
@@ -99,14 +96,6 @@ def feed_seconds(batches: Iterable[tuple[Tensor, Tensor]]) -> float:
     for _ in range(STEPS):
         next(batches)
     return time.perf_counter() - start
-
-
-def torchvision_batches(config: dict) -> DataLoader:
-    """As reference implementations feed this model."""
-    binarize = transforms.Compose([transforms.ToTensor(), torch.bernoulli])
-    root = sources.data_root(config["data"]["root"])
-    dataset = datasets.MNIST(str(root), train=True, transform=binarize)
-    return DataLoader(dataset, batch_size=config["data"]["batch_size"], shuffle=True)
 
 
 if __name__ == "__main__":

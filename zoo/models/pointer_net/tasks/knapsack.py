@@ -14,10 +14,8 @@ from zoo.models.pointer_net.tasks.base import Progress, Task, each, gather, pick
 
 LARGEST = 10_000_000  # capacity in units up to which there is a dynamic programme, which has a number for each
 MOST = 2**53  # units that can be counted exactly
-HEAVIEST = (
-    2**22,
-    2**24,
-)  # units of a weight: up to the first float32 tells halves of a unit apart, up to the second ones
+HEAVIEST = 2**22  # units of a weight, up to which float32 tells halves of one apart
+HEAVIEST_WHOLE = 2**24  # the same of weights that are whole as they stand
 log = logging.getLogger(__name__)
 
 
@@ -60,7 +58,7 @@ class Knapsack(Task):
         if (x[:, 1:] < 0).any():
             raise ZooError("Knapsack: weights and values must not be negative")
         units = x[..., 0].double() * self.units
-        most = HEAVIEST[bool((units == units.round()).all())]
+        most = HEAVIEST_WHOLE if (units == units.round()).all() else HEAVIEST
         if (units > most).any():
             raise ZooError(
                 f"Knapsack: weights are at most {most:,} units of 1/{self.units}, got {float(units.max()):,.0f}: with "

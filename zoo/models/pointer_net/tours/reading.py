@@ -289,9 +289,10 @@ def table(path: Path, text: str, columns: Sequence[str], distance: str | None) -
     if too_long := next((i for i, line in lines if len(line) > LINE), None):
         raise ZooError(f"{path}, line {too_long}: {LINE:,} characters are the most in a line of a table")
     separator = next((s for s in ";\t," if lines and all(s in line for _, line in lines)), None)
-    if separator == "," and all(decimal_commas(line) for _, line in lines[len(lines) > 1 :]):
+    numbers = [line for _, line in lines[len(lines) > 1 :]]  # but for what may be a heading
+    if separator == "," and all(decimal_commas(line) for line in numbers):
         separator = None
-        if not any(re.search(r",(?!\d{3}(\s|$))", line) for _, line in lines[len(lines) > 1 :]):
+        if not any(re.search(r",(?!\d{3}(\s|$))", line) for line in numbers):
             raise ZooError(
                 f"{path}: are its commas decimal, or between thousands? Write numbers with a point, or without commas"
             )
