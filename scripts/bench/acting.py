@@ -38,8 +38,9 @@ def main() -> None:
     config["trainer"] |= {"max_epochs": None, "max_steps": TICKS * updates, "limit_val_batches": 0}
     config["trainer"] |= {"enable_progress_bar": False}
     config["data"]["epoch_steps"] = 10**9
+    ticks = from_config(config["data"]).ticks  # in a batch
     ways: dict[str, Callable[[], float]] = {
-        "Trainer": lambda: envs / trainer_seconds(config, now=time.process_time),
+        "Trainer": lambda: envs * ticks / trainer_seconds(config, now=time.process_time),
         "plain loop": lambda: TICKS * envs / loop_seconds(config),
     }
     try:

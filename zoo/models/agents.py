@@ -37,10 +37,13 @@ PANEL, BAR = 96, 14  # pixels: the width of what stands beside a picture, and th
 class Agent(ZooModule):
     """A model that acts: what it takes to play with it, to score it and to show it.
 
-    A subclass has ``spaces``, and writes :meth:`respond`; one that remembers says how much in ``memory_size``.
+    A subclass has ``spaces`` and ``updates``, and writes :meth:`respond`; one that remembers says how much in
+    ``memory_size``.
     """
 
     spaces: Spaces
+    updates: int
+    """Gradient steps after each step of every copy."""
     memory_size = 0
     """Numbers that the agent takes along from step to step."""
     monitor = "val/neg_return"
@@ -71,9 +74,12 @@ class Agent(ZooModule):
         return Player(self, mode=mode)
 
     def setup(self, stage: str) -> None:
-        found = self.trainer.datamodule.spaces
+        data = self.trainer.datamodule
+        if stage == "fit":
+            self.steps_per_batch = self.updates * data.ticks
+        found = data.spaces
         if found != self.spaces:
-            raise ZooError(f"the model is for {self.spaces}; the environment {self.trainer.datamodule.env} has {found}")
+            raise ZooError(f"the model is for {self.spaces}; the environment {data.env} has {found}")
 
     # Evaluation -------------------------------------------------------------------------------------------------------
 

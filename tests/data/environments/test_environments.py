@@ -193,15 +193,24 @@ def test_how_observations_are_kept():
     assert all(stored_dtype(np.dtype(dtype)) is kept for dtype, kept in kinds)
 
 
+@pytest.mark.parametrize(("epoch_steps", "ticks"), [(4, 1), (8, 2), (24, 3), (44, 1), (48, 4), (60, 5), (4000, 5)])
+def test_a_batch_has_as_many_steps_as_divide_an_epoch(epoch_steps, ticks):
+    data = Environments(env="Toy/Ending-v0", envs=4, epoch_steps=epoch_steps, replay=100, start=8)
+    data.setup()
+    assert data.ticks == ticks and len(data.train_dataloader()) * ticks * 4 == epoch_steps
+
+
 def test_the_data_module_without_a_trainer():
     data = Environments(env="Toy/Ending-v0", envs=4, epoch_steps=42, replay=100, start=8, eval_episodes=3)
     data.setup()
-    assert len(data.train_dataloader()) == len(list(data.train_dataloader())) == 10
+    assert len(data.train_dataloader()) == len(list(data.train_dataloader())) == 2
+    assert data.ticks == data.experience.ticks == 5
     (trial,) = data.val_dataloader()
     assert len(trial.seeds) == 3 and data.val_dataloader().trial is trial
     assert set(trial.seeds).isdisjoint(data.test_dataloader().trial.seeds)
     for e in data.train_dataloader():
-        e.collect(first_option)
+        for _ in range(e.ticks):
+            e.collect(first_option)
     state = data.state_dict()
     again = Environments(env="Toy/Ending-v0", envs=4, epoch_steps=42, replay=100, start=8, eval_episodes=3)
     again.setup()

@@ -67,6 +67,7 @@ class Experience:
         steps: n of the n-step returns.
         gamma: the discount of one step.
         start: transitions to collect before the first batch is sampled.
+        ticks: how often a training step acts in every copy.
         reward_scale: a factor of the rewards in transitions, not of the returns that are shown.
         alone: whether there is a single process, which may stop while it collects the first transitions.
     """
@@ -79,11 +80,13 @@ class Experience:
         steps: int,
         gamma: float,
         start: int = 1,
+        ticks: int = 1,
         reward_scale: float = 1.0,
         alone: bool = True,
     ) -> None:
         self.arena, self.replay, self.alone = arena, replay, alone
         self.steps, self.gamma, self.start, self.reward_scale = steps, gamma, start, reward_scale
+        self.ticks = ticks
         self.env_steps = 0
         self.recent: deque[float] = deque(maxlen=RECENT)
 

@@ -15,6 +15,7 @@ from zoo.data.environments.trial import Trial
 from zoo.data.seeding import EPISODE, TEST, TRAIN, VALIDATE, derive_seed
 
 MOST = 20_000  # environments, and episodes
+TICKS = 5  # steps of every copy in a training batch, at most: the Trainer has a millisecond of its own for each batch
 EVAL_SEED = 0  # validation and test episodes start alike in every run
 
 
@@ -29,7 +30,7 @@ class Once(Batches[Trial]):
         yield self.trial
 
 
-class Ticks(Batches[Experience]):
+class Acting(Batches[Experience]):
     """The training loader: the same experience again and again, an epoch long."""
 
     def __init__(self, experience: Experience, length: int, place: Place) -> None:
@@ -44,9 +45,9 @@ class Ticks(Batches[Experience]):
 class Environments(DataModule):
     """Any registered Gymnasium environment with discrete actions.
 
-    A training batch is an :class:`Experience`, the same each time: the step acts in it and samples from it. A batch of
-    validation or test is a :class:`Trial`. Each process of a distributed training has environments and a replay
-    of its own, and a share of the episodes of an evaluation.
+    A training batch is an :class:`Experience`, the same each time: the step acts in it, ``ticks`` times in every copy,
+    and samples from it. A batch of validation or test is a :class:`Trial`. Each process of a distributed training has
+    environments and a replay of its own, and a share of the episodes of an evaluation.
 
     The checkpoint holds the replay and, of each episode under way, its number and its actions: a resumed run acts them
     again and goes on as if it had not been stopped. Where an environment is random beyond its seed, new episodes begin
@@ -151,6 +152,15 @@ class Environments(DataModule):
     def spaces(self) -> Spaces:
         return spaces(self.recipe)
 
+    @property
+    def ticks(self) -> int:
+        """Steps of every copy in a training batch: as many, up to five, as divide those of an epoch."""
+        return max(n for n in range(1, TICKS + 1) if self._epoch_ticks % n == 0)
+
+    @property
+    def _epoch_ticks(self) -> int:
+        return max(1, self.epoch_steps // (self.envs * self.world_size))
+
     def setup(self, stage: str | None = None) -> None:
         """Make the training environments (on the CPU) and the replay (on the training device)."""
         if stage not in (None, "fit") or self.experience:
@@ -173,6 +183,7 @@ class Environments(DataModule):
             steps=self.steps,
             gamma=self.gamma,
             start=self.start,
+            ticks=self.ticks,
             reward_scale=self.reward_scale,
             alone=self.world_size == 1,
         )
@@ -186,9 +197,9 @@ class Environments(DataModule):
     def _training_seed(self, copy: int, episode: int) -> int:
         return seed_of_reset(self.seed, TRAIN, EPISODE, self.rank, copy, episode)
 
-    def train_dataloader(self) -> Ticks:
+    def train_dataloader(self) -> Acting:
         assert self.experience, "setup comes first"
-        return Ticks(self.experience, max(1, self.epoch_steps // (self.envs * self.world_size)), self.in_training)
+        return Acting(self.experience, self._epoch_ticks // self.ticks, self.in_training)
 
     def val_dataloader(self) -> Once:
         return self._trials(VALIDATE, self.eval_episodes)

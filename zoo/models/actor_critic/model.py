@@ -11,7 +11,7 @@ import itertools
 import math
 import time
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Any, Literal
 
 import torch
@@ -40,7 +40,7 @@ class ActorCritic(Agent):
             ``(members, batch, candidates)``.
         relaxation: how gradients pass through the action; any of :mod:`zoo.relaxations`.
         optimizer: of policy and critic, with its learning-rate schedule.
-        updates: gradient steps in one training step, which acts once in every environment.
+        updates: gradient steps after each step of every environment.
         batch_size: transitions of an update, in each process.
         target_rate: share of the critic that its target takes on in each update, in (0, 1].
         entropy_weight: alpha, what a nat of entropy is worth in rewards. With ``target_entropy`` its first value.
@@ -129,7 +129,6 @@ class ActorCritic(Agent):
         self.register_buffer("every_action", every, persistent=False)
 
         self.automatic_optimization = False
-        self.steps_per_batch = updates
         self.progress, self.curves = ("return", "steps_per_second"), ("entropy",)
 
     def choices(self) -> list[Distribution]:
@@ -150,7 +149,8 @@ class ActorCritic(Agent):
         """
         logits, allowed = self.policy(observation), self.allowed(mask)
         table = None if table is None else table.detach()
-        with frozen(self.critic):  # its gradient at the action is wanted, not at its weights
+        # The critic's gradient at the action is wanted, not at its weights.
+        with frozen(self.critic) if table is None else nullcontext():
             cost = self.relaxation.expectation(lambda draw: -self.value(observation, draw(logits, allowed), table))
         entropy = Categorical(logits, allowed).entropy().sum(-1)
         return {"actor_loss": cost - self.log_alpha.exp().detach() * entropy, "entropy": entropy}
@@ -292,10 +292,10 @@ class ActorCritic(Agent):
     def training_step(self, experience: Experience, batch_idx: int) -> dict[str, Tensor]:
         if self._clock is None:
             self._clock = time.perf_counter(), experience.env_steps
-        experience.collect(self.explore)
-        values = self.learn(
-            experience.sample(self.updates * self.batch_size, paths=self.path_entropy or self.correction)
-        )
+        paths = self.path_entropy or self.correction
+        for _ in range(experience.ticks):
+            experience.collect(self.explore)
+            values = self.learn(experience.sample(self.updates * self.batch_size, paths=paths))
         if self.trainer.is_last_batch:
             seen = experience.sample(self.batch_size)
             diagnosis = self.diagnose(self.observe(seen.observation), seen.mask)

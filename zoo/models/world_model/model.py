@@ -55,7 +55,7 @@ class WorldModel(Agent):
         actor_lr, critic_lr: learning rates.
         target_rate: share of the critic that the slow one takes on in each update.
         max_grad_norm: gradients are scaled down to this norm.
-        updates: in one training step, which acts once in every environment.
+        updates: gradient steps after each step of every environment.
         bins: of the distributions over rewards and values.
         normalize: whether observations are seen by their running mean and standard deviation, else in symlog.
 
@@ -151,7 +151,6 @@ class WorldModel(Agent):
         self.memory, self.memory_size = memory, state + choices * options
 
         self.automatic_optimization = False
-        self.steps_per_batch = updates
         self.progress, self.curves = ("return", "loss"), ("entropy", "kl")
         self._acting: Player | None = None
         self._remembered: Tensor | None = None
@@ -298,9 +297,10 @@ class WorldModel(Agent):
         return self.optimizer.configure([{"params": part, "lr": lr} for lr, part in groups.items()], self.total_steps)
 
     def training_step(self, experience: Experience, batch_idx: int) -> dict[str, Tensor]:
-        experience.collect(self.explore)
-        for _ in range(self.updates):
-            values = self.learn(experience.sequences(self.batch_size, self.length))
+        for _ in range(experience.ticks):
+            experience.collect(self.explore)
+            for _ in range(self.updates):
+                values = self.learn(experience.sequences(self.batch_size, self.length))
         return values | {
             "return": torch.tensor(experience.recent_return),
             "env_steps": torch.tensor(float(experience.env_steps * self.trainer.world_size), dtype=torch.float64),
