@@ -4,7 +4,7 @@
     python scripts/compare_rl.py envs=CartPole-v1 heads=silu,linear relaxations=exact,softmax seeds=2
 
 Every run has the settings of ``model=actor_critic``, on Acrobot those of ``experiment=actor_critic_acrobot``, but for
-the relaxation and the critic, and 30,000 environment steps. Runs that are there already are not trained again, and the
+the relaxation, the critic, an entropy weight that stays, and 30,000 environment steps. Runs that are there already are not trained again, and the
 tables are of all runs in the folder, ``runs/compare_rl`` by default, so that they can be made in several goes. About
 15 CPU-seconds a run: with all defaults, 210 runs, an hour on one core.
 
@@ -38,14 +38,14 @@ ENVS = {
 }
 """Environment -> the bar and the options of its runs."""
 HEADS = {
-    "silu": [],
-    "relu": ["model.critic.activation=relu"],
+    "silu": ["model.critic.head=concatenated"],
+    "relu": ["model.critic.head=concatenated", "model.critic.activation=relu"],
     "linear": ["model.critic.head=linear"],
 }
 """Critic -> its options: concatenated with either activation, or linear in the action."""
 RELAXATIONS = ("exact", "st_gumbel_softmax", "gumbel_softmax", "reinmax", "rloo", "st_argmax", "softmax")
 BUDGET = ["model=actor_critic", "pictures_every_n_epochs=1000", "trainer.accelerator=cpu"]
-BUDGET += ["data.eval_episodes=10", "data.test_episodes=10"]
+BUDGET += ["data.eval_episodes=10", "data.test_episodes=10", "model.target_entropy=null"]
 
 
 def experiment(

@@ -3,10 +3,10 @@
     python scripts/explore.py
     python scripts/explore.py seeds=1 taus=0.3,3
 
-CartPole-v1, the default settings of ``model=actor_critic`` but for an entropy weight of zero, so that nothing else
-holds the entropy up. Actions are always drawn from the same law, softmax(logits); what differs is the noise and the
-temperature in the draw that the actor is trained through. Runs that are there already are not trained
-again. Prints a table. 27 runs by default, each of 20,000 environment steps.
+CartPole-v1, the default settings of ``model=actor_critic`` but for a critic with the action concatenated, and an
+entropy weight of zero, so that nothing else holds the entropy up. Actions are always drawn from the same law,
+softmax(logits); what differs is the noise and the temperature in the draw that the actor is trained through. Runs that
+are there already are not trained again. Prints a table. 27 runs by default, each of 20,000 environment steps.
 """
 
 import statistics
@@ -27,7 +27,8 @@ RELAXATIONS = {
     "st_gumbel_softmax": "Gumbel noise, straight-through",
 }
 TAUS = (0.3, 1.0, 3.0)
-BUDGET = ("epochs=4", "model.entropy_weight=0.0", "trainer.log_every_n_steps=20", "data.test_episodes=20")
+BUDGET = ("epochs=4", "model.critic.head=concatenated", "model.entropy_weight=0.0")
+BUDGET += ("trainer.log_every_n_steps=20", "data.test_episodes=20")
 
 
 def experiment(

@@ -16,6 +16,9 @@ from zoo.training import AdamW
 BATCH = 6
 
 
+HEADS = pytest.mark.parametrize("head", ["linear", "concatenated"])
+
+
 def make(*, observation=(4,), actions=(3,), relaxation=None, critic=None, policy=None, **arguments) -> ActorCritic:
     spaces = {"observation": list(observation), "actions": list(actions), "hidden": [16, 16]}
     model = ActorCritic(
@@ -49,9 +52,10 @@ def gradient(model: ActorCritic, loss: torch.Tensor) -> torch.Tensor:
 # The objective --------------------------------------------------------------------------------------------------------
 
 
-def test_exact_is_discrete_soft_actor_critic():
+@HEADS
+def test_exact_is_discrete_soft_actor_critic(head):
     """Christodoulou 2019, eq. 12, and its gradient; arXiv 1910.07207."""
-    model = make(relaxation=Exact(), entropy_weight=0.3)
+    model = make(critic={"head": head}, relaxation=Exact(), entropy_weight=0.3)
     observation = torch.randn(BATCH, 4)
     p = model.policy(observation).softmax(-1)[:, 0]
     q = torch.stack(
@@ -67,9 +71,10 @@ def test_exact_is_discrete_soft_actor_critic():
     assert torch.allclose(gradient(model, loss.mean()), gradient(model, expected.mean()), atol=1e-6)
 
 
-def test_targets_are_soft_values_and_stop_at_terminations():
+@HEADS
+def test_targets_are_soft_values_and_stop_at_terminations(head):
     """Christodoulou 2019, eq. 10, with the discount of each transition."""
-    model, batch = make(entropy_weight=0.3), transitions()
+    model, batch = make(critic={"head": head}, entropy_weight=0.3), transitions()
     with torch.no_grad():
         p = model.policy(batch.following).softmax(-1)[:, 0]
         every = torch.eye(3).view(1, 3, 1, 3)
@@ -82,8 +87,9 @@ def test_targets_are_soft_values_and_stop_at_terminations():
     assert torch.equal(target[batch.discount == 0], batch.reward[batch.discount == 0])
 
 
-def test_the_actor_does_not_train_the_critic_nor_the_critic_the_actor():
-    model, batch = make(), transitions()
+@HEADS
+def test_the_actor_does_not_train_the_critic_nor_the_critic_the_actor(head):
+    model, batch = make(critic={"head": head}), transitions()
     model.actor_terms(batch.observation)["actor_loss"].mean().backward()
     assert all(parameter.grad is None for parameter in model.critic.parameters())
     assert all(parameter.requires_grad for parameter in model.critic.parameters())
@@ -108,10 +114,11 @@ def test_every_relaxation_runs(name, actions):
 
 
 @pytest.mark.parametrize("name", [name for name in sorted(RELAXATIONS) if RELAXATIONS[name].unbiased])
-def test_unbiased_relaxations_have_the_gradient_of_the_exact_one(name):
-    model = make(relaxation=RELAXATIONS[name](), observation=(2,))
+@HEADS
+def test_unbiased_relaxations_have_the_gradient_of_the_exact_one(head, name):
+    model = make(critic={"head": head}, relaxation=RELAXATIONS[name](), observation=(2,))
     observation = torch.randn(1, 2).expand(4000, -1)
-    exact = make(relaxation=Exact(), observation=(2,))
+    exact = make(critic={"head": head}, relaxation=Exact(), observation=(2,))
     exact.load_state_dict(model.state_dict(), strict=False)
     expected = gradient(exact, exact.actor_terms(observation)["actor_loss"].mean())
     means = [gradient(model, model.actor_terms(observation)["actor_loss"].mean()) for _ in range(20)]

@@ -82,7 +82,7 @@ class Critic(Configurable, nn.Module):
         actions: number of options of each choice.
         hidden: width of each hidden layer.
         activation: between the layers.
-        head: ``concatenated`` or ``linear``.
+        head: ``linear`` or ``concatenated``; null for the first where an action is one choice, and else the second.
         members: critics. Of images they share the convolution.
         channels: of the convolution.
         convolution, memory, parts: as those of the policy. Members share what reads images and histories.
@@ -98,7 +98,7 @@ class Critic(Configurable, nn.Module):
         actions: Sequence[int],
         hidden: Sequence[int] = (64, 64),
         activation: Activation = "silu",
-        head: Literal["concatenated", "linear"] = "concatenated",
+        head: Literal["linear", "concatenated"] | None = None,
         members: int = 2,
         channels: int = 16,
         convolution: Convolution | None = None,
@@ -107,7 +107,7 @@ class Critic(Configurable, nn.Module):
     ) -> None:
         super().__init__()
         check_positive(observation=observation, actions=actions, hidden=hidden, members=members, channels=channels)
-        self.head = head
+        self.head = head = head or ("linear" if len(actions) == 1 else "concatenated")
         entries = len(actions) * max(actions)
         self.eyes, features = observation_layers(observation, channels, activation, convolution, memory, parts)
         # The first layer in two parts, so that many actions of one observation share the observation's part.
