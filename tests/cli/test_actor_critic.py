@@ -186,7 +186,7 @@ def test_every_relaxation_has_a_configuration_that_passes(relaxation):
         (["data.max_episode_steps=0"], "data.max_episode_steps=0 is not valid"),
         (["data.history=two"], "data.history='two' is not valid"),
         (["data=mnist"], r"not for actor_critic\. Choose from: gymnasium\."),
-        (["model.critic.head=cubic"], "'concatenated' or 'linear'"),
+        (["model.critic.head=cubic"], "'linear' or 'concatenated'"),
     ],
 )
 def test_mistakes_are_found_before_anything_starts(options, message):

@@ -5,8 +5,8 @@
 
 Every run has the settings of ``model=actor_critic``, on Acrobot those of ``experiment=actor_critic_acrobot``, but for
 the relaxation, the critic, an entropy weight that stays, and 30,000 environment steps. Runs that are there already are
-not trained again, and the tables are of all runs in the folder, ``runs/compare_rl`` by default, so that they can be made
-in several goes. About 15 CPU-seconds a run: with all defaults, 210 runs, an hour on one core.
+not trained again, and the tables are of all runs in the folder, ``runs/compare_rl`` by default, so that they can be
+made in several goes. About 15 CPU-seconds a run: with all defaults, 210 runs, an hour on one core.
 
 The first table has the mean return of the last three evaluations (most probable actions) and its 95% bootstrap interval
 over seeds. The second has its difference from that of ``exact`` with the same seeds. The columns of the third:

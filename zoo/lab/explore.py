@@ -27,8 +27,13 @@ RELAXATIONS = {
     "st_gumbel_softmax": "Gumbel noise, straight-through",
 }
 TAUS = (0.3, 1.0, 3.0)
-BUDGET = ("epochs=4", "model.critic.head=concatenated", "model.entropy_weight=0.0")
-BUDGET += ("trainer.log_every_n_steps=20", "data.test_episodes=20")
+BUDGET = (
+    "epochs=4",
+    "model.critic.head=concatenated",
+    "model.entropy_weight=0.0",
+    "trainer.log_every_n_steps=20",
+    "data.test_episodes=20",
+)
 
 
 def experiment(

@@ -69,14 +69,16 @@ class Agent(ZooModule):
         """
         raise NotImplementedError
 
+    @property
+    def steps_per_batch(self) -> int:  # type: ignore[override]
+        return self.updates * self.trainer.datamodule.ticks
+
     def player(self, *, mode: bool = True) -> "Player":
         """A policy that plays episodes: of the most probable actions, or drawn ones."""
         return Player(self, mode=mode)
 
     def setup(self, stage: str) -> None:
         data = self.trainer.datamodule
-        if stage == "fit":
-            self.steps_per_batch = self.updates * data.ticks
         found = data.spaces
         if found != self.spaces:
             raise ZooError(f"the model is for {self.spaces}; the environment {data.env} has {found}")

@@ -154,7 +154,10 @@ class Environments(DataModule):
 
     @property
     def ticks(self) -> int:
-        """Steps of every copy in a training batch: as many, up to five, as divide those of an epoch."""
+        """Steps of every copy in a training batch: as many, up to five, as divide those of an epoch; a resumed run goes
+        on with those it had."""
+        if self.experience:
+            return self.experience.ticks
         return max(n for n in range(1, TICKS + 1) if self._epoch_ticks % n == 0)
 
     @property
@@ -219,6 +222,7 @@ class Environments(DataModule):
             return {}
         state = {
             "env_steps": self.experience.env_steps,
+            "ticks": self.experience.ticks,
             "recent": list(self.experience.recent),
             "arena": self.experience.arena.state(),
         }
@@ -239,6 +243,7 @@ class Environments(DataModule):
         if self.rank and own:
             state = others[self.rank - 1]
         experience.env_steps = state["env_steps"]
+        experience.ticks = state.get("ticks", 1)  # version 0.2 acted once in a batch
         experience.recent.clear()
         experience.recent.extend(state["recent"])
         if "replay" in state:
