@@ -295,7 +295,7 @@ class ActorCritic(Agent):
         paths = self.path_entropy or self.correction
         for _ in range(experience.ticks):
             experience.collect(self.explore)
-            values = self.learn(experience.sample(self.updates * self.batch_size, paths=paths))
+            terms = self.learn(experience.sample(self.updates * self.batch_size, paths=paths))
         if self.trainer.is_last_batch:
             seen = experience.sample(self.batch_size)
             diagnosis = self.diagnose(self.observe(seen.observation), seen.mask)
@@ -303,14 +303,15 @@ class ActorCritic(Agent):
             for logger in self.trainer.loggers:  # now: what waits for the end of the epoch is lost if it is stopped
                 logger.log_metrics(means, step=self.global_step)
         began, from_step = self._clock
-        return values | {
+        return {name: term.detach().mean() for name, term in terms.items()} | {
+            "alpha": self.log_alpha.exp(),
             "return": torch.tensor(experience.recent_return),
             "env_steps": torch.tensor(float(experience.env_steps * self.trainer.world_size), dtype=torch.float64),
             "steps_per_second": torch.tensor((experience.env_steps - from_step) / (time.perf_counter() - began)),
         }
 
     def learn(self, batch: Transitions) -> dict[str, Tensor]:
-        """Gradient steps on ``batch``, ``batch_size`` transitions each; the means of the last one.
+        """Gradient steps on ``batch``, ``batch_size`` transitions each; the :meth:`terms` of the last one.
 
         The targets of all of them are computed at once, before the first: for small networks the number of calls is
         what costs, and the target critic hardly moves in a few steps.
@@ -328,7 +329,7 @@ class ActorCritic(Agent):
             schedule.step()
             with torch.no_grad():
                 torch._foreach_lerp_(followers, leaders, self.target_rate)
-        return {name: term.detach().mean() for name, term in terms.items()} | {"alpha": self.log_alpha.exp()}
+        return terms
 
     def _clip(self, optimizer: Any) -> None:
         if self.critic_max_grad_norm is None:
