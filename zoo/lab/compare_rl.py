@@ -32,9 +32,10 @@ from zoo.lab.common import check_names, trained
 from zoo.training.loggers import read_metrics
 from zoo.training.runs import RunFolder
 
+PLAIN = ["model.entropy_weight=0.03", "model.twins=min", "model.correction=false"]
 ENVS = {
     "CartPole-v1": (475, ["epochs=6"]),
-    "Acrobot-v1": (-100, ["experiment=actor_critic_acrobot", "epochs=6"]),
+    "Acrobot-v1": (-100, ["experiment=actor_critic_acrobot", "epochs=6", "data.replay=10000", *PLAIN]),
 }
 """Environment -> the bar and the options of its runs."""
 HEADS = {
