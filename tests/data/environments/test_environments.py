@@ -222,6 +222,17 @@ def test_the_data_module_without_a_trainer():
         assert torch.equal(again.experience.replay.tensors[name], value)
 
 
+@pytest.mark.parametrize(("stored", "ticks"), [({}, 1), ({"ticks": 2}, 2), ({"ticks": 3}, 5)])
+def test_a_resumed_run_goes_on_with_the_batches_it_had_if_they_divide_an_epoch(stored, ticks):
+    settings = {"env": "Toy/Ending-v0", "envs": 4, "epoch_steps": 40, "replay": 100, "start": 8}
+    data, again = Environments(**settings), Environments(**settings)
+    data.setup()
+    again.setup()
+    state = {name: value for name, value in data.state_dict().items() if name != "ticks"} | stored
+    again.load_state_dict(state)
+    assert again.ticks == again.experience.ticks == ticks and len(again.train_dataloader()) == 10 // ticks
+
+
 def test_a_checkpoint_without_the_replay_starts_collecting_anew():
     settings = {"env": "Toy/Ending-v0", "envs": 4, "replay": 100, "start": 40, "save_replay": False}
     data, again = Environments(**settings), Environments(**settings)

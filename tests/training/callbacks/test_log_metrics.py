@@ -1,4 +1,4 @@
-"""A loss that is not a number ends the run, and is named where it began."""
+"""What steps return is logged as often as it was asked for; a loss that is not a number ends the run."""
 
 import pytest
 import torch
@@ -8,6 +8,7 @@ from torch.utils.data import DataLoader
 
 from zoo.errors import ZooError
 from zoo.training.callbacks import LogMetrics
+from zoo.training.loggers import CSVLogger, read_metrics
 
 
 class Line(LightningModule):
@@ -45,3 +46,35 @@ def test_the_first_batch_with_such_a_loss_is_named(bad, message):
     with pytest.raises(ZooError, match=message + r"\. The last good checkpoint is none yet"):
         trainer.fit(Line(bad), DataLoader(torch.randn(16, 3), batch_size=2))
     assert trainer.global_step == 16
+
+
+class Several(Line):
+    """Three steps of the optimiser in a batch."""
+
+    def __init__(self) -> None:
+        super().__init__(bad=-1)
+        self.automatic_optimization = False
+
+    def training_step(self, x, batch_idx):
+        for _ in range(3):
+            values = super().training_step(x, batch_idx)
+            self.manual_backward(values["loss"])
+            self.optimizers().step()
+        return values
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_a_batch_of_several_steps_is_logged_where_they_pass_the_interval(tmp_path):
+    logger = CSVLogger(tmp_path / "metrics.csv")
+    trainer = Trainer(
+        max_epochs=1,
+        callbacks=[LogMetrics()],
+        log_every_n_steps=4,
+        logger=logger,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        accelerator="cpu",
+    )
+    trainer.fit(Several(), DataLoader(torch.randn(16, 3), batch_size=2))  # after 3, 6 ... 24 steps
+    assert [step for step, _ in read_metrics(logger.path)["train/loss"]] == [6, 9, 12, 18, 21, 24]

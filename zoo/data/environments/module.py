@@ -66,7 +66,7 @@ class Environments(DataModule):
         workers: processes that step the copies at the same time, where one step takes long; 0 for none.
         envs: copies in each process.
         epoch_steps: environment steps from one validation to the next, of all processes together, rounded down to
-            whole steps of all copies.
+            whole steps of all copies. A batch of training has up to five of those, as many as divide them.
         replay: transitions kept in each process, rounded down to whole steps of all copies.
         start: environment steps of each process before the first update.
         steps: n of the n-step returns. There is no correction for the policy having changed since: the replay must
@@ -243,7 +243,9 @@ class Environments(DataModule):
         if self.rank and own:
             state = others[self.rank - 1]
         experience.env_steps = state["env_steps"]
-        experience.ticks = state.get("ticks", 1)  # version 0.2 acted once in a batch
+        ticks = state.get("ticks", 1)  # version 0.2 acted once in a batch
+        if self._epoch_ticks % ticks == 0:  # it may not, in another number of processes
+            experience.ticks = ticks
         experience.recent.clear()
         experience.recent.extend(state["recent"])
         if "replay" in state:

@@ -31,6 +31,9 @@ class LogMetrics(Callback):
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._relaxations = {name: m for name, m in pl_module.named_modules() if isinstance(m, Tempered)}
 
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._logged_at = trainer.global_step
+
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: dict[str, Tensor], batch: Any, batch_idx: int
     ) -> None:
@@ -39,8 +42,10 @@ class LogMetrics(Callback):
             return
         place = f"step {trainer.global_step} (epoch {trainer.current_epoch}, batch {batch_idx})"
         self._losses[place] = outputs["loss"].detach()
-        if trainer.global_step % trainer.log_every_n_steps:
+        every, logged = trainer.log_every_n_steps, self._logged_at
+        if trainer.global_step // every == logged // every:  # a batch may have several steps
             return
+        self._logged_at = trainer.global_step
         values = {f"train/{name}": value for name, value in mean_over_ranks(outputs, trainer).items()}
         self._refuse_nan(trainer, "loss", values["train/loss"])
         if trainer.optimizers:
