@@ -24,7 +24,7 @@ from zoo.data.speech import SILENCE
 SIZES = {  # of one file for each class with loaders of its own, as small as it gets
     "bags": {"items": 3, "batch_size": 12, "epoch_batches": 4, "eval_batch_size": 7, "eval_batches": 2},
     "fsdd": {"speakers": ["low", "high"], "labelled": 0.3, "batch_size": 20},
-    "gymnasium": {"envs": 2, "epoch_steps": 8, "start": 2, "replay": 40},
+    "gymnasium": {"envs": 2, "epoch_steps": 30, "start": 2, "replay": 40},
     "mnist": {"batch_size": 12_000, "eval_batch_size": 6_000},
     "steps": {"batch_size": 6, "steps": 4},
     "table": {
