@@ -27,22 +27,24 @@ class Line(LightningModule):
         return torch.optim.SGD(self.parameters(), 0.01)
 
 
+def quiet(**options) -> Trainer:
+    return Trainer(
+        **options,
+        callbacks=[LogMetrics()],
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        accelerator="cpu",
+    )
+
+
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize(
     "bad, message",  # the index of the batch; what is looked at is that of the eighth batches
     [(12, r"loss is nan at step 13 \(epoch 1, batch 4\)"), (15, r"loss is nan at step 16 \(epoch 1, batch 7\)")],
 )
 def test_the_first_batch_with_such_a_loss_is_named(bad, message):
-    trainer = Trainer(
-        max_epochs=2,
-        callbacks=[LogMetrics()],
-        log_every_n_steps=8,
-        logger=False,
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        accelerator="cpu",
-    )
+    trainer = quiet(max_epochs=2, log_every_n_steps=8, logger=False)
     with pytest.raises(ZooError, match=message + r"\. The last good checkpoint is none yet"):
         trainer.fit(Line(bad), DataLoader(torch.randn(16, 3), batch_size=2))
     assert trainer.global_step == 16
@@ -66,15 +68,6 @@ class Several(Line):
 @pytest.mark.filterwarnings("ignore")
 def test_a_batch_of_several_steps_is_logged_where_they_pass_the_interval(tmp_path):
     logger = CSVLogger(tmp_path / "metrics.csv")
-    trainer = Trainer(
-        max_epochs=1,
-        callbacks=[LogMetrics()],
-        log_every_n_steps=4,
-        logger=logger,
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        accelerator="cpu",
-    )
+    trainer = quiet(max_epochs=1, log_every_n_steps=4, logger=logger)
     trainer.fit(Several(), DataLoader(torch.randn(16, 3), batch_size=2))  # after 3, 6 ... 24 steps
     assert [step for step, _ in read_metrics(logger.path)["train/loss"]] == [6, 9, 12, 18, 21, 24]
