@@ -2,6 +2,7 @@
 
 import ast
 import itertools
+import json
 import sys
 from pathlib import Path
 
@@ -16,6 +17,8 @@ from zoo.cli.lab import experiments
 from zoo.config.explaining import explain_arguments
 from zoo.errors import ZooError
 from zoo.lab import common, compare, optima
+from zoo.models.pointer_net.tours import writing
+from zoo.models.pointer_net.tours.reading import read
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # of training, which has tests of its own
 
@@ -111,6 +114,18 @@ def solvers(monkeypatch):
     monkeypatch.setattr(optima, "exact_tour", shortest)
 
 
+def instances_of_tsplib(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One that is taken for TSPLIB's, and one that has only the name of one."""
+    (folder / "instances").mkdir()
+    for instance, step in (("known", 11), ("burma14", 13)):
+        rows = [f"{i} {i * i % 7} {i * i % step}" for i in range(14)]
+        head = [f"NAME: {instance}", "DIMENSION: 14", "EDGE_WEIGHT_TYPE: EUC_2D", "NODE_COORD_SECTION"]
+        (folder / "instances" / f"{instance}.tsp").write_text("\n".join([*head, *rows]))
+    entry = [30, writing.digest(read(folder / "instances" / "known.tsp"))]
+    (folder / "optima.json").write_text(json.dumps({"known": entry}))
+    monkeypatch.setattr(writing, "OPTIMA", folder / "optima.json")
+
+
 LONGER = ("listen", "compare", "compare_rl", "compare_speaker", "gradients_pointer", "reproduce")
 
 
@@ -120,11 +135,8 @@ def test_an_experiment_runs(name, tmp_path, monkeypatch, mnist_root, capsys):
     if name in ("compare_speaker", "listen"):
         data = str(tmp_path / "data")
         write_digits(Path(data) / "fsdd" / "recordings", {"george": 100.0, "yweweler": 180.0}, takes=11)
-    if name == "tsplib":  # an instance with the name, the size and the metric of one of TSPLIB
-        rows = [f"{i} {i * i % 7} {i * i % 11}" for i in range(14)]
-        head = ["NAME: burma14", "DIMENSION: 14", "EDGE_WEIGHT_TYPE: EUC_2D", "NODE_COORD_SECTION"]
-        (tmp_path / "instances").mkdir()
-        (tmp_path / "instances" / "burma14.tsp").write_text("\n".join([*head, *rows]))
+    if name == "tsplib":
+        instances_of_tsplib(tmp_path, monkeypatch)
     monkeypatch.setenv("ZOO_DATA_DIR", data)
     places = [place.format(tmp_path) for place in PLACES.get(name, ("folder={}",))]
     monkeypatch.setattr(sys, "argv", ["zoo", "lab", name, *TINY[name], *places])

@@ -82,7 +82,7 @@ def solve(
     size = sizes[-1] if sizes else 20
     rows = find(model, problem, seconds=seconds, symmetries=symmetries, starts=starts, size=size, seed=seed)
     best = min(rows, key=lambda row: row.length)
-    optimum = known_optimum(problem, best.length)
+    optimum = known_optimum(problem)
     tour = [problem.names[i] for i in best.order.tolist()]
     print(printable((", " if any(" " in name for name in tour) else " ").join(tour)))
     print(printable(f"{problem.name}, {n} points, {problem.metric}") + (f", optimum {optimum}" if optimum else ""))

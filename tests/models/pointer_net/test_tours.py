@@ -14,7 +14,7 @@ import zoo
 from tests.models.pointer_net.test_model import make
 from zoo.errors import ZooError
 from zoo.models.pointer_net import nets
-from zoo.models.pointer_net.tours import finding, repair, search
+from zoo.models.pointer_net.tours import finding, repair, search, writing
 from zoo.models.pointer_net.tours.finding import Row, find
 from zoo.models.pointer_net.tours.problem import METRICS, Problem
 from zoo.models.pointer_net.tours.reading import read
@@ -429,12 +429,28 @@ def test_pictures_mark_the_winner(n):
     figure.canvas.draw()
 
 
-def test_known_optima():
-    square = Problem("eil51", [str(i) for i in range(51)], "EUC_2D", np.zeros((51, 2)))
-    assert known_optimum(square) == 426
+def test_optima_are_known_of_instances_of_tsplib_not_of_others_with_their_names(tmp_path, monkeypatch):
+    degrees = [
+        (16.47, 96.10), (16.47, 94.44), (20.09, 92.54), (22.39, 93.37), (25.23, 97.24), (22.00, 96.05), (20.47, 97.02),
+        (17.20, 96.29), (16.30, 97.38), (14.05, 98.12), (16.53, 97.38), (21.52, 95.59), (19.41, 97.13), (20.09, 94.55),
+    ]  # fmt: skip
+    names = [str(i) for i in range(14)]
+    burma = Problem("as you like", names, "GEO", np.array(degrees))
+    assert known_optimum(burma) == 3323
+    assert known_optimum(Problem("burma14", names, "EUC_2D", burma.points)) is None
+    assert known_optimum(Problem("burma14", names, "GEO", burma.points + 0.01)) is None
+    optima = json.loads(writing.OPTIMA.read_text())
+    assert len(optima) == 110 == len({known for _, known in optima.values()})
+    matrix = Problem("m", [*"ab"], "EXPLICIT", matrix=np.array([[0.0, 1.0], [1.0, 0.0]]))
+    (tmp_path / "optima.json").write_text(json.dumps({"two": [2, writing.digest(matrix)]}))
+    monkeypatch.setattr(writing, "OPTIMA", tmp_path / "optima.json")
+    assert known_optimum(matrix) == 2 and known_optimum(burma) is None
+    matrix.matrix[0, 0] = -0.0
+    assert known_optimum(matrix) == 2
+
+
+def test_titles_say_how_far_a_tour_is_from_the_optimum():
     assert title(Row("x", np.arange(51), 430.26, 1.0), None, 426) == "x: 430.26, 1.00% above optimal"
-    assert known_optimum(square, 426) == 426 and known_optimum(square, 55) is None
-    assert known_optimum(random_problem(51)) is None
 
 
 # The network on large tours -------------------------------------------------------------------------------------------

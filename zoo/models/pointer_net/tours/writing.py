@@ -1,6 +1,7 @@
 """Tours to files: ``.tour`` (TSPLIB), ``.csv``, ``.json``, ``.txt``, and pictures."""
 
 import csv
+import hashlib
 import io
 import json
 from collections.abc import Sequence
@@ -19,15 +20,21 @@ OPTIMA = Path(__file__).parent / "tsplib.json"
 PANELS = 200  # points up to which every tour has a panel; of more only the shortest is drawn
 
 
-def known_optimum(problem: Problem, shortest: float = np.inf) -> float | None:
-    """The optimal length of an instance of TSPLIB, by its name, number of points and whole-number distances.
+def known_optimum(problem: Problem) -> float | None:
+    """The optimal length of an instance of TSPLIB, from the list of the University of Heidelberg, which keeps TSPLIB.
 
-    From the list of the University of Heidelberg, which keeps TSPLIB. None if a tour of length ``shortest`` shows that
-    this is another instance of the same name.
+    It is known by its :func:`digest`: a name, which anyone may give to a file, proves nothing.
     """
-    points, length = json.loads(OPTIMA.read_text()).get(problem.name.removesuffix(".tsp"), (0, None))
-    same = points == len(problem) and problem.metric not in ("EUCLID", "GREAT_CIRCLE")
-    return length if same and shortest >= length else None
+    own = digest(problem)
+    return next((length for length, known in json.loads(OPTIMA.read_text()).values() if known == own), None)
+
+
+def digest(problem: Problem) -> str:
+    """Of the distance and the numbers of the file, 16 hexadecimal digits: what a tour's length depends on."""
+    numbers = problem.points if problem.matrix is None else problem.matrix
+    assert numbers is not None
+    exact = (numbers + 0.0).astype("<f8")  # where -0 is 0
+    return hashlib.sha256(problem.metric.encode() + exact.tobytes()).hexdigest()[:16]
 
 
 def gap(length: float, optimum: float | None) -> float | None:
@@ -80,7 +87,7 @@ def table(problem: Problem, best: Row, rows: Sequence[Row]) -> str:
 
 
 def record(problem: Problem, best: Row, rows: Sequence[Row]) -> str:
-    optimum = known_optimum(problem, best.length)
+    optimum = known_optimum(problem)
     value: dict[str, Any] = {
         "name": problem.name,
         "points": len(problem),
@@ -112,7 +119,7 @@ def draw(problem: Problem, rows: Sequence[Row]) -> Any:
     from zoo.models.pointer_net.plots import tours
 
     best = min(rows, key=lambda row: row.length)
-    optimum = known_optimum(problem, best.length)
+    optimum = known_optimum(problem)
     drawn = list(rows) if len(problem) <= PANELS else [best]
     points = torch.from_numpy(np.ascontiguousarray(problem.drawn()))
     figure = tours(
