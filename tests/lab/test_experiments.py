@@ -16,8 +16,9 @@ from zoo.cli.arguments import options_of
 from zoo.cli.lab import experiments
 from zoo.config.explaining import explain_arguments
 from zoo.errors import ZooError
-from zoo.lab import common, compare, optima
+from zoo.lab import common, compare, optima, tsplib
 from zoo.models.pointer_net.tours import writing
+from zoo.models.pointer_net.tours.finding import Row
 from zoo.models.pointer_net.tours.reading import read
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # of training, which has tests of its own
@@ -182,6 +183,22 @@ def test_every_option_of_an_experiment_is_explained(name):
 def test_an_experiment_from_python(tmp_path):
     lengths = optima.experiment(size=4, instances=6, audit=2, output=tmp_path / "tsp4.npz")
     assert lengths.shape == (6,) and (np.load(tmp_path / "tsp4.npz")["length"] == lengths.astype(np.float32)).all()
+
+
+def test_a_table_of_tsplib_is_of_one_version(tmp_path, monkeypatch):
+    instances_of_tsplib(tmp_path, monkeypatch)
+    solved = []
+
+    def found(*_: object, **__: object) -> list[Row]:
+        solved.append(tsplib.__version__)
+        return [Row("network", np.arange(14), 33.0 + 3 * len(solved), 0.1)]
+
+    monkeypatch.setattr(tsplib, "find", found)
+    for version, gap in (("0.0.1", "20.000%"), ("0.0.2", "30.000%"), ("0.0.2", "30.000%"), ("0.0.1", "20.000%")):
+        monkeypatch.setattr(tsplib, "__version__", version)
+        text = tsplib.experiment(instances=tmp_path / "instances", folder=tmp_path)
+        assert f"| network | {gap} | {gap} |" in text
+    assert solved == ["0.0.1", "0.0.2"]
 
 
 def test_a_wrong_name_is_found_before_anything_is_trained(tmp_path):

@@ -5,7 +5,8 @@
 
 FOLDER holds the .tsp files of TSPLIB (Reinelt 1991, University of Heidelberg), which are not part of this project.
 Lengths are TSPLIB's own, gaps to the optima that it lists. On each instance every method that searches has as many CPU
-seconds as the network with its search. What is done is not done again. Writes ``tsplib.md``, ``tsplib.json``.
+seconds as the network with its search. What this version has done is not done again. Writes ``tsplib.md``,
+``tsplib.json``.
 """
 
 import json
@@ -14,7 +15,7 @@ from pathlib import Path
 
 from pydantic import PositiveFloat, PositiveInt
 
-from zoo import hub
+from zoo import __version__, hub
 from zoo.errors import ZooError
 from zoo.lab.common import one_thread
 from zoo.models.pointer_net import TSP, PointerNet
@@ -54,13 +55,14 @@ def experiment(
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / "tsplib.json"
     done = json.loads(path.read_text()) if path.is_file() else {}
+    how = f"{checkpoint}, {seconds:g} s, version {__version__}"  # others search otherwise
     for file in sorted(instances.glob("*.tsp*"), key=lambda file: file.stat().st_size):
         try:
             problem = read(file)
         except ZooError as error:  # such as a fixed edge
             print(error)
             continue
-        key = f"{problem.name}, {checkpoint}, {seconds:g} s"
+        key = f"{problem.name}, {how}"
         if len(problem) > largest or (optimum := known_optimum(problem)) is None or key in done:
             continue
         with one_thread():
@@ -69,7 +71,7 @@ def experiment(
         done[key] = {"points": len(problem), "gaps": gaps, "seconds": {row.method: row.seconds for row in rows}}
         path.write_text(json.dumps(done, indent=1) + "\n")
         print(f"{problem.name} {gaps}", flush=True)
-    chosen = [value for key, value in done.items() if key.endswith(f", {checkpoint}, {seconds:g} s")]
+    chosen = [value for key, value in done.items() if key.endswith(f", {how}")]
     chosen = [value for value in chosen if value["points"] <= largest]
     if not chosen:
         raise ZooError(f"instances={instances} holds no instance of TSPLIB of at most {largest} points")
