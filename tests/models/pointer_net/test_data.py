@@ -102,6 +102,18 @@ def test_files_that_hold_no_instances(tmp_path):
     assert TASKS["knapsack"] is Knapsack
 
 
+def test_weights_of_a_file_are_whole_or_refused(tmp_path):
+    x = np.array([[[0.0, 0, 1], [2**24 - 1, 1, 0], [5, 1, 0]]])
+    task = Knapsack(capacity=2**26, units=1)
+    np.savez(tmp_path / "a.npz", x=x)
+    ((read, _),) = load(tmp_path / "a.npz", task)
+    assert task.weights(read).tolist() == [[0, 2**24 - 1, 5]]
+    x[0, 1, 0] = 2**24 + 1  # which float32 does not have
+    np.savez(tmp_path / "a.npz", x=x)
+    with pytest.raises(ZooError, match="at most 16,777,215 units"):
+        load(tmp_path / "a.npz", task)
+
+
 def test_places_far_from_zero_keep_their_distances(tmp_path):
     g = np.random.default_rng(0)
     unit = g.random((2, 5, 6))

@@ -272,10 +272,10 @@ def test_any_capacity_and_exact_weights():
     with pytest.raises(ZooError, match="at most 4,194,304 units"):
         fine.check(x)
     integers = Knapsack(capacity=float(np.float32(12.3)) * 1e6 // 1, units=1)
-    x[0, 1:, 0] = torch.tensor([8_000_001.0, 1.0, 16_777_216.0])
+    x[0, 1:, 0] = torch.tensor([8_000_001.0, 1.0, 16_777_215.0])
     integers.check(x)
-    x[0, 1, 0] = 16_777_218.0
-    with pytest.raises(ZooError, match="at most 16,777,216 units"):
+    x[0, 1, 0] = 16_777_216.0
+    with pytest.raises(ZooError, match="at most 16,777,215 units"):
         integers.check(x)
     for capacity in (float(np.float32(12.3)), sum([0.01] * 1250)):
         assert Knapsack(capacity=capacity).limit(x) == round(100 * capacity)

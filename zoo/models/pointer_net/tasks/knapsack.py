@@ -15,7 +15,7 @@ from zoo.models.pointer_net.tasks.base import Progress, Task, each, gather, pick
 LARGEST = 10_000_000  # capacity in units up to which there is a dynamic programme, which has a number for each
 MOST = 2**53  # units that can be counted exactly
 HEAVIEST = 2**22  # units of a weight, up to which float32 tells halves of one apart
-HEAVIEST_WHOLE = 2**24  # the same of weights that are whole as they stand
+HEAVIEST_WHOLE = 2**24 - 1  # of weights that are whole as they stand; 2**24 may have been one more in a file
 log = logging.getLogger(__name__)
 
 
