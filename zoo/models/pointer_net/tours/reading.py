@@ -30,6 +30,7 @@ Lines = list[tuple[int, str]]
 """Lines of a section by their numbers in the file."""
 COLUMNS_AT_MOST = 50  # of a table with a heading
 NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eEdD][+-]?\d+)?", re.ASCII)
+DECIMAL_COMMA = re.compile(r"[+-]?\d*,\d+([eEdD][+-]?\d+)?", re.ASCII)
 PLANE, SPACE = ("EUC_2D", "CEIL_2D", "FLOOR_2D", "MAN_2D", "MAX_2D", "ATT", "GEO"), ("EUC_3D", "MAN_3D", "MAX_3D")
 HEADERS = (
     "NAME", "TYPE", "COMMENT", "DIMENSION", "EDGE_WEIGHT_TYPE", "EDGE_WEIGHT_FORMAT", "EDGE_DATA_FORMAT",
@@ -289,8 +290,9 @@ def table(path: Path, text: str, columns: Sequence[str], distance: str | None) -
     if too_long := next((i for i, line in lines if len(line) > LINE), None):
         raise ZooError(f"{path}, line {too_long}: {LINE:,} characters are the most in a line of a table")
     separator = next((s for s in ";\t," if lines and all(s in line for _, line in lines)), None)
-    numbers = [line for _, line in lines[len(lines) > 1 :]]  # but for what may be a heading
-    if separator == "," and all(decimal_commas(line) for line in numbers):
+    headed = bool(lines) and is_heading([field.strip() for field in re.split("[;\t,]", lines[0][1])])
+    numbers = [line for _, line in lines[headed:]]
+    if separator == "," and numbers and all(decimal_commas(line) for line in numbers):
         separator = None
         if not any(re.search(r",(?!\d{3}(\s|$))", line) for line in numbers):
             raise ZooError(
@@ -317,6 +319,12 @@ def table(path: Path, text: str, columns: Sequence[str], distance: str | None) -
         if len(heading) > COLUMNS_AT_MOST:
             raise ZooError(f"{path} has {len(heading)} columns; {COLUMNS_AT_MOST} are the most")
     comma = separator != ","
+    for i, line in [] if comma or heading or columns else lines:
+        if two_separators(line):
+            raise ZooError(
+                f"{path}, line {i}: its numbers stand between commas and between blanks. If the commas are decimal, "
+                f"write points, or semicolons between the numbers: {short(line.strip())!r}"
+            )
     width = len(heading or (rows[0][1] if rows else ["", ""]))
     for i, fields in rows:
         if len(fields) != width:
@@ -351,7 +359,13 @@ def table(path: Path, text: str, columns: Sequence[str], distance: str | None) -
 def decimal_commas(line: str) -> bool:
     """Whether fields are separated by blanks, and each comma is within a number, as in ``3,5 4,25``."""
     words = line.split()
-    return len(words) > 1 and all(re.fullmatch(r"[+-]?\d+,\d+", word, re.ASCII) for word in words if "," in word)
+    return len(words) > 1 and all(DECIMAL_COMMA.fullmatch(word) for word in words if "," in word)
+
+
+def two_separators(line: str) -> bool:
+    """Whether these are numbers with commas alone here and blanks there, as in ``1,5, 2,5``: which belong together?"""
+    numbers = all(NUMBER.fullmatch(word) for word in re.split(r"[,\s]+", line.strip(" \t,")))
+    return numbers and bool(re.search(r"\d,[-+.\d]", line) and re.search(r"\d,?\s+[-+.\d]", line))
 
 
 def coordinate(word: str) -> str | None:
