@@ -73,14 +73,16 @@ RULES = (
     ),
     Rule(
         "Is it the code of an autoencoder?",
-        "A sample: `gumbel_softmax`, tuned and annealed. Gaussian noise serves as well, `softmax` does not. (With 2 "
-        "latents of 8, and late in the training of one with 30 of 10.)",
-        ("gumbel_softmax", "softmax"),
+        "A sample: `gumbel_softmax`, tuned and annealed, or with many latents and time for it `gumbel_rao`; `softmax` "
+        "does not do. Gaussian noise serves as well with 2 latents of 8, and late in the training of one with 30 of "
+        "10, but not from the start of that.",
+        ("gumbel_softmax", "gumbel_rao", "softmax"),
         (
-            ("sampling_needed", "yes", "image_codes", ("2x8",)),
-            ("gumbel_pays", "yes", "image_codes", ("2x8",)),
+            ("sampling_needed", "yes", "image_codes", ("2x8", "30x10")),
+            ("gumbel_pays", "yes", "image_codes", ("2x8", "30x10")),
             ("gumbel_kind", "no", "image_codes", ("2x8",)),
-            ("unbiased_pays", "no", "image_codes", ("2x8",)),
+            ("gumbel_kind", "yes", "image_codes", ("30x10",)),
+            ("unbiased_pays", "no", "image_codes", ("2x8", "30x10")),
             ("sampling_needed", "yes", "late_switch", ("30x10",)),
             ("gumbel_kind", "no", "late_switch", ("30x10",)),
         ),
