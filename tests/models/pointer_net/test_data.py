@@ -102,7 +102,7 @@ def test_files_that_hold_no_instances(tmp_path):
     assert TASKS["knapsack"] is Knapsack
 
 
-def test_weights_of_a_file_are_whole_or_refused(tmp_path):
+def test_weights_of_a_file_that_float32_may_have_rounded_are_refused(tmp_path):
     x = np.array([[[0.0, 0, 1], [2**24 - 1, 1, 0], [5, 1, 0]]])
     task = Knapsack(capacity=2**26, units=1)
     np.savez(tmp_path / "a.npz", x=x)

@@ -29,8 +29,8 @@ LINE = 10_000  # characters of a line of a table
 Lines = list[tuple[int, str]]
 """Lines of a section by their numbers in the file."""
 COLUMNS_AT_MOST = 50  # of a table with a heading
-NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eEdD][+-]?\d+)?", re.ASCII)
-DECIMAL_COMMA = re.compile(r"[+-]?\d*,\d+([eEdD][+-]?\d+)?", re.ASCII)
+NUMBER = re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+)([eEdD][+-]?\d+)?", re.ASCII)
+DECIMAL_COMMA = re.compile(r"[+-]?\d+,\d+([eEdD][+-]?\d+)?", re.ASCII)
 PLANE, SPACE = ("EUC_2D", "CEIL_2D", "FLOOR_2D", "MAN_2D", "MAX_2D", "ATT", "GEO"), ("EUC_3D", "MAN_3D", "MAX_3D")
 HEADERS = (
     "NAME", "TYPE", "COMMENT", "DIMENSION", "EDGE_WEIGHT_TYPE", "EDGE_WEIGHT_FORMAT", "EDGE_DATA_FORMAT",
@@ -323,7 +323,8 @@ def table(path: Path, text: str, columns: Sequence[str], distance: str | None) -
         if two_separators(line):
             raise ZooError(
                 f"{path}, line {i}: its numbers stand between commas and between blanks. If the commas are decimal, "
-                f"write points, or semicolons between the numbers: {short(line.strip())!r}"
+                "write points, or semicolons between the numbers; if not, say which columns, such as columns=1,2: "
+                f"{short(line.strip())!r}"
             )
     width = len(heading or (rows[0][1] if rows else ["", ""]))
     for i, fields in rows:
@@ -363,8 +364,9 @@ def decimal_commas(line: str) -> bool:
 
 
 def two_separators(line: str) -> bool:
-    """Whether these are numbers with commas alone here and blanks there, as in ``1,5, 2,5``: which belong together?"""
-    numbers = all(NUMBER.fullmatch(word) for word in re.split(r"[,\s]+", line.strip(" \t,")))
+    """Whether these are numbers without points, with commas alone here and blanks there, as in ``1,5, 2,5``: which
+    belong together?"""
+    numbers = "." not in line and all(NUMBER.fullmatch(word) for word in re.split(r"[,\s]+", line.strip(" \t,")))
     return numbers and bool(re.search(r"\d,[-+.\d]", line) and re.search(r"\d,?\s+[-+.\d]", line))
 
 
