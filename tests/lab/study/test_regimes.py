@@ -103,11 +103,15 @@ def test_the_table_of_costs_has_the_best():
 
 @pytest.mark.parametrize("name", regimes())
 def test_options_of_trainings_are_in_order(name):
-    for task in load(name).tasks.values():
+    plan = load(name)
+    for task in plan.tasks.values():
         if isinstance(task, ImageCodes):
             check(compose(["model=cat_vae", *task.options]))
         elif isinstance(task, Trained):
-            check(compose(task.options))
+            config = compose(task.options)
+            check(config)
+            for rung, one in itertools.product(plan.rungs, plan.estimators):  # each ends with a validation
+                assert round(task.epochs * rung.share / one.runs) % config.trainer.check_val_every_n_epoch == 0, one
 
 
 @pytest.mark.parametrize("name", TINY)
