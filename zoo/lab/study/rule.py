@@ -73,9 +73,9 @@ RULES = (
     ),
     Rule(
         "Is it the code of an autoencoder?",
-        "A sample: `gumbel_softmax`, tuned and annealed, or with many latents and time for it `gumbel_rao`; `softmax` "
-        "does not do. Gaussian noise serves as well with 2 latents of 8, and late in the training of one with 30 of "
-        "10, but not from the start of that.",
+        "A sample: `gumbel_softmax`, tuned and annealed; with 30 latents of 10 `gumbel_rao` is ahead of it, at twice "
+        "the CPU time. `softmax` does not do. Gaussian noise serves as well with 2 latents of 8, and for the last part "
+        "of the training with 30 of 10; over all of that training it is worse.",
         ("gumbel_softmax", "gumbel_rao", "softmax"),
         (
             ("sampling_needed", "yes", "image_codes", ("2x8", "30x10")),
