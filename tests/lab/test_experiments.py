@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import zoo
 from tests.conftest import ROOT, SMALL_AGENT
 from tests.speech import write_digits
 from zoo.cli import main
@@ -190,12 +191,12 @@ def test_a_table_of_tsplib_is_of_one_version(tmp_path, monkeypatch):
     solved = []
 
     def found(*_: object, **__: object) -> list[Row]:
-        solved.append(tsplib.__version__)
+        solved.append(zoo.__version__)
         return [Row("network", np.arange(14), 33.0 + 3 * len(solved), 0.1)]
 
     monkeypatch.setattr(tsplib, "find", found)
     for version, gap in (("0.0.1", "20.000%"), ("0.0.2", "30.000%"), ("0.0.2", "30.000%"), ("0.0.1", "20.000%")):
-        monkeypatch.setattr(tsplib, "__version__", version)
+        monkeypatch.setattr(zoo, "__version__", version)
         text = tsplib.experiment(instances=tmp_path / "instances", folder=tmp_path)
         assert f"| network | {gap} | {gap} |" in text
     assert solved == ["0.0.1", "0.0.2"]  # and of one instance: the other has a name alone

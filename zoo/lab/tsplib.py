@@ -11,11 +11,12 @@ seconds as the network with its search. What this version has done is not done a
 
 import json
 import statistics
+import sys
 from pathlib import Path
 
 from pydantic import PositiveFloat, PositiveInt
 
-from zoo import __version__, hub
+from zoo import hub
 from zoo.errors import ZooError
 from zoo.lab.common import one_thread
 from zoo.models.pointer_net import TSP, PointerNet
@@ -55,7 +56,8 @@ def experiment(
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / "tsplib.json"
     done = json.loads(path.read_text()) if path.is_file() else {}
-    how = f"{checkpoint}, {seconds:g} s, version {__version__}"  # others search otherwise
+    version = sys.modules["zoo"].__version__
+    how = f"{checkpoint}, {seconds:g} s, version {version}"  # others search otherwise
     for file in sorted(instances.glob("*.tsp*"), key=lambda file: file.stat().st_size):
         try:
             problem = read(file)
