@@ -480,7 +480,9 @@ def regime_picture(progress: Progress, tasks: list[str]) -> Any:
         for label, (_, _, one) in zip(place.get_yticklabels(), made):
             label.set_color(COLORS[one.family])
         best = made[-1][2]
-        place.set_title(f"{task}: {best.name} is first ({best.family})", fontsize=8)
+        wanted = sum(not plan.tasks[task].serves(one) for one in plan.estimators)
+        found = f"{best.name} is first ({best.family})" if len(made) >= wanted else f"{len(made)} of {wanted} have runs"
+        place.set_title(f"{task}: {found}", fontsize=8)
         place.tick_params(axis="x", labelsize=7)
         if made[-1][0] > 0 and made[0][0] > 20 * made[-1][0]:
             place.set_xscale("log")
