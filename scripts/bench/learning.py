@@ -1,16 +1,18 @@
 """Environment steps and CPU-seconds to a bar: the agents of the zoo, and those of stable-baselines3.
 
     python scripts/bench/learning.py [--envs CartPole-v1 ...] [--agents actor_critic ppo ...] [--seeds 100 101 ...]
-                                     [--steps 100000] [--stop] [--options option=value ...] [--folder runs/learning]
+                                     [--steps 100000] [--stop] [--options option=value ...]
+                                     [--folder docs/actor_critic/learning]
 
 The agents of the zoo have their default settings, on Acrobot-v1 and LunarLander-v3 those of the experiment files, and
 run through the Trainer; PPO, DQN and QR-DQN have the tuned settings of RL Baselines3 Zoo. All are judged alike: every
 2,500 steps, most probable or greedy actions, 20 episodes from the same seeds. The CPU-seconds are of one thread,
 without imports and without these evaluations. ``--stop`` ends each run at the bar.
 
-Every run leaves a file in the folder, and is not repeated: what was stopped goes on with the same command. The tables
-and the picture are of all the files: steps to the bar, where a miss counts as the cap; the ratio of the medians to
-PPO's with a 95% interval over seeds; and the interquartile mean of the last returns with a stratified interval. Seeds
+Every run leaves a file in the folder, and is not repeated: what was stopped goes on with the same command. The folder
+of the documentation holds the runs that it reports; with ``--options`` or ``--stop``, name another one. The tables and
+the picture are of all the files: steps to the bar, where a miss counts as the cap; the ratio of the medians to PPO's
+with a 95% interval over seeds; and the interquartile mean of the last returns with a stratified interval. Seeds
 from 100 on were used in no tuning.
 """
 
@@ -105,7 +107,8 @@ class Judge:
     def evaluate(self, steps: int, act: Act) -> None:
         self.used += time.process_time() - self.start
         with torch.random.fork_rng():
-            self.points.append((steps, self.used, self.trial.play(act)[0].mean().item()))
+            value = self.trial.play(act)[0].mean().item()
+        self.points.append((steps, round(self.used, 2), round(value, 2)))
         self.start = time.process_time()
 
 
@@ -196,6 +199,9 @@ def run(folder: Path, env: str, agent: str, seed: int, steps: int | None, stop: 
     """One run, unless its file is there."""
     path = folder / env / agent / f"{seed}.json"
     if path.exists():
+        there = json.loads(path.read_text(encoding="utf-8"))
+        if (there["options"], there["stop"]) != (options, stop):
+            raise SystemExit(f"{path} is a run with other --options or --stop: name another --folder")
         return
     judge = Judge(env, stop=stop)
     length = min(steps or ENVS[env][1], TUNED_FOR.get((agent, env), 10**9))
@@ -312,7 +318,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int)
     parser.add_argument("--stop", action="store_true")
     parser.add_argument("--options", nargs="*", default=[], help="of the zoo's agents, as for scripts/train.py")
-    parser.add_argument("--folder", type=Path, default=Path("runs/learning"))
+    parser.add_argument("--folder", type=Path, default=Path("docs/actor_critic/learning"))
     chosen = parser.parse_args()
     warnings.filterwarnings("ignore")
     set_up_logging(None)
