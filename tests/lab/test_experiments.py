@@ -50,6 +50,7 @@ TINY = {
     "compare_speaker": ("relaxations=softmax", "seeds=1", *SPEECH),
     "explore": ("relaxations=softmax", "taus=1", "early=100", *ACTOR_CRITIC),
     "factored": ("sizes=3x3", "relaxations=rloo", *ACTOR_CRITIC),
+    "fidelity": ("takes=2", "similarity=false"),
     "gradients_pointer": ("size=4", "steps=2", "draws=32"),
     "listen": ("relaxations=softmax", "similarity=false", *SPEECH),
     "optima": ("size=5", "instances=20", "audit=3"),
@@ -69,6 +70,7 @@ TINY = {
 """What makes each small. Those of ``gradients`` and ``cells`` have tests of their own."""
 PLACES = {
     "explore": ("folder={}/runs", "picture={}/made.png"),
+    "fidelity": ("output={}/fidelity.md",),
     "gradients_pointer": ("out={}",),
     "listen": ("folder={}", "runs={}/runs"),
     "optima": ("output={}/made.npz",),
@@ -82,6 +84,7 @@ MADE = {
     "compare_speaker": ("speaker.md", "softmax_voices.png", "softmax_mean_vector.wav"),
     "explore": ("made.png",),
     "factored": (),
+    "fidelity": ("fidelity.md",),
     "gradients_pointer": ("gradients.md", "gradients.png"),
     "listen": ("listen.md", "listen/softmax_drawn.flac", "listen/blend.flac"),
     "optima": ("made.npz",),
@@ -95,6 +98,7 @@ ROWS = {
     "compare_pointer": "| self label |",
     "compare_rl": "| `softmax` |",
     "compare_speaker": "| `softmax` | mean vector |",
+    "fidelity": "| through the vocoder | ",
     "gradients_pointer": "| RLOO |",
     "listen": "| `softmax` |",
     "planted": "| `simple` |",
@@ -128,15 +132,18 @@ def instances_of_tsplib(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(writing, "OPTIMA", folder / "optima.json")
 
 
-LONGER = ("listen", "compare", "compare_rl", "compare_speaker", "gradients_pointer", "reproduce")
+LONGER = ("fidelity", "listen", "compare", "compare_rl", "compare_speaker", "gradients_pointer", "reproduce")
 
 
 @pytest.mark.parametrize("name", [pytest.param(n, marks=pytest.mark.slow if n in LONGER else ()) for n in TINY])
 def test_an_experiment_runs(name, tmp_path, monkeypatch, mnist_root, capsys):
     data = mnist_root
-    if name in ("compare_speaker", "listen"):
+    if name in ("compare_speaker", "fidelity", "listen"):
         data = str(tmp_path / "data")
-        write_digits(Path(data) / "fsdd" / "recordings", {"george": 100.0, "yweweler": 180.0}, takes=11)
+        speakers = {"george": 100.0, "yweweler": 180.0}
+        if name == "fidelity":
+            speakers |= {"jackson": 90.0, "lucas": 130.0, "nicolas": 150.0, "theo": 115.0}
+        write_digits(Path(data) / "fsdd" / "recordings", speakers, takes=11)
     if name == "tsplib":
         instances_of_tsplib(tmp_path, monkeypatch)
     monkeypatch.setenv("ZOO_DATA_DIR", data)

@@ -13,7 +13,7 @@ each step is says Resemblyzer (Wan et al. 2018, arXiv 1710.10467), a judge from 
 chosen by: the cosine of the embeddings of its utterance and of takes 5 to 11 of a speaker. It is not a dependency of
 this project:
 
-    pip install --no-deps resemblyzer webrtcvad-wheels librosa audioread pooch lazy_loader decorator msgpack joblib
+    pip install librosa webrtcvad-wheels && pip install --no-deps resemblyzer
 
 Writes ``listen.md``, and sounds and a picture to a folder beside it. About 25 CPU-seconds a relaxation, and a minute.
 """
