@@ -5,13 +5,15 @@ import torch
 from torch import nn
 
 from tests.models.speaker_generator.test_model import generator, speech
+from zoo.data.audio import FRAMES, MELS, resize
 from zoo.data.text import letters
 from zoo.models.speaker_generator import FlowSampler
-from zoo.models.speaker_generator.flow import WINDOW, ceil
+from zoo.models.speaker_generator.flow import WINDOW, ceil, stretched
 from zoo.relaxations import Noise
 
 WORDS = letters(["yes", "no", "good morning"])
 VOICES = torch.eye(3)
+SKETCHES = torch.randn(3, FRAMES, MELS, generator=torch.Generator().manual_seed(0))
 
 
 def sampler(**options) -> FlowSampler:
@@ -31,34 +33,33 @@ def test_a_word_is_the_same_whatever_it_is_drawn_beside():
     model = sampler()
     with torch.no_grad():
         model.duration.weight.normal_(std=0.5)
-    together = model.sample(WORDS, VOICES, generators(1, 2, 3))
+    together = model.sample(WORDS, SKETCHES, VOICES, generators(1, 2, 3))
     for i, (word, seed) in enumerate(zip(WORDS, (1, 2, 3))):
-        (alone,) = model.sample(word[None, : int((word > 0).sum())], VOICES[i : i + 1], generators(seed))
+        one = slice(i, i + 1)
+        (alone,) = model.sample(word[None, : int((word > 0).sum())], SKETCHES[one], VOICES[one], generators(seed))
         assert alone.shape == together[i].shape and torch.allclose(alone, together[i], atol=1e-4)
-    (other,) = model.sample(WORDS[:1], VOICES[:1], generators(4))
+    (other,) = model.sample(WORDS[:1], SKETCHES[:1], VOICES[:1], generators(4))
     assert other.shape != together[0].shape or not torch.allclose(other, together[0], atol=0.1)
 
 
 def test_lengths_follow_durations_speed_and_spread():
     model = FlowSampler(speakers=3, width=8)
-    three = WORDS[:1].expand(400, -1), VOICES[:1].expand(400, -1)
+    three = WORDS[:1].expand(400, -1), SKETCHES[:1].expand(400, -1, -1), VOICES[:1].expand(400, -1)
     frames = torch.tensor([len(word) for word in model.sample(*three, generators(*range(400)), steps=1)]).float()
     expected, spread = 3 * torch.tensor(2.5).exp(), torch.tensor(-2.0).exp()
     assert frames.log().mean().item() == pytest.approx(expected.log().item(), abs=4 * spread.item() / 20)
     assert frames.log().std().item() == pytest.approx(spread.item(), rel=0.15)
-    (fast,) = model.sample(WORDS[:1], VOICES[:1], generators(0), spread=0.0, speed=2.0)
+    (fast,) = model.sample(WORDS[:1], SKETCHES[:1], VOICES[:1], generators(0), spread=0.0, speed=2.0)
     assert len(fast) == round(expected.item() / 2)
+    assert torch.allclose(fast, resize(SKETCHES[:1], len(fast))[0], atol=1e-5)  # to which nothing is added yet
 
 
 def test_the_cost_is_the_error_of_the_velocity():
-    """Of a sampler that expects zero everywhere: half the sum of the squares, weighted, over the frames there are."""
+    """Of one that adds nothing to a mean of zero: half the sum of the squares, weighted, over the frames there are."""
     model, x = FlowSampler(speakers=3, width=8), speech(8)
     x = x._replace(log_frames=torch.tensor([20.0, 24.0, 60.0, 40.0, 41.0, 12.0, 33.0, 52.0]).log())
-    with torch.no_grad():
-        for parameter in model.last.parameters():
-            parameter.zero_()
     noise = Noise(torch.Generator().manual_seed(0))
-    cost = model.cost(x, VOICES[x.speaker], noise)
+    cost = model.cost(x, torch.zeros_like(x.mel), VOICES[x.speaker], noise)
     time = Noise(torch.Generator().manual_seed(0)).uniform(x.mel[:, :2, 0])[:, 1]
     there = torch.arange(60) < ceil(x.lengths()).unsqueeze(-1)
     expected = 0.5 / (1 - time.clamp(max=0.9)).square() * (x.frames.square().sum(-1) * there).sum(-1)
@@ -75,22 +76,29 @@ def letters_count(x) -> torch.Tensor:
 def test_of_a_long_word_a_window_is_seen_at_a_time():
     """Their mean over many draws is the cost of the whole."""
     model, x = FlowSampler(speakers=3, width=8), speech(1)
-    with torch.no_grad():
-        for parameter in model.last.parameters():
-            parameter.zero_()
     loud = torch.zeros(1, 2 * WINDOW, 64)
     loud[:, WINDOW:] = 1.0  # the second half alone
     x = x._replace(frames=loud, log_frames=torch.tensor([2.0 * WINDOW]).log())
     many = type(x)(*(values.expand(2000, *values.shape[1:]) for values in x))
-    cost = model.cost(many, VOICES[many.speaker], Noise())["flow"]
+    cost = model.cost(many, torch.zeros_like(many.mel), VOICES[many.speaker], Noise())["flow"]
     weight = 0.5 * (9 + 10)  # the mean of 1 / (1 - t)^2, cut off at 0.9: 9 up to there, and 100 for a tenth
     assert cost.mean().item() == pytest.approx(weight * WINDOW * 64, rel=0.15)
+
+
+def test_a_window_of_the_mean_is_at_the_pace_of_the_word():
+    lengths = torch.tensor([31, 48, 90])
+    start = torch.tensor([0.0, 8.0, 40.0])
+    windows = stretched(SKETCHES, lengths, start, 20)
+    for window, sketch, n, first in zip(windows, SKETCHES, lengths.tolist(), start.int().tolist()):
+        assert torch.allclose(window, resize(sketch[None], n)[0, first : first + 20], atol=1e-5)
+    beyond = stretched(SKETCHES[:1], torch.tensor([10]), torch.zeros(1), 12)
+    assert torch.allclose(beyond[0, 9:], SKETCHES[:1, -1].expand(3, -1))
 
 
 def test_everything_learns_and_the_model_draws_with_it():
     model = generator(sampler=sampler()).eval()
     x = speech(6)
-    sum(value.mean() for value in model.sampler.cost(x, VOICES[x.speaker], Noise()).values()).backward()
+    sum(value.mean() for value in model.sampler.cost(x, x.mel + 0.1, VOICES[x.speaker], Noise()).values()).backward()
     assert all(p.grad is not None and torch.isfinite(p.grad).all() for p in model.sampler.parameters())
     assert model.monitor == "val/cost" and "sampler.embedding.weight" in model.state_dict()
     words = model.generate("4 0 7", 1, seed=3)

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from zoo.config import Configurable, check_positive
-from zoo.data.audio import MELS
+from zoo.data.audio import FRAMES, MELS
 from zoo.data.speech import STEP, Speech
 from zoo.relaxations import Noise
 
@@ -70,13 +70,14 @@ def scaled(x: Tensor) -> Tensor:
 
 
 class FlowSampler(Configurable, nn.Module):
-    """Letters and a speaker to words.
+    """Letters, a speaker and the mean spectrogram that a decoder gives to words with all that a mean has not.
 
     Each letter has a duration. Together they say how long a word is on average, and where its letters lie: a step sees
     the letters near it, weighted by a Gaussian (Shen et al. 2020, arXiv 2010.04301, section 3), so that durations are
     learned with all else and without an alignment. The length is drawn about its average. Then a network tells the
-    spectrogram behind a noisy one, ``(1 - t) noise + t mel``; following it from noise in a few steps of Euler's draws a
-    word (flow matching, Lipman et al. 2023, arXiv 2210.02747).
+    spectrogram behind a noisy one, ``(1 - t) noise + t mel``, as what has to be added to the mean at the same pace;
+    following it from noise in a few steps of Euler's draws a word (flow matching, Lipman et al. 2023, arXiv
+    2210.02747; on what a variational autoencoder gives: Pandey et al. 2022, arXiv 2201.00308).
 
     Args:
         speakers: how many; they come one-hot, or as any vector of weights.
@@ -99,7 +100,7 @@ class FlowSampler(Configurable, nn.Module):
         with torch.no_grad():
             self.duration.bias.copy_(torch.tensor([2.5, -2.0]))  # twelve frames a letter, words alike to 14%
         self.time = nn.Sequential(nn.Linear(TIMES, width), nn.SiLU(), nn.Linear(width, width))
-        self.first = nn.Conv1d(PATCH * MELS + width, width, 3, padding=1)
+        self.first = nn.Conv1d(2 * PATCH * MELS + width, width, 3, padding=1)
         ends = max(1, blocks // 4)
         self.early = nn.ModuleList(Block(width) for _ in range(ends))
         self.down = nn.Conv1d(width, width, 2, stride=2)
@@ -108,7 +109,8 @@ class FlowSampler(Configurable, nn.Module):
         self.merge = nn.Conv1d(2 * width, width, 1)
         self.late = nn.ModuleList(Block(width) for _ in range(ends))
         self.last = nn.Conv1d(width, PATCH * MELS, 1)
-        nn.init.zeros_(self.last.weight)
+        for parameter in self.last.parameters():  # at first nothing is added
+            nn.init.zeros_(parameter)
 
     def plan(self, letters: Tensor, speaker: Tensor) -> Plan:
         """Of words, int64 ``(batch, letters)`` with 0 after the end, by speakers ``(batch, speakers)``."""
@@ -133,12 +135,15 @@ class FlowSampler(Configurable, nn.Module):
         score = (-0.5 * distance.square()).masked_fill(plan.log_durations.isinf().unsqueeze(1), -torch.inf)
         return (score.softmax(-1) @ plan.letters).transpose(1, 2)
 
-    def denoised(self, noisy: Tensor, time: Tensor, seen: Tensor, speaker: Tensor, there: Tensor) -> Tensor:
+    def denoised(
+        self, noisy: Tensor, time: Tensor, sketch: Tensor, seen: Tensor, speaker: Tensor, there: Tensor
+    ) -> Tensor:
         """The spectrogram to expect behind a noisy one.
 
         Args:
             noisy: ``(batch, frames, mels)``; the frames are divisible by four.
             time: in [0, 1), ``(batch,)``.
+            sketch: the mean, at the pace of the word, as ``noisy``.
             seen: of :meth:`seen`.
             speaker: of the plan.
             there: frames of the word, up to four at a time, ``(batch, frames)``.
@@ -146,7 +151,7 @@ class FlowSampler(Configurable, nn.Module):
         batch, frames, mels = noisy.shape
         condition = self.time(time_features(time)) + speaker
         fine, coarse = (there[:, None, ::every].to(noisy) for every in (PATCH, 2 * PATCH))
-        x = noisy.reshape(batch, frames // PATCH, PATCH * mels).transpose(1, 2)
+        x = torch.cat([noisy, sketch], -1).reshape(batch, frames // PATCH, 2 * PATCH * mels).transpose(1, 2)
         x = self.first(torch.cat([x, seen], 1) * fine) * fine
         for block in self.early:
             x = block(x, condition, fine)
@@ -156,12 +161,12 @@ class FlowSampler(Configurable, nn.Module):
         x = self.merge(torch.cat([self.up(x), skip], 1)) * fine
         for block in self.late:
             x = block(x, condition, fine)
-        return self.last(scaled(x)).transpose(1, 2).reshape(batch, frames, mels)
+        return sketch + self.last(scaled(x)).transpose(1, 2).reshape(batch, frames, mels)
 
-    def cost(self, x: Speech, speaker: Tensor, noise: Noise) -> dict[str, Tensor]:
-        """What words cost, given their speakers ``(batch, speakers)``: ``flow``, the squared error of the velocity,
-        half its sum over a word, with one time and one noise drawn for each; and ``pace``, ``-log p(length)`` in nats;
-        each ``(batch,)``."""
+    def cost(self, x: Speech, sketch: Tensor, speaker: Tensor, noise: Noise) -> dict[str, Tensor]:
+        """What words cost, given their mean spectrograms, time-normalised, and their speakers ``(batch, speakers)``:
+        ``flow``, the squared error of the velocity, half its sum over a word, with one time and one noise drawn for
+        each; and ``pace``, ``-log p(length)`` in nats; each ``(batch,)``."""
         lengths = x.lengths()
         plan = self.plan(x.letters, speaker)
         error = (x.log_frames - plan.log_frames) / plan.log_spread.exp()
@@ -175,7 +180,8 @@ class FlowSampler(Configurable, nn.Module):
         mel = x.frames.gather(1, index)
         noisy = torch.lerp(noise.normal(mel), mel, time[:, None, None]) * there.unsqueeze(-1)
         seen = self.seen(plan, lengths.float(), start.float(), WINDOW // PATCH)
-        wrong = (self.denoised(noisy, time, seen, plan.speaker, there) - mel).square().sum(-1)
+        mean = stretched(sketch, lengths, start, WINDOW)
+        wrong = (self.denoised(noisy, time, mean, seen, plan.speaker, there) - mel).square().sum(-1)
         weight = 0.5 / (1 - time.clamp(max=LATEST)).square()
         whole = ceil(lengths) / there.sum(-1)  # of a long word a window alone is seen
         return {"flow": weight * whole * (wrong * there).sum(-1), "pace": pace}
@@ -184,6 +190,7 @@ class FlowSampler(Configurable, nn.Module):
     def sample(
         self,
         letters: Tensor,
+        sketch: Tensor,
         speaker: Tensor,
         generators: Sequence[torch.Generator],
         *,
@@ -195,6 +202,7 @@ class FlowSampler(Configurable, nn.Module):
 
         Args:
             letters: of the words, int64 ``(batch, letters)``.
+            sketch: their mean spectrograms, time-normalised.
             speaker: weights ``(batch, speakers)``.
             generators: of what is drawn for each, on the CPU.
             spread: share of the standard deviation of the noise and of the length.
@@ -214,10 +222,12 @@ class FlowSampler(Configurable, nn.Module):
                 row[:n] = spread * torch.randn(n, MELS, generator=g)
             x = x.to(speaker)
             there = torch.arange(most, device=x.device) < ceil(lengths).unsqueeze(-1)
-            seen = self.seen(plan, lengths.float(), torch.zeros_like(log_frames), most // PATCH)
+            begin = torch.zeros_like(log_frames)
+            seen = self.seen(plan, lengths.float(), begin, most // PATCH)
+            mean = stretched(sketch[part], lengths, begin, most)
             for step in range(steps):
                 time = torch.full_like(log_frames, step / steps)
-                mel = self.denoised(x, time, seen, plan.speaker, there)
+                mel = self.denoised(x, time, mean, seen, plan.speaker, there)
                 x = torch.lerp(x, mel, 1 / (steps - step)) * there.unsqueeze(-1)
             words += [row[:n] for row, n in zip(x, lengths.tolist())]
         return words
@@ -226,6 +236,23 @@ class FlowSampler(Configurable, nn.Module):
 def ceil(frames: Tensor) -> Tensor:
     """``frames``, or the next number that is divisible by four."""
     return (frames + STEP - 1) // STEP * STEP
+
+
+def stretched(sketch: Tensor, lengths: Tensor, start: Tensor, frames: int) -> Tensor:
+    """Time-normalised spectrograms ``(batch, FRAMES, mels)`` at the pace of words of so many frames, linear in between:
+    ``frames`` of each from ``start`` on, where the last one goes on after the end.
+
+    Args:
+        sketch: the spectrograms.
+        lengths: of the words, ``(batch,)``.
+        start: the first frame, ``(batch,)``.
+        frames: how many.
+    """
+    at = start.unsqueeze(-1) + torch.arange(frames, device=start.device)
+    place = (at * ((FRAMES - 1) / (lengths - 1).clamp(min=1)).unsqueeze(-1)).clamp(max=FRAMES - 1)
+    below = place.floor().clamp(max=FRAMES - 2)
+    index = below.long().unsqueeze(-1).expand(-1, -1, sketch.shape[-1])
+    return torch.lerp(sketch.gather(1, index), sketch.gather(1, index + 1), (place - below).unsqueeze(-1).to(sketch))
 
 
 def time_features(time: Tensor) -> Tensor:

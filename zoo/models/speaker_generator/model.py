@@ -79,9 +79,9 @@ class SpeakerGenerator(ZooModule):
         guide: weight, in nats, of the cross-entropy of q(s | x) with what a mixture of Gaussians says, see
             :meth:`guess`; it falls as ``balance`` does. 0 for no mixture.
         label_weight: of the cross-entropy of known speakers, in nats.
-        sampler: a :class:`zoo.models.speaker_generator.FlowSampler` that draws words frame by frame, given the word and
-            the code, and is trained beside all this, which it does not change; null: the decoder says words, by the
-            mean of their spectrogram.
+        sampler: a :class:`zoo.models.speaker_generator.FlowSampler` that draws words frame by frame, given the word,
+            the code and the mean spectrogram of the decoder, and is trained beside all this, which it does not change;
+            null: the decoder says words, by that mean.
 
     Raises:
         ValueError: if a number is out of range.
@@ -267,10 +267,14 @@ class SpeakerGenerator(ZooModule):
         return {"loss": loss, **values}
 
     def _sampler_costs(self, x: Speech, logits: Tensor) -> dict[str, Tensor]:
-        """What words cost the sampler, given their most probable speakers; means."""
+        """What words cost the sampler, given their most probable speakers and a draw of their residuals; means."""
         assert self.sampler
         speaker = F.one_hot(observe(logits, x.label).argmax(-1), self.speakers).float()
-        return {name: cost.mean() for name, cost in self.sampler.cost(x, speaker, self.noise_source).items()}
+        with torch.no_grad():
+            mean, log_variance = self.residual_encoder(self.features(x)).float().chunk(2, -1)
+            residual = mean + self.noise_source.normal(mean) * (0.5 * log_variance).exp()
+            sketch = self.render(self.decoder(x.content, speaker, residual)).mel
+        return {name: cost.mean() for name, cost in self.sampler.cost(x, sketch, speaker, self.noise_source).items()}
 
     @torch.no_grad()
     def _follow_content(self, x: Speech) -> None:
@@ -409,14 +413,14 @@ class SpeakerGenerator(ZooModule):
             speaker = self.sample_speaker(content[:1] if together else content, seed=seed).expand(len(content))
         speaker = self.weights(speaker, len(content))
         generators = self._generators(content, seed)
-        if self.sampler:
-            spelling = self.spelling[content]
-            drawn = self.sampler.sample(spelling, speaker, generators, spread=spread, speed=speed)
-            return drawn, torch.tensor([len(one) for one in drawn])
         mean, log_variance = self.residual_prior(content, speaker)
         noise = torch.stack([torch.randn(self.residual, generator=g) for g in generators]).to(mean)
         residual = mean + spread * (0.5 * log_variance).exp() * noise
         words = self.render(self.decoder(content, speaker, residual))
+        if self.sampler:
+            spelling = self.spelling[content]
+            drawn = self.sampler.sample(spelling, words.mel, speaker, generators, spread=spread, speed=speed)
+            return drawn, torch.tensor([len(one) for one in drawn])
         return words.mel, (words.frames / speed).round().long().clamp(min=SHORTEST)
 
     def _generators(self, content: Tensor, seed: int) -> list[torch.Generator]:
