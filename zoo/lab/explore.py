@@ -13,13 +13,14 @@ import statistics
 from collections.abc import Sequence
 from pathlib import Path
 
+from matplotlib.figure import Figure
 from pydantic import PositiveFloat, PositiveInt
 
 from zoo.errors import ZooError
 from zoo.lab.common import check_names
 from zoo.lab.compare_rl import run
 from zoo.training.loggers import read_metrics
-from zoo.training.plots import curves, style
+from zoo.training.plots import style
 
 RELAXATIONS = {
     "softmax": "no noise: softmax",
@@ -27,6 +28,7 @@ RELAXATIONS = {
     "st_gumbel_softmax": "Gumbel noise, straight-through",
 }
 TAUS = (0.3, 1.0, 3.0)
+APART = 0.04  # nats, of labels, so that they can be read
 BUDGET = (
     "epochs=4",
     "model.critic.head=concatenated",
@@ -60,9 +62,9 @@ def experiment(
         the lines of the table.
     """
     check_names("relaxations", relaxations, RELAXATIONS)
-    panels: dict[str, dict[str, list[tuple[float, float]]]] = {}
+    panels: dict[str, dict[float, list[list[tuple[float, float]]]]] = {}
     table = [
-        f"| draw | tau | entropy after {early:,} steps | at the end | return, mode | return, drawn actions |",
+        f"| draw | tau | entropy after {early:,} steps | at the end | return, mode, each seed | drawn actions |",
         "| --- | ---: | ---: | ---: | ---: | ---: |",
     ]
     print("\n".join(table))
@@ -78,19 +80,47 @@ def experiment(
             steps = [value for _, value in series[0]["train/env_steps"]]
             if steps[-1] < early:
                 raise ZooError(f"early={early} is after the end of the runs, at {steps[-1]:.0f} environment steps")
-            entropy = [statistics.mean(values) for values in zip(*(column(one, "train/entropy") for one in series))]
-            panels.setdefault(f"entropy (nats)\n{label}", {})[f"tau {tau:g}"] = list(zip(steps, entropy))
+            entropies = [column(one, "train/entropy") for one in series]
+            panels.setdefault(label, {})[float(tau)] = [list(zip(steps, values)) for values in entropies]
+            entropy = [statistics.mean(values) for values in zip(*entropies)]
             soon = next(value for step, value in zip(steps, entropy) if step >= early)
-            ends = [
-                statistics.mean(column(one, f"test/{kind}return")[-1] for one in series) for kind in ("", "sampled_")
-            ]
-            row = f"| {label} | {tau:g} | {soon:.2f} | {entropy[-1]:.2f} | {ends[0]:.0f} | {ends[1]:.0f} |"
+            modes, drawn = ([column(one, f"test/{kind}return")[-1] for one in series] for kind in ("", "sampled_"))
+            returns = f"{' '.join(f'{value:.0f}' for value in modes)} | {statistics.mean(drawn):.0f}"
+            row = f"| {label} | {tau:g} | {soon:.2f} | {entropy[-1]:.2f} | {returns} |"
             print(row, flush=True)
             table.append(row)
     picture.parent.mkdir(parents=True, exist_ok=True)
-    with style():
-        curves(panels, "environment steps").savefig(picture)
+    draw(panels, picture)
     return table
+
+
+def draw(panels: dict[str, dict[float, list[list[tuple[float, float]]]]], path: Path) -> None:
+    """The entropy over environment steps, a panel for each draw, its taus labelled: thin lines are seeds."""
+    ends = {label: [mean(runs)[-1][1] for runs in lines.values()] for label, lines in panels.items()}
+    with style():
+        figure = Figure(figsize=(3.2 * len(panels) + 0.6, 3.4), layout="constrained")
+        axes = figure.subplots(1, len(panels), sharey=True, squeeze=False)[0]
+        for one, (label, lines) in zip(axes, panels.items()):
+            for i, runs in enumerate(lines.values()):
+                for points in runs if len(runs) > 1 else []:
+                    one.plot(*zip(*points), color=f"C{i}", linewidth=0.5, alpha=0.5)
+                one.plot(*zip(*mean(runs)), color=f"C{i}", linewidth=1.8)
+            beside = -1.0
+            for (x, y), i, tau in sorted(
+                ((mean(runs)[-1], i, tau) for i, (tau, runs) in enumerate(lines.items())), key=lambda found: found[0][1]
+            ):
+                beside = max(y, beside + APART)
+                one.annotate(f" tau {tau:g}", (x, beside), color=f"C{i}", va="center")
+            one.set_title(f"{label}\nends at {min(ends[label]):.2f} to {max(ends[label]):.2f}")
+            one.set_xlabel("environment steps")
+            one.grid()
+        axes[0].set_ylabel("entropy of the policy (nats)")
+        figure.savefig(path)
+
+
+def mean(runs: list[list[tuple[float, float]]]) -> list[tuple[float, float]]:
+    """The mean curve of several with the same steps."""
+    return [(points[0][0], statistics.mean(y for _, y in points)) for points in zip(*runs)]
 
 
 def column(series: dict[str, list[tuple[int, float]]], name: str) -> list[float]:
