@@ -1,18 +1,17 @@
 """Environment steps and CPU-seconds to a bar: the agents of the zoo, and those of stable-baselines3.
 
     python scripts/bench/learning.py [--envs CartPole-v1 ...] [--agents actor_critic ppo ...] [--seeds 100 101 ...]
-                                     [--steps 100000] [--stop] [--options option=value ...]
-                                     [--folder docs/actor_critic/learning]
+                                     [--steps 100000] [--stop] [--options option=value ...] [--folder runs/learning]
 
 The agents of the zoo have their default settings, on Acrobot-v1 and LunarLander-v3 those of the experiment files, and
 run through the Trainer; PPO, DQN and QR-DQN have the tuned settings of RL Baselines3 Zoo. All are judged alike: every
 2,500 steps, most probable or greedy actions, 20 episodes from the same seeds. The CPU-seconds are of one thread,
 without imports and without these evaluations. ``--stop`` ends each run at the bar.
 
-Every run leaves a file in the folder, and is not repeated: what was stopped goes on with the same command. The folder
-of the documentation holds the runs that it reports; with ``--options`` or ``--stop``, name another one. The tables and
-the picture are of all the files: steps to the bar, where a miss counts as the cap; the ratio of the medians to PPO's
-with a 95% interval over seeds; and the interquartile mean of the last returns with a stratified interval. Seeds
+Every run leaves a file in the folder, and is not repeated: what was stopped goes on with the same command. Runs of an
+agent with other ``--steps``, ``--stop`` or ``--options`` need a folder of their own. The tables and the picture are of
+all the files: steps to the bar, where a miss counts as the cap; the ratio of the medians to PPO's with a 95% interval
+over seeds; and the interquartile mean of the last returns with a stratified interval. Seeds
 from 100 on were used in no tuning.
 """
 
@@ -199,19 +198,36 @@ def run(folder: Path, env: str, agent: str, seed: int, steps: int | None, stop: 
     """One run, unless its file is there."""
     path = folder / env / agent / f"{seed}.json"
     if path.exists():
-        there = json.loads(path.read_text(encoding="utf-8"))
-        if (there["options"], there["stop"]) != (options, stop):
-            raise SystemExit(f"{path} is a run with other --options or --stop: name another --folder")
         return
     judge = Judge(env, stop=stop)
-    length = min(steps or ENVS[env][1], TUNED_FOR.get((agent, env), 10**9))
+    length = length_of(env, agent, steps)
     if agent in PEERS:
         PEERS[agent](judge, seed, length)
     else:
         own(agent, judge, seed, length, options)
     path.parent.mkdir(parents=True, exist_ok=True)
     with atomic(path) as temporary:
-        temporary.write_text(json.dumps({"points": judge.points, "options": options, "stop": stop}) + "\n")
+        settings = settings_of(env, agent, steps, stop, options)
+        temporary.write_text(json.dumps({"points": judge.points, **settings}) + "\n")
+
+
+def length_of(env: str, agent: str, steps: int | None) -> int:
+    """Environment steps of a run."""
+    return min(steps or ENVS[env][1], TUNED_FOR.get((agent, env), 10**9))
+
+
+def settings_of(env: str, agent: str, steps: int | None, stop: bool, options: list[str]) -> dict[str, object]:
+    """What runs of one table have in common."""
+    own = [] if agent in PEERS else sorted(options)
+    return {"steps": length_of(env, agent, steps), "stop": stop, "options": own}
+
+
+def check_there(folder: Path, env: str, agent: str, settings: dict[str, object]) -> None:
+    """Raise ``SystemExit`` if the folder has runs of the agent with other settings."""
+    for path in sorted((folder / env / agent).glob("*.json")):
+        there = json.loads(path.read_text(encoding="utf-8"))
+        if {name: there.get(name) for name in settings} != settings:
+            raise SystemExit(f"{path} is a run with other --steps, --stop or --options: name another --folder")
 
 
 def read(folder: Path) -> dict[tuple[str, str], dict[int, list[tuple[int, float, float]]]]:
@@ -318,13 +334,17 @@ def main() -> None:
     parser.add_argument("--steps", type=int)
     parser.add_argument("--stop", action="store_true")
     parser.add_argument("--options", nargs="*", default=[], help="of the zoo's agents, as for scripts/train.py")
-    parser.add_argument("--folder", type=Path, default=Path("docs/actor_critic/learning"))
+    parser.add_argument("--folder", type=Path, default=Path("runs/learning"))
     chosen = parser.parse_args()
     warnings.filterwarnings("ignore")
     set_up_logging(None)
     torch.set_num_threads(1)
     if HIDDEN in chosen.envs and {*chosen.agents} & {*PEERS}:
         parser.error(f"{HIDDEN} is for the agents of the zoo: there are no tuned settings of others")
+    for env in chosen.envs:
+        for agent in chosen.agents:
+            settings = settings_of(env, agent, chosen.steps, chosen.stop, chosen.options)
+            check_there(chosen.folder, env, agent, settings)
     for seed in chosen.seeds:  # so that what is unfinished is of use
         for env in chosen.envs:
             for agent in chosen.agents:

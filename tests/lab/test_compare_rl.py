@@ -2,6 +2,7 @@
 
 import csv
 import importlib.util
+import json
 import sys
 
 import numpy as np
@@ -87,3 +88,19 @@ def test_a_learner_is_judged_by_its_first_success():
     assert not judge.due(2499) and judge.due(2500)
     judge.evaluate(2500, lambda seen: seen.observation[:, :1].long() * 0)
     assert judge.points[0][2] < 20 and not judge.done and not judge.due(2600)
+
+
+def test_runs_with_other_settings_do_not_share_a_folder(tmp_path):
+    learning = load("bench/learning.py")
+    assert learning.settings_of("CartPole-v1", "dqn", None, False, ["a=1"])["options"] == []
+    assert learning.settings_of("CartPole-v1", "dqn", None, False, [])["steps"] == 50_000
+    same = learning.settings_of("CartPole-v1", "actor_critic", None, False, ["b=2", "a=1"])
+    path = tmp_path / "CartPole-v1" / "actor_critic" / "100.json"
+    path.parent.mkdir(parents=True)
+    path.write_text(json.dumps({"points": [], **same}))
+    learning.check_there(tmp_path, "CartPole-v1", "actor_critic", same)
+    learning.check_there(tmp_path, "CartPole-v1", "ppo", same)
+    for other in ((30_000, False, ["a=1", "b=2"]), (None, True, ["a=1", "b=2"]), (None, False, ["a=1"])):
+        with pytest.raises(SystemExit, match="is a run with other"):
+            settings = learning.settings_of("CartPole-v1", "actor_critic", *other)
+            learning.check_there(tmp_path, "CartPole-v1", "actor_critic", settings)

@@ -3,12 +3,13 @@
     python scripts/fidelity.py
     python scripts/fidelity.py checkpoint=runs/mine similarity=false
 
-Every speaker says the ten digits five times: recordings of the test split, the same through the vocoder, and the
-model's. Of the model, each code says them in the name of the speaker that it was matched with.
+Each speaker of the Free Spoken Digit Dataset says the ten digits five times: in recordings of the test split, in the
+same through the vocoder, and by the model, where each code speaks as the speaker that it was matched with.
 
-- *own voice*: the cosine of Resemblyzer's embeddings (Wan et al. 2018, arXiv 1710.10467) of ten digits in a row and of
-  the mean of takes 5 to 11 of the speaker, and in how many of the rows that speaker is the nearest. Nothing was trained
-  or chosen by it. It is not a dependency of this project: `python scripts/listen.py --help` says how to install it.
+- *own voice*: the cosine of Resemblyzer's embeddings (Wan et al. 2018, arXiv 1710.10467) of an utterance of ten digits
+  and of the mean of takes 5 to 11 of the speaker, and the share of utterances whose nearest speaker is the right one.
+  Nothing was trained or chosen by it. It is not a dependency of this project: `python scripts/listen.py --help` says
+  how to install it.
 - *movement*: the standard deviation over the time of a word of each mel band, in dB, its mean.
 - *above 2 kHz*: the share of the energy that is above 2 kHz, in dB, its mean over words.
 - *takes*: the mel-cepstral distance between two takes of a word by the same speaker, time-normalised, in dB.
@@ -16,22 +17,23 @@ model's. Of the model, each code says them in the name of the speaker that it wa
 - *reconstruction*: of recordings of the test split that pass through the model's code and residual, the log-spectral
   distance in dB.
 
-Writes a table. About two CPU-minutes.
+Prints a table. About two CPU-minutes.
 """
 
 import itertools
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import torch
-from pydantic import PositiveInt
+from pydantic import Field
 from torch import Tensor
 
 from zoo import hub
-from zoo.data import audio
-from zoo.data.speech import load
+from zoo.data import FSDD, audio
+from zoo.data.speech import TEST_TAKES, load
+from zoo.data.text import DIGITS
 from zoo.errors import ZooError
 from zoo.lab.common import command
 from zoo.lab.listen import centroid, embedder, recordings
@@ -40,39 +42,47 @@ from zoo.models.speaker_generator.pictures import in_a_row
 
 DECIBELS = 20 / np.log(10) * audio.SPREAD  # of one unit of a log-mel spectrogram
 HIGH = 2000  # hertz
-TAKES = 5  # of the official test split
+TAKES = len(TEST_TAKES)
 Sounds = dict[str, list[list[Tensor]]]
-"""Of each speaker, takes of the ten digits."""
+"""Of each speaker, takes of the ten digits in the order of :data:`ORDER`."""
+ORDER = sorted(DIGITS)
+"""Of the digits in an utterance, which is that of :func:`zoo.lab.listen.centroid`."""
 
 
 def experiment(
     *,
     checkpoint: str = "speaker_generator.fsdd",
-    takes: PositiveInt = TAKES,
+    takes: Annotated[int, Field(ge=2)] = TAKES,
     similarity: bool = True,
     output: Path | None = None,
 ) -> None:
-    """Print the table, and write it to a file.
+    """Print the table.
 
     Args:
-        checkpoint: a speaker generator of spoken digits with names, pretrained, a run or a folder.
+        checkpoint: a speaker generator that was trained on FSDD, pretrained, a run or a folder.
         takes: of each digit by the model.
         similarity: whether Resemblyzer judges the voices.
-        output: of the table.
+        output: a file for the table.
 
     Raises:
         ZooError: if the model is no such generator, or Resemblyzer is wanted and not installed.
     """
     model: Any = hub.from_pretrained(checkpoint)
-    if not isinstance(model, SpeakerGenerator) or not all(model.speaker_names) or model.contents != 10:
-        raise ZooError(f"checkpoint={checkpoint} is not a speaker generator of digits whose speakers have names")
+    if (
+        not isinstance(model, SpeakerGenerator)
+        or model.words != list(DIGITS)
+        or {*model.speaker_names} - {*FSDD.everyone}
+    ):
+        raise ZooError(f"checkpoint={checkpoint} is not a speaker generator of the digits of FSDD")
     embed = embedder() if similarity else None
     names = sorted(model.speaker_names)
     data = recordings("six", f"data.speakers=[{','.join(names)}]")
-    recorded = {name: test_takes(data, name) for name in names}
+    recorded = {name: recorded_takes(data, name) for name in names}
     rows: dict[str, Sounds] = {"recorded": recorded, "through the vocoder": revoiced(recorded)}
+    order = torch.tensor([DIGITS.index(word) for word in ORDER])
+    seeds = itertools.count()
     rows["model, drawn"] = {
-        name: [model.speak(torch.arange(10), name, spread=1.0, seed=seed) for seed in range(takes)] for name in names
+        name: [model.speak(order, name, spread=1.0, seed=next(seeds)) for _ in range(takes)] for name in names
     }
     centroids = {name: centroid(data, name, embed) for name in names} if embed else {}
     lines = [
@@ -95,13 +105,17 @@ def experiment(
         output.write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 
-def test_takes(data: Any, name: str) -> list[list[Tensor]]:
-    """The recordings of a speaker in the test split: ten digits a take."""
-    own = sorted((r for r in data.recordings["test"] if r.speaker == name), key=lambda r: r.text)
-    by_take: dict[str, list[Tensor]] = {}
-    for recording in own:
-        by_take.setdefault(recording.path.stem.rpartition("_")[2], []).append(load(recording, data.read))
-    return list(by_take.values())
+def recorded_takes(data: Any, name: str) -> list[list[Tensor]]:
+    """The recordings of a speaker in the test split, ten digits a take.
+
+    Raises:
+        ZooError: if one is missing.
+    """
+    own = {(r.path.stem.rpartition("_")[2], r.text): r for r in data.recordings["test"] if r.speaker == name}
+    takes = sorted({take for take, _ in own})
+    if missing := [f"{word} of take {take}" for take in takes for word in ORDER if (take, word) not in own]:
+        raise ZooError(f"recordings of {name} are missing: {', '.join(missing)}")
+    return [[load(own[take, word], data.read) for word in ORDER] for take in takes]
 
 
 def revoiced(said: Sounds) -> Sounds:
@@ -115,7 +129,7 @@ def revoiced(said: Sounds) -> Sounds:
 
 
 def voices(said: Sounds, centroids: dict[str, np.ndarray], embed: Any) -> list[str]:
-    """Mean cosine to the own speaker, and the share of rows whose nearest speaker is right."""
+    """Mean cosine to the own speaker, and the share of utterances whose nearest speaker is right."""
     if embed is None:
         return ["", ""]
     own, right = [], []

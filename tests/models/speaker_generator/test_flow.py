@@ -33,25 +33,22 @@ def test_a_word_is_the_same_whatever_it_is_drawn_beside():
     model = sampler()
     with torch.no_grad():
         model.duration.weight.normal_(std=0.5)
-    together = model.sample(WORDS, SKETCHES, VOICES, generators(1, 2, 3))
+    frames = torch.tensor([13, 40, 22])
+    together = model.sample(WORDS, SKETCHES, frames, VOICES, generators(1, 2, 3))
+    assert [len(word) for word in together] == frames.tolist()
     for i, (word, seed) in enumerate(zip(WORDS, (1, 2, 3))):
         one = slice(i, i + 1)
-        (alone,) = model.sample(word[None, : int((word > 0).sum())], SKETCHES[one], VOICES[one], generators(seed))
+        spelled = word[None, : int((word > 0).sum())]
+        (alone,) = model.sample(spelled, SKETCHES[one], frames[one], VOICES[one], generators(seed))
         assert alone.shape == together[i].shape and torch.allclose(alone, together[i], atol=1e-4)
-    (other,) = model.sample(WORDS[:1], SKETCHES[:1], VOICES[:1], generators(4))
-    assert other.shape != together[0].shape or not torch.allclose(other, together[0], atol=0.1)
+    (other,) = model.sample(WORDS[:1], SKETCHES[:1], frames[:1], VOICES[:1], generators(4))
+    assert not torch.allclose(other, together[0], atol=0.1)
 
 
-def test_lengths_follow_durations_speed_and_spread():
+def test_at_first_nothing_is_added_to_the_mean():
     model = FlowSampler(speakers=3, width=8)
-    three = WORDS[:1].expand(400, -1), SKETCHES[:1].expand(400, -1, -1), VOICES[:1].expand(400, -1)
-    frames = torch.tensor([len(word) for word in model.sample(*three, generators(*range(400)), steps=1)]).float()
-    expected, spread = 3 * torch.tensor(2.5).exp(), torch.tensor(-2.0).exp()
-    assert frames.log().mean().item() == pytest.approx(expected.log().item(), abs=4 * spread.item() / 20)
-    assert frames.log().std().item() == pytest.approx(spread.item(), rel=0.15)
-    (fast,) = model.sample(WORDS[:1], SKETCHES[:1], VOICES[:1], generators(0), spread=0.0, speed=2.0)
-    assert len(fast) == round(expected.item() / 2)
-    assert torch.allclose(fast, resize(SKETCHES[:1], len(fast))[0], atol=1e-5)  # to which nothing is added yet
+    (word,) = model.sample(WORDS[:1], SKETCHES[:1], torch.tensor([31]), VOICES[:1], generators(0))
+    assert torch.allclose(word, resize(SKETCHES[:1], 31)[0], atol=1e-5)
 
 
 def test_the_cost_is_the_error_of_the_velocity():
@@ -63,14 +60,7 @@ def test_the_cost_is_the_error_of_the_velocity():
     time = Noise(torch.Generator().manual_seed(0)).uniform(x.mel[:, :2, 0])[:, 1]
     there = torch.arange(60) < ceil(x.lengths()).unsqueeze(-1)
     expected = 0.5 / (1 - time.clamp(max=0.9)).square() * (x.frames.square().sum(-1) * there).sum(-1)
-    assert torch.allclose(cost["flow"], expected, rtol=1e-4)
-    log_frames, spread = (letters_count(x) * torch.tensor(2.5).exp()).log(), torch.tensor(-2.0).exp()
-    expected = -torch.distributions.Normal(log_frames, spread).log_prob(x.log_frames)
-    assert torch.allclose(cost["pace"], expected, rtol=1e-4)
-
-
-def letters_count(x) -> torch.Tensor:
-    return (x.letters > 0).sum(-1)
+    assert torch.allclose(cost, expected, rtol=1e-4)
 
 
 def test_of_a_long_word_a_window_is_seen_at_a_time():
@@ -80,7 +70,7 @@ def test_of_a_long_word_a_window_is_seen_at_a_time():
     loud[:, WINDOW:] = 1.0  # the second half alone
     x = x._replace(frames=loud, log_frames=torch.tensor([2.0 * WINDOW]).log())
     many = type(x)(*(values.expand(2000, *values.shape[1:]) for values in x))
-    cost = model.cost(many, torch.zeros_like(many.mel), VOICES[many.speaker], Noise())["flow"]
+    cost = model.cost(many, torch.zeros_like(many.mel), VOICES[many.speaker], Noise())
     weight = 0.5 * (9 + 10)  # the mean of 1 / (1 - t)^2, cut off at 0.9: 9 up to there, and 100 for a tenth
     assert cost.mean().item() == pytest.approx(weight * WINDOW * 64, rel=0.15)
 
@@ -98,11 +88,27 @@ def test_a_window_of_the_mean_is_at_the_pace_of_the_word():
 def test_everything_learns_and_the_model_draws_with_it():
     model = generator(sampler=sampler()).eval()
     x = speech(6)
-    sum(value.mean() for value in model.sampler.cost(x, x.mel + 0.1, VOICES[x.speaker], Noise()).values()).backward()
+    model._sampler_cost(x, model.speaker_logits(x)).backward()
     assert all(p.grad is not None and torch.isfinite(p.grad).all() for p in model.sampler.parameters())
+    rest = [p for name, p in model.named_parameters() if not name.startswith("sampler.")]
+    assert len(rest) > 20 and all(p.grad is None for p in rest)
     assert model.monitor == "val/cost" and "sampler.embedding.weight" in model.state_dict()
     words = model.generate("4 0 7", 1, seed=3)
     assert words.mel.shape == (3, 48, 64)
     sounds = model.speak("4 0 7", 1, seed=3)
     assert [len(sound) for sound in sounds] == [64 * (n - 1) for n in words.frames.tolist()]
     assert torch.allclose(model.speak("7", 1, seed=3)[0], sounds[2], atol=1e-3)
+    faster = model.generate("4 0 7", 1, seed=3, speed=2.0).frames
+    assert faster.tolist() == [max(10, round(n / 2)) for n in words.frames.tolist()]
+
+
+def test_the_sampler_starts_from_the_mean_of_a_drawn_residual_or_of_none(monkeypatch):
+    model, x, seen = generator(sampler=sampler()).eval(), speech(6), []
+    monkeypatch.setattr(model.sampler, "cost", lambda x, sketch, *_: seen.append(sketch) or sketch.sum((1, 2)))
+    logits = model.speaker_logits(x)
+    for use_residual in (True, True, False, False):
+        model._sampler_cost(x, logits, use_residual=use_residual)
+    speaker = nn.functional.one_hot(logits.argmax(-1), 3).float()
+    none = model.render(model.decoder(x.content, speaker, torch.zeros(6, model.residual))).mel
+    assert torch.equal(seen[2], none) and torch.equal(seen[3], none)
+    assert not torch.allclose(seen[0], seen[1]) and not torch.allclose(seen[0], none)

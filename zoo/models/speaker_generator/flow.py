@@ -1,4 +1,4 @@
-"""Words drawn frame by frame: how long they are, and their spectrograms at their own pace, by flow matching."""
+"""Words drawn frame by frame, at their own pace, by flow matching."""
 
 import math
 from collections.abc import Sequence
@@ -16,7 +16,6 @@ from zoo.relaxations import Noise
 LETTERS = 256  # texts are bytes of UTF-8, as of zoo.data.text.letters
 PATCH = 2  # frames that are one step of the network
 WINDOW = 64  # frames of a word that are looked at in training: half a second
-SHORTEST, LONGEST = 10, 400  # frames of a word
 LATEST = 0.9  # from here on an error weighs no more than at this time
 TIMES = 64  # features of the time
 AT_ONCE = 64  # words that are drawn side by side
@@ -27,20 +26,14 @@ class Plan(NamedTuple):
 
     Attributes:
         letters: what is known of each letter, ``(batch, letters, width)``.
-        log_durations: the logarithm of how many frames each has on average, ``(batch, letters)``; -inf for none.
-        log_spread: logarithm of the standard deviation of the logarithm of the length of a word, ``(batch,)``.
+        log_durations: the logarithm of the share of the word that each takes, up to a constant, ``(batch, letters)``;
+            -inf for none.
         speaker: ``(batch, width)``.
     """
 
     letters: Tensor
     log_durations: Tensor
-    log_spread: Tensor
     speaker: Tensor
-
-    @property
-    def log_frames(self) -> Tensor:
-        """Mean of the logarithm of the length of a word in frames, ``(batch,)``."""
-        return self.log_durations.logsumexp(-1)
 
 
 class Block(nn.Module):
@@ -70,14 +63,14 @@ def scaled(x: Tensor) -> Tensor:
 
 
 class FlowSampler(Configurable, nn.Module):
-    """Letters, a speaker and the mean spectrogram that a decoder gives to words with all that a mean has not.
+    """Draws words from their letters, a speaker and the mean spectrogram that a decoder gives.
 
-    Each letter has a duration. Together they say how long a word is on average, and where its letters lie: a step sees
-    the letters near it, weighted by a Gaussian (Shen et al. 2020, arXiv 2010.04301, section 3), so that durations are
-    learned with all else and without an alignment. The length is drawn about its average. Then a network tells the
-    spectrogram behind a noisy one, ``(1 - t) noise + t mel``, as what has to be added to the mean at the same pace;
-    following it from noise in a few steps of Euler's draws a word (flow matching, Lipman et al. 2023, arXiv
-    2210.02747; on what a variational autoencoder gives: Pandey et al. 2022, arXiv 2201.00308).
+    Each letter has a duration. Together they say where in a word its letters lie: a step sees the letters near it,
+    weighted by a Gaussian (Shen et al. 2020, arXiv 2010.04301, section 3), so that durations are learned with all else
+    and without an alignment. Then a network tells the spectrogram behind a noisy one, ``(1 - t) noise + t mel``, as
+    what has to be added to the mean at the pace of the word; following it from noise in a few steps of Euler's draws a
+    word (flow matching, Lipman et al. 2023, arXiv 2210.02747; on what a variational autoencoder gives: Pandey et al.
+    2022, arXiv 2201.00308).
 
     Args:
         speakers: how many; they come one-hot, or as any vector of weights.
@@ -95,10 +88,8 @@ class FlowSampler(Configurable, nn.Module):
         self.speaker = nn.Linear(speakers, width, bias=False)
         nn.init.normal_(self.speaker.weight)
         self.reading = nn.ModuleList(Block(width) for _ in range(2))
-        self.duration = nn.Linear(width, 2)
-        nn.init.zeros_(self.duration.weight)
-        with torch.no_grad():
-            self.duration.bias.copy_(torch.tensor([2.5, -2.0]))  # twelve frames a letter, words alike to 14%
+        self.duration = nn.Linear(width, 1, bias=False)
+        nn.init.zeros_(self.duration.weight)  # at first all letters are as long
         self.time = nn.Sequential(nn.Linear(TIMES, width), nn.SiLU(), nn.Linear(width, width))
         self.first = nn.Conv1d(2 * PATCH * MELS + width, width, 3, padding=1)
         ends = max(1, blocks // 4)
@@ -120,10 +111,8 @@ class FlowSampler(Configurable, nn.Module):
         for block in self.reading:
             x = block(x, voice, there)
         known = x.transpose(1, 2)
-        log_durations, spread = self.duration(known).unbind(-1)
-        spread = (spread * there[:, 0]).sum(-1) / there[:, 0].sum(-1).clamp(min=1)
-        log_durations = log_durations.masked_fill(letters == 0, -torch.inf)
-        return Plan(known, log_durations, spread.clamp(-4.0, 0.0), voice)
+        log_durations = self.duration(known).squeeze(-1).masked_fill(letters == 0, -torch.inf)
+        return Plan(known, log_durations, voice)
 
     def seen(self, plan: Plan, frames: Tensor, start: Tensor, steps: int) -> Tensor:
         """What ``steps`` of ``PATCH`` frames see of the letters, ``(batch, width, steps)``, in words of so many
@@ -163,15 +152,18 @@ class FlowSampler(Configurable, nn.Module):
             x = block(x, condition, fine)
         return sketch + self.last(scaled(x)).transpose(1, 2).reshape(batch, frames, mels)
 
-    def cost(self, x: Speech, sketch: Tensor, speaker: Tensor, noise: Noise) -> dict[str, Tensor]:
-        """What words cost, given their mean spectrograms, time-normalised, and their speakers ``(batch, speakers)``:
-        ``flow``, the squared error of the velocity, half its sum over a word, with one time and one noise drawn for
-        each; and ``pace``, ``-log p(length)`` in nats; each ``(batch,)``."""
+    def cost(self, x: Speech, sketch: Tensor, speaker: Tensor, noise: Noise) -> Tensor:
+        """What words cost, ``(batch,)``: the squared error of the velocity, half its sum over a word, with one time and
+        one noise drawn for each.
+
+        Args:
+            x: the words.
+            sketch: their mean spectrograms, time-normalised, ``(batch, FRAMES, mels)``.
+            speaker: weights ``(batch, speakers)``.
+            noise: where what is drawn comes from.
+        """
         lengths = x.lengths()
         plan = self.plan(x.letters, speaker)
-        error = (x.log_frames - plan.log_frames) / plan.log_spread.exp()
-        pace = 0.5 * error.square() + plan.log_spread + 0.5 * math.log(2 * math.pi)
-
         chance, time = noise.uniform(x.mel[:, :2, 0]).unbind(-1)
         start = (chance * ((lengths - WINDOW).clamp(min=0) / STEP + 1)).long() * STEP
         place = start.unsqueeze(-1) + torch.arange(WINDOW, device=start.device)
@@ -184,49 +176,46 @@ class FlowSampler(Configurable, nn.Module):
         wrong = (self.denoised(noisy, time, mean, seen, plan.speaker, there) - mel).square().sum(-1)
         weight = 0.5 / (1 - time.clamp(max=LATEST)).square()
         whole = ceil(lengths) / there.sum(-1)  # of a long word a window alone is seen
-        return {"flow": weight * whole * (wrong * there).sum(-1), "pace": pace}
+        return weight * whole * (wrong * there).sum(-1)
 
     @torch.no_grad()
     def sample(
         self,
         letters: Tensor,
         sketch: Tensor,
+        frames: Tensor,
         speaker: Tensor,
         generators: Sequence[torch.Generator],
         *,
         spread: float = 1.0,
-        speed: float = 1.0,
         steps: int = 8,
     ) -> list[Tensor]:
         """Spectrograms of words, each ``(frames, mels)``.
 
         Args:
             letters: of the words, int64 ``(batch, letters)``.
-            sketch: their mean spectrograms, time-normalised.
+            sketch: their mean spectrograms, time-normalised, ``(batch, FRAMES, mels)``.
+            frames: their lengths, int64 ``(batch,)``.
             speaker: weights ``(batch, speakers)``.
             generators: of what is drawn for each, on the CPU.
-            spread: share of the standard deviation of the noise and of the length.
-            speed: how many times as fast.
+            spread: share of the standard deviation of the noise.
             steps: of Euler's method.
         """
         words: list[Tensor] = []
         for i in range(0, len(letters), AT_ONCE):
             part = slice(i, i + AT_ONCE)
-            plan = self.plan(letters[part], speaker[part])
-            chance = torch.stack([torch.randn((), generator=g) for g in generators[part]]).to(speaker)
-            log_frames = plan.log_frames + spread * plan.log_spread.exp() * chance
-            lengths = (log_frames.exp() / speed).round().clamp(SHORTEST, LONGEST).long()
+            plan, lengths = self.plan(letters[part], speaker[part]), frames[part]
             most = int(ceil(lengths).max())
             x = torch.zeros(len(lengths), most, MELS)
             for row, g, n in zip(x, generators[part], ceil(lengths).tolist()):
                 row[:n] = spread * torch.randn(n, MELS, generator=g)
             x = x.to(speaker)
             there = torch.arange(most, device=x.device) < ceil(lengths).unsqueeze(-1)
-            begin = torch.zeros_like(log_frames)
+            begin = torch.zeros_like(lengths, dtype=x.dtype)
             seen = self.seen(plan, lengths.float(), begin, most // PATCH)
             mean = stretched(sketch[part], lengths, begin, most)
             for step in range(steps):
-                time = torch.full_like(log_frames, step / steps)
+                time = torch.full_like(begin, step / steps)
                 mel = self.denoised(x, time, mean, seen, plan.speaker, there)
                 x = torch.lerp(x, mel, 1 / (steps - step)) * there.unsqueeze(-1)
             words += [row[:n] for row, n in zip(x, lengths.tolist())]

@@ -80,8 +80,8 @@ class SpeakerGenerator(ZooModule):
             :meth:`guess`; it falls as ``balance`` does. 0 for no mixture.
         label_weight: of the cross-entropy of known speakers, in nats.
         sampler: a :class:`zoo.models.speaker_generator.FlowSampler` that draws words frame by frame, given the word,
-            the code and the mean spectrogram of the decoder, and is trained beside all this, which it does not change;
-            null: the decoder says words, by that mean.
+            the code and the mean spectrogram and length of the decoder. It is trained beside all this, to which its
+            gradient does not come. null: the decoder says words, by that mean.
 
     Raises:
         ValueError: if a number is out of range.
@@ -262,19 +262,19 @@ class SpeakerGenerator(ZooModule):
             loss = loss + self.guide * early * F.cross_entropy(logits, self.guess(batch).softmax(-1))
         values["lacking_entropy"] = lacking
         if self.sampler:
-            costs = self._sampler_costs(batch, logits)
-            loss, values = loss + costs["flow"] + costs["pace"], values | costs
+            values["flow"] = self._sampler_cost(batch, logits, use_residual=done >= RESIDUAL_FROM)
+            loss = loss + values["flow"]
         return {"loss": loss, **values}
 
-    def _sampler_costs(self, x: Speech, logits: Tensor) -> dict[str, Tensor]:
-        """What words cost the sampler, given their most probable speakers and a draw of their residuals; means."""
+    def _sampler_cost(self, x: Speech, logits: Tensor, *, use_residual: bool = True) -> Tensor:
+        """What words cost the sampler, given their most probable speakers and a draw of their residuals; the mean."""
         assert self.sampler
         speaker = F.one_hot(observe(logits, x.label).argmax(-1), self.speakers).float()
         with torch.no_grad():
             mean, log_variance = self.residual_encoder(self.features(x)).float().chunk(2, -1)
-            residual = mean + self.noise_source.normal(mean) * (0.5 * log_variance).exp()
+            residual = use_residual * (mean + self.noise_source.normal(mean) * (0.5 * log_variance).exp())
             sketch = self.render(self.decoder(x.content, speaker, residual)).mel
-        return {name: cost.mean() for name, cost in self.sampler.cost(x, sketch, speaker, self.noise_source).items()}
+        return self.sampler.cost(x, sketch, speaker, self.noise_source).mean()
 
     @torch.no_grad()
     def _follow_content(self, x: Speech) -> None:
@@ -312,8 +312,8 @@ class SpeakerGenerator(ZooModule):
         terms["residual_kl"] = gaussian_kl(mean, log_variance, *self.residual_prior(x.content, speaker))
         values = {name: value.mean() for name, value in terms.items()}
         if self.sampler:
-            costs = self._sampler_costs(x, logits)
-            values |= costs | {"cost": values["neg_elbo"] + costs["flow"] + costs["pace"]}
+            values["flow"] = self._sampler_cost(x, logits)
+            values["cost"] = values["neg_elbo"] + values["flow"]
         return values
 
     def on_validation_epoch_end(self) -> None:
@@ -417,11 +417,11 @@ class SpeakerGenerator(ZooModule):
         noise = torch.stack([torch.randn(self.residual, generator=g) for g in generators]).to(mean)
         residual = mean + spread * (0.5 * log_variance).exp() * noise
         words = self.render(self.decoder(content, speaker, residual))
+        frames = (words.frames / speed).round().long().clamp(min=SHORTEST)
         if self.sampler:
             spelling = self.spelling[content]
-            drawn = self.sampler.sample(spelling, words.mel, speaker, generators, spread=spread, speed=speed)
-            return drawn, torch.tensor([len(one) for one in drawn])
-        return words.mel, (words.frames / speed).round().long().clamp(min=SHORTEST)
+            return self.sampler.sample(spelling, words.mel, frames, speaker, generators, spread=spread), frames
+        return words.mel, frames
 
     def _generators(self, content: Tensor, seed: int) -> list[torch.Generator]:
         """Of what is drawn for words ``(batch,)``: of each word and each take of it."""
