@@ -11,8 +11,8 @@ without imports and without these evaluations. ``--stop`` ends each run at the b
 Every run leaves a file in the folder, and is not repeated: what was stopped goes on with the same command. Runs of an
 agent with other ``--steps``, ``--stop`` or ``--options`` need a folder of their own. The tables and the picture are of
 all the files: steps to the bar, where a miss counts as the cap; the ratio of the medians to PPO's with a 95% interval
-over seeds; and the interquartile mean of the last returns with a stratified interval. Seeds
-from 100 on were used in no tuning.
+over seeds; and the interquartile mean of the last returns with a stratified interval. Seeds from 100 on were used in no
+tuning.
 """
 
 import argparse
@@ -21,6 +21,7 @@ import statistics
 import time
 import warnings
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -194,35 +195,28 @@ AGENTS = ("actor_critic", "ppo", "dqn", "qrdqn", "world_model")
 PEERS = {"ppo": ppo, "dqn": dqn, "qrdqn": qrdqn}
 
 
-def run(folder: Path, env: str, agent: str, seed: int, steps: int | None, stop: bool, options: list[str]) -> None:
+def run(folder: Path, env: str, agent: str, seed: int, settings: dict[str, Any]) -> None:
     """One run, unless its file is there."""
     path = folder / env / agent / f"{seed}.json"
     if path.exists():
         return
-    judge = Judge(env, stop=stop)
-    length = length_of(env, agent, steps)
+    judge = Judge(env, stop=settings["stop"])
     if agent in PEERS:
-        PEERS[agent](judge, seed, length)
+        PEERS[agent](judge, seed, settings["steps"])
     else:
-        own(agent, judge, seed, length, options)
+        own(agent, judge, seed, settings["steps"], settings["options"])
     path.parent.mkdir(parents=True, exist_ok=True)
     with atomic(path) as temporary:
-        settings = settings_of(env, agent, steps, stop, options)
         temporary.write_text(json.dumps({"points": judge.points, **settings}) + "\n")
 
 
-def length_of(env: str, agent: str, steps: int | None) -> int:
-    """Environment steps of a run."""
-    return min(steps or ENVS[env][1], TUNED_FOR.get((agent, env), 10**9))
+def settings_of(env: str, agent: str, steps: int | None, stop: bool, options: list[str]) -> dict[str, Any]:
+    """What the runs of an agent have in common."""
+    length = min(steps or ENVS[env][1], TUNED_FOR.get((agent, env), 10**9))
+    return {"steps": length, "stop": stop, "options": [] if agent in PEERS else sorted(options)}
 
 
-def settings_of(env: str, agent: str, steps: int | None, stop: bool, options: list[str]) -> dict[str, object]:
-    """What runs of one table have in common."""
-    own = [] if agent in PEERS else sorted(options)
-    return {"steps": length_of(env, agent, steps), "stop": stop, "options": own}
-
-
-def check_there(folder: Path, env: str, agent: str, settings: dict[str, object]) -> None:
+def check_there(folder: Path, env: str, agent: str, settings: dict[str, Any]) -> None:
     """Raise ``SystemExit`` if the folder has runs of the agent with other settings."""
     for path in sorted((folder / env / agent).glob("*.json")):
         there = json.loads(path.read_text(encoding="utf-8"))
@@ -341,17 +335,19 @@ def main() -> None:
     torch.set_num_threads(1)
     if HIDDEN in chosen.envs and {*chosen.agents} & {*PEERS}:
         parser.error(f"{HIDDEN} is for the agents of the zoo: there are no tuned settings of others")
-    for env in chosen.envs:
-        for agent in chosen.agents:
-            settings = settings_of(env, agent, chosen.steps, chosen.stop, chosen.options)
-            check_there(chosen.folder, env, agent, settings)
+    settings = {
+        (env, agent): settings_of(env, agent, chosen.steps, chosen.stop, chosen.options)
+        for env in chosen.envs
+        for agent in chosen.agents
+    }
+    for (env, agent), wanted in settings.items():
+        check_there(chosen.folder, env, agent, wanted)
     for seed in chosen.seeds:  # so that what is unfinished is of use
-        for env in chosen.envs:
-            for agent in chosen.agents:
-                run(chosen.folder, env, agent, seed, chosen.steps, chosen.stop, chosen.options)
-                found = read(chosen.folder)
-                lines = [*table(found), "", *together(found)]
-                (chosen.folder / "learning.md").write_text("\n".join(lines) + "\n", encoding="utf-8")
+        for (env, agent), wanted in settings.items():
+            run(chosen.folder, env, agent, seed, wanted)
+            found = read(chosen.folder)
+            lines = [*table(found), "", *together(found)]
+            (chosen.folder / "learning.md").write_text("\n".join(lines) + "\n", encoding="utf-8")
     found = read(chosen.folder)
     print("\n".join([*table(found), "", *together(found)]))
     if found:

@@ -96,31 +96,27 @@ def experiment(
 
 def draw(panels: dict[str, dict[float, list[list[tuple[float, float]]]]], path: Path) -> None:
     """The entropy over environment steps, a panel for each draw, its taus labelled: thin lines are seeds."""
-    ends = {label: [mean(runs)[-1][1] for runs in lines.values()] for label, lines in panels.items()}
     with style():
         figure = Figure(figsize=(3.2 * len(panels) + 0.6, 3.4), layout="constrained")
         axes = figure.subplots(1, len(panels), sharey=True, squeeze=False)[0]
         for one, (label, lines) in zip(axes, panels.items()):
-            for i, runs in enumerate(lines.values()):
+            ends = []
+            for i, (tau, runs) in enumerate(lines.items()):
                 for points in runs if len(runs) > 1 else []:
                     one.plot(*zip(*points), color=f"C{i}", linewidth=0.5, alpha=0.5)
-                one.plot(*zip(*mean(runs)), color=f"C{i}", linewidth=1.8)
+                together = [(points[0][0], statistics.mean(y for _, y in points)) for points in zip(*runs)]
+                one.plot(*zip(*together), color=f"C{i}", linewidth=1.8)
+                x, y = together[-1]
+                ends.append((y, x, tau, f"C{i}"))
             beside = -1.0
-            for (x, y), i, tau in sorted(
-                ((mean(runs)[-1], i, tau) for i, (tau, runs) in enumerate(lines.items())), key=lambda found: found[0][1]
-            ):
+            for y, x, tau, color in sorted(ends):
                 beside = max(y, beside + APART)
-                one.annotate(f" tau {tau:g}", (x, beside), color=f"C{i}", va="center")
-            one.set_title(f"{label}\nends at {min(ends[label]):.2f} to {max(ends[label]):.2f}")
+                one.annotate(f" tau {tau:g}", (x, beside), color=color, va="center")
+            one.set_title(f"{label}\nends at {min(ends)[0]:.2f} to {max(ends)[0]:.2f}")
             one.set_xlabel("environment steps")
             one.grid()
         axes[0].set_ylabel("entropy of the policy (nats)")
         figure.savefig(path)
-
-
-def mean(runs: list[list[tuple[float, float]]]) -> list[tuple[float, float]]:
-    """The mean curve of several with the same steps."""
-    return [(points[0][0], statistics.mean(y for _, y in points)) for points in zip(*runs)]
 
 
 def column(series: dict[str, list[tuple[int, float]]], name: str) -> list[float]:

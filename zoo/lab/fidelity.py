@@ -21,7 +21,6 @@ Prints a table. About two CPU-minutes.
 """
 
 import itertools
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -36,7 +35,7 @@ from zoo.data.speech import TEST_TAKES, load
 from zoo.data.text import DIGITS
 from zoo.errors import ZooError
 from zoo.lab.common import command
-from zoo.lab.listen import centroid, embedder, recordings
+from zoo.lab.listen import centroid, embedder, recordings, revoiced
 from zoo.models.speaker_generator import SpeakerGenerator
 from zoo.models.speaker_generator.pictures import in_a_row
 
@@ -78,7 +77,8 @@ def experiment(
     names = sorted(model.speaker_names)
     data = recordings("six", f"data.speakers=[{','.join(names)}]")
     recorded = {name: recorded_takes(data, name) for name in names}
-    rows: dict[str, Sounds] = {"recorded": recorded, "through the vocoder": revoiced(recorded)}
+    vocoded = {name: [revoiced(words) for words in spoken] for name, spoken in recorded.items()}
+    rows: dict[str, Sounds] = {"recorded": recorded, "through the vocoder": vocoded}
     order = torch.tensor([DIGITS.index(word) for word in ORDER])
     seeds = itertools.count()
     rows["model, drawn"] = {
@@ -116,16 +116,6 @@ def recorded_takes(data: Any, name: str) -> list[list[Tensor]]:
     if missing := [f"{word} of take {take}" for take in takes for word in ORDER if (take, word) not in own]:
         raise ZooError(f"recordings of {name} are missing: {', '.join(missing)}")
     return [[load(own[take, word], data.read) for word in ORDER] for take in takes]
-
-
-def revoiced(said: Sounds) -> Sounds:
-    """The same sounds after the vocoder."""
-
-    def again(words: Sequence[Tensor]) -> list[Tensor]:
-        mels = [audio.log_mel(word[None])[0] for word in words]
-        return audio.vocode(mels, [len(mel) for mel in mels])
-
-    return {name: [again(words) for words in takes] for name, takes in said.items()}
 
 
 def voices(said: Sounds, centroids: dict[str, np.ndarray], embed: Any) -> list[str]:

@@ -151,7 +151,12 @@ def real(data: Any, word: str, g: torch.Generator) -> list[Tensor]:
     for who in torch.multinomial(data.proportions(), TAKES, replacement=True, generator=g).tolist():
         own = [r for r in data.recordings["test"] if (r.text, r.speaker) == (word, data.names[who])]
         found.append(load(own[int(torch.randint(len(own), (), generator=g))], data.read))
-    mels = [audio.log_mel(sound[None])[0] for sound in found]
+    return revoiced(found)
+
+
+def revoiced(sounds: Sequence[Tensor]) -> list[Tensor]:
+    """The same sounds after the vocoder."""
+    mels = [audio.log_mel(sound[None])[0] for sound in sounds]
     return audio.vocode(mels, [len(mel) for mel in mels])
 
 
