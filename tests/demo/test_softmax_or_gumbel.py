@@ -67,18 +67,31 @@ def test_the_largest_entry_falls_as_tau_rises():
         assert values == sorted(values, reverse=True) and 0.25 < values[-1] < values[0] <= 1
 
 
+def plain_loop() -> None:
+    """Gradients of a Gumbel-softmax at eight temperatures, and nothing else: 5 ms of a core that is not slow."""
+    at = torch.randn(8)
+    for tau in (0.7, *tab.TAUS):
+        logits = at.expand(tab.DRAWS, -1).clone().requires_grad_()
+        noise = -torch.empty_like(logits).exponential_().log()
+        cost = tab.COSTS[tab.SQUARE](((logits + noise) / tau).softmax(-1))
+        torch.autograd.grad(cost.sum(), logits)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["gumbel_softmax", "relax"])
 def test_an_answer_takes_80_ms_of_one_core(name):
-    """Of the usual and of the slowest estimator, with all categories and nothing remembered."""
-    threads, took = torch.get_num_threads(), []
+    """Of the usual and of the slowest estimator, with all categories and nothing remembered; of a slow core more."""
+    threads, took, plain = torch.get_num_threads(), [], []
     torch.set_num_threads(1)
     for i in range(10):  # the least of them: other work disturbs the others
         began = time.thread_time()
         tab.pictures(tab.look(tab.Setting((0.1 * i, *[0.0] * 7), 0.7, "Gumbel", False, name)))
         took.append(time.thread_time() - began)
+        began = time.thread_time()
+        plain_loop()
+        plain.append(time.thread_time() - began)
     torch.set_num_threads(threads)
-    assert min(took) < 0.08
+    assert min(took) < 0.08 * max(1, min(plain) / 0.005)
 
 
 def test_the_sentence_says_what_the_numbers_are():
