@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from tests.models.speaker_generator.test_model import generator, speech
+from tests.models.speaker_generator.test_model import Alone, generator, speech
 from zoo.data.audio import FRAMES, MELS, resize
 from zoo.data.text import letters
 from zoo.models.speaker_generator import FlowSampler
@@ -112,3 +112,15 @@ def test_the_sampler_starts_from_the_mean_of_a_drawn_residual_or_of_none(monkeyp
     none = model.render(model.decoder(x.content, speaker, torch.zeros(6, model.residual))).mel
     assert torch.equal(seen[2], none) and torch.equal(seen[3], none)
     assert not torch.allclose(seen[0], seen[1]) and not torch.allclose(seen[0], none)
+
+
+@pytest.mark.parametrize("step, words", [(0, [0, 8, 16]), (3, [0, 8, 16]), (4, list(range(18)))])
+def test_the_sampler_sees_few_words_until_the_residual_is_used_and_none_twice(monkeypatch, step, words):
+    """After some of ten steps; the last two of twenty are shown once more for the sake of their labels."""
+    model, x, seen = generator(sampler=sampler()), speech(20), []
+    x = x._replace(extra=torch.arange(20) >= 18)
+    monkeypatch.setattr(model.sampler, "cost", lambda x, sketch, *_: seen.append(x.mel) or sketch.sum((1, 2)))
+    schedule = {"strategy": Alone, "global_step": step, "estimated_stepping_batches": 10, "max_steps": -1}
+    model._trainer = type("Trainer", (), schedule)
+    model.training_step(x, 0)
+    assert torch.equal(seen[0], x.mel[words])

@@ -45,6 +45,7 @@ FIRST_NOISE = 8.0  # standard deviation of the likelihood of a spectrogram at fi
 PITCH_NOISE, LENGTH_NOISE = 0.2, 0.1  # of the likelihoods of pitch and logarithm of length
 LEAD = 0.5  # share of training in which the noise falls, and what leads q(s | x) falls to nothing; the prior follows
 RESIDUAL_FROM = 0.4  # share of training after which z is used; until then all that differs is left to the speaker
+EARLY = 8  # one word of so many is shown to the sampler until then: it takes most of the time, and its mean will change
 SPREAD = 0.7
 SLOWEST, FASTEST = 0.25, 4.0  # of the speed of speech
 
@@ -248,7 +249,8 @@ class SpeakerGenerator(ZooModule):
         self._follow_content(batch)
         early = max(0.0, 1 - done / LEAD)
         noise = self.noise * (FIRST_NOISE / self.noise) ** early
-        terms = self.terms(batch, weight=(self.noise / noise) ** 2, use_residual=done >= RESIDUAL_FROM)
+        use_residual = done >= RESIDUAL_FROM
+        terms = self.terms(batch, weight=(self.noise / noise) ** 2, use_residual=use_residual)
         logits = terms.pop("logits")
         values = {name: value.mean() for name, value in terms.items()}
         posterior = observe(logits, batch.label).softmax(-1)
@@ -262,7 +264,9 @@ class SpeakerGenerator(ZooModule):
             loss = loss + self.guide * early * F.cross_entropy(logits, self.guess(batch).softmax(-1))
         values["lacking_entropy"] = lacking
         if self.sampler:
-            values["flow"] = self._sampler_cost(batch, logits, use_residual=done >= RESIDUAL_FROM)
+            some = (~batch.extra).nonzero()[:: 1 if use_residual else EARLY, 0]
+            words = Speech(*(value[some] for value in batch))
+            values["flow"] = self._sampler_cost(words, logits[some], use_residual=use_residual)
             loss = loss + values["flow"]
         return {"loss": loss, **values}
 
