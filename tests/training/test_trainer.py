@@ -15,6 +15,7 @@ from zoo.config import composition, from_config
 from zoo.config.composition import check, compose, plain
 from zoo.errors import ZooError
 from zoo.training.loggers import read_metrics
+from zoo.training.trainer import build_trainer, check_precision
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 
@@ -39,6 +40,29 @@ def test_half_precision_comes_close(plain_run, tmp_path, mnist_root, precision):
     run = train_here(tmp_path / "run", mnist_root, *OPTIONS, *clipped, f"trainer.precision={precision}")
     scores = [r.read_results()["metrics"]["test/neg_elbo"] for r in (run, plain_run)]
     assert scores[0] == pytest.approx(scores[1], rel=0.02) and difference(run, plain_run) > 1e-4
+
+
+@pytest.mark.parametrize("arch, has_one", [("language_model", True), ("cat_vae", False)])
+@pytest.mark.parametrize("precision, lacks", [("bf16-mixed", True), ("32-true", False)])
+def test_a_processor_without_an_lstm_in_half_precision_says_so(monkeypatch, arch, has_one, precision, lacks):
+    """As one without AVX-512 does, whatever this one has."""
+
+    def forward(self, x):
+        if lacks and torch.is_autocast_enabled("cpu"):
+            raise RuntimeError("could not create a primitive descriptor for the LSTM forward propagation primitive")
+
+    monkeypatch.setattr(torch.nn.LSTM, "forward", forward)
+    composed = plain(
+        compose([f"model={arch}", "run=unused", f"trainer.precision={precision}", "trainer.accelerator=cpu"])
+    )
+    model, trainer = from_config(composed["model"]), build_trainer(composed["trainer"], [])
+    before = torch.get_rng_state()
+    if has_one and lacks:
+        with pytest.raises(ZooError, match=r"trainer\.precision=bf16-mixed: this processor has no LSTM"):
+            check_precision(trainer, model)
+    else:
+        check_precision(trainer, model)
+    assert torch.equal(torch.get_rng_state(), before)
 
 
 def test_debug_is_a_few_batches(tmp_path, mnist_root):

@@ -64,7 +64,7 @@ def evaluate(saved: hub.Saved, overrides: dict[str, Any]) -> dict[str, float]:
     from zoo.hub.private import check_given
     from zoo.training import callbacks
     from zoo.training.distributed import joint_work
-    from zoo.training.trainer import build_trainer
+    from zoo.training.trainer import build_trainer, check_precision
 
     config, saved = configure(saved, overrides)
     check_given(config["data"], saved.origin.parent)
@@ -77,6 +77,7 @@ def evaluate(saved: hub.Saved, overrides: dict[str, Any]) -> dict[str, float]:
         logger=False,
         enable_checkpointing=False,
     )
+    check_precision(trainer, model)
     with joint_work(trainer):
         scores = trainer.test(model, data, verbose=False)[0]
     if units := getattr(model, "units", ""):

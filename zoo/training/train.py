@@ -37,7 +37,7 @@ from zoo.training.distributed import environment_plugins, joint_work
 from zoo.training.loggers import CSVLogger, wandb_run
 from zoo.training.module import ZooModule
 from zoo.training.runs import RunFolder, set_up_logging
-from zoo.training.trainer import build_trainer
+from zoo.training.trainer import build_trainer, check_precision
 
 log = logging.getLogger(__name__)
 
@@ -193,6 +193,7 @@ class Parts:
             plugins=[AtomicCheckpointIO(), *environment_plugins()],
             default_root_dir=str(run.path),
         )
+        check_precision(trainer, model)
         batch_size, processes = config["data"].get("batch_size"), trainer.world_size
         if mine and batch_size and batch_size % processes:  # the mean of their gradients would not be the batch's
             raise ZooError(

@@ -9,8 +9,10 @@ from typing import Any
 import torch
 from lightning import Callback, Trainer
 from lightning.pytorch.callbacks import ProgressBar, TQDMProgressBar
+from torch import nn
 
 from zoo.config import from_config
+from zoo.errors import ZooError
 
 log = logging.getLogger(__name__)
 
@@ -34,6 +36,25 @@ def build_trainer(config: dict[str, Any], callbacks: list[Callback], **objects: 
     # zoo.signals handles them. Lightning's handler communicates from wherever it interrupts, and ends nothing but fits.
     trainer._signal_connector.register_signal_handlers = lambda: None
     return trainer
+
+
+def check_precision(trainer: Trainer, model: nn.Module) -> None:
+    """
+    Raises:
+        ZooError: if ``model`` has an LSTM and this processor none in the precision of ``trainer``, as those without
+            AVX-512 have none in bfloat16: PyTorch says so in words of oneDNN's, and only where no gradient is wanted.
+    """
+    if trainer.strategy.root_device.type != "cpu" or not any(isinstance(part, nn.LSTM) for part in model.modules()):
+        return
+    lstm = nn.LSTM(1, 1, device="meta").to_empty(device="cpu")  # which draws nothing
+    try:
+        with trainer.precision_plugin.forward_context(), torch.no_grad():
+            lstm(torch.zeros(1, 1))
+    except RuntimeError as error:
+        raise ZooError(
+            f"trainer.precision={trainer.precision}: this processor has no LSTM in that precision, and the model has "
+            "one. Leave trainer.precision out, or use a GPU"
+        ) from error
 
 
 class Bar(TQDMProgressBar):
