@@ -65,6 +65,13 @@ def test_a_processor_without_an_lstm_in_half_precision_says_so(monkeypatch, arch
     assert torch.equal(torch.get_rng_state(), before)
 
 
+@pytest.mark.parametrize("precision", ["32-true", "64-true"])
+def test_every_processor_has_an_lstm_in_full_precision(precision):
+    options = ["model=language_model", "run=unused", f"trainer.precision={precision}", "trainer.accelerator=cpu"]
+    composed = plain(compose(options))
+    check_precision(build_trainer(composed["trainer"], []), from_config(composed["model"]))
+
+
 def test_debug_is_a_few_batches(tmp_path, mnist_root):
     run = train_here(tmp_path / "run", mnist_root, *OPTIONS[1:], "trainer=debug", "trainer.limit_train_batches=3")
     assert run.read_results()["steps"] == 3

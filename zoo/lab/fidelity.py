@@ -8,7 +8,8 @@ same through the vocoder, and by the model, where each code speaks as the speake
 
 - *own voice*: the cosine of Resemblyzer's embeddings (Wan et al. 2018, arXiv 1710.10467) of an utterance of ten digits
   and of the mean of takes 5 to 11 of the speaker, and the share of utterances whose nearest speaker is the right one.
-  Nothing was trained or chosen by it. It is not a dependency of this project: `python scripts/listen.py --help` says
+  Nothing was trained by it, or chosen but the number of the sampler's steps, for which all of these measures were
+  looked at. It is not a dependency of this project: `python scripts/listen.py --help` says
   how to install it.
 - *movement*: the standard deviation over the time of a word of each mel band, in dB, its mean.
 - *above 2 kHz*: the share of the energy that is above 2 kHz, in dB, its mean over words.

@@ -9,8 +9,8 @@ that it has learned, and ten times by the mean vector of that prior. Real record
 same vocoder. Beside each sound stands whom ``speech_judge.fsdd`` hears.
 
 The blend is of two speakers of a pretrained model in eleven steps, ten digits each. How like the two real speakers
-each step is says Resemblyzer (Wan et al. 2018, arXiv 1710.10467), a judge from outside that nothing was trained or
-chosen by: the cosine of the embeddings of its utterance and of takes 5 to 11 of a speaker. It is not a dependency of
+each step is says Resemblyzer (Wan et al. 2018, arXiv 1710.10467), a judge from outside that nothing was trained
+by: the cosine of the embeddings of its utterance and of takes 5 to 11 of a speaker. It is not a dependency of
 this project:
 
     pip install librosa webrtcvad-wheels && pip install --no-deps resemblyzer

@@ -46,9 +46,9 @@ def check_precision(trainer: Trainer, model: nn.Module) -> None:
     """
     if trainer.strategy.root_device.type != "cpu" or not any(isinstance(part, nn.LSTM) for part in model.modules()):
         return
-    lstm = nn.LSTM(1, 1, device="meta").to_empty(device="cpu")  # which draws nothing
     try:
         with trainer.precision_plugin.forward_context(), torch.no_grad():
+            lstm = nn.LSTM(1, 1, device="meta").to_empty(device="cpu")  # which draws nothing
             lstm(torch.zeros(1, 1))
     except RuntimeError as error:
         raise ZooError(

@@ -199,7 +199,8 @@ class FlowSampler(Configurable, nn.Module):
             speaker: weights ``(batch, speakers)``.
             generators: of what is drawn for each, on the CPU.
             spread: share of the standard deviation of the noise.
-            steps: of Euler's method. More of them make takes differ more, and voices a little less like the speaker.
+            steps: of Euler's method. With more of them takes differ more, fewer words are heard as a mix of two voices,
+                and voices are a little less like the speaker.
         """
         words: list[Tensor] = []
         for i in range(0, len(letters), AT_ONCE):

@@ -45,7 +45,7 @@ FIRST_NOISE = 8.0  # standard deviation of the likelihood of a spectrogram at fi
 PITCH_NOISE, LENGTH_NOISE = 0.2, 0.1  # of the likelihoods of pitch and logarithm of length
 LEAD = 0.5  # share of training in which the noise falls, and what leads q(s | x) falls to nothing; the prior follows
 RESIDUAL_FROM = 0.4  # share of training after which z is used; until then all that differs is left to the speaker
-EARLY = 8  # one word of so many is shown to the sampler until then: it takes most of the time, and its mean will change
+EARLY = 8  # one word of so many is shown to the sampler until then: it takes most of the time, and is given other means
 SPREAD = 0.7
 SLOWEST, FASTEST = 0.25, 4.0  # of the speed of speech
 
@@ -82,7 +82,8 @@ class SpeakerGenerator(ZooModule):
         label_weight: of the cross-entropy of known speakers, in nats.
         sampler: a :class:`zoo.models.speaker_generator.FlowSampler` that draws words frame by frame, given the word,
             the code and the mean spectrogram and length of the decoder. It is trained beside all this, to which its
-            gradient does not come. null: the decoder says words, by that mean.
+            gradient does not come, or after it; in the first 40% of training it is shown an eighth of the words. null:
+            the decoder says words, by that mean.
 
     Raises:
         ValueError: if a number is out of range.
