@@ -1,6 +1,5 @@
 """The command ``zoo``: which commands there are, and the way to each. It imports only the one that is asked for."""
 
-import ast
 import sys
 from importlib import import_module
 from pathlib import Path
@@ -67,6 +66,7 @@ def overview() -> str:
 
 
 def summary(path: Path) -> str:
-    """The first line of the docstring of a module, which is not imported."""
-    text = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or ""
-    return text.split("\n")[0].removesuffix(".")
+    """The first line of the docstring that a module begins with; it is neither imported nor parsed, which takes longer
+    than all else that a list needs."""
+    with path.open(encoding="utf-8") as file:
+        return file.readline().strip().strip('"').removesuffix(".")
