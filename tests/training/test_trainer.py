@@ -42,6 +42,12 @@ def test_half_precision_comes_close(plain_run, tmp_path, mnist_root, precision):
     assert scores[0] == pytest.approx(scores[1], rel=0.02) and difference(run, plain_run) > 1e-4
 
 
+def on_cpu(arch, precision):
+    options = [f"model={arch}", "run=unused", f"trainer.precision={precision}", "trainer.accelerator=cpu"]
+    composed = plain(compose(options))
+    return build_trainer(composed["trainer"], []), from_config(composed["model"])
+
+
 @pytest.mark.parametrize("arch, has_one", [("language_model", True), ("cat_vae", False)])
 @pytest.mark.parametrize("precision, lacks", [("bf16-mixed", True), ("32-true", False)])
 def test_a_processor_without_an_lstm_in_half_precision_says_so(monkeypatch, arch, has_one, precision, lacks):
@@ -52,10 +58,7 @@ def test_a_processor_without_an_lstm_in_half_precision_says_so(monkeypatch, arch
             raise RuntimeError("could not create a primitive descriptor for the LSTM forward propagation primitive")
 
     monkeypatch.setattr(torch.nn.LSTM, "forward", forward)
-    composed = plain(
-        compose([f"model={arch}", "run=unused", f"trainer.precision={precision}", "trainer.accelerator=cpu"])
-    )
-    model, trainer = from_config(composed["model"]), build_trainer(composed["trainer"], [])
+    trainer, model = on_cpu(arch, precision)
     before = torch.get_rng_state()
     if has_one and lacks:
         with pytest.raises(ZooError, match=r"trainer\.precision=bf16-mixed: this processor has no LSTM"):
@@ -67,9 +70,7 @@ def test_a_processor_without_an_lstm_in_half_precision_says_so(monkeypatch, arch
 
 @pytest.mark.parametrize("precision", ["32-true", "64-true"])
 def test_every_processor_has_an_lstm_in_full_precision(precision):
-    options = ["model=language_model", "run=unused", f"trainer.precision={precision}", "trainer.accelerator=cpu"]
-    composed = plain(compose(options))
-    check_precision(build_trainer(composed["trainer"], []), from_config(composed["model"]))
+    check_precision(*on_cpu("language_model", precision))
 
 
 def test_debug_is_a_few_batches(tmp_path, mnist_root):

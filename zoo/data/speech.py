@@ -63,6 +63,10 @@ class Speech(NamedTuple):
         """How many of ``frames`` there are, int64 ``(batch,)``."""
         return self.log_frames.exp().round().long()
 
+    def at(self, index: Tensor) -> "Speech":
+        """The words at ``index``, int64 ``(n,)``."""
+        return Speech(*(values[index] for values in self))
+
 
 class SpeechBatches(Slices[Speech]):
     """Batches of :class:`Speech`.
@@ -85,7 +89,7 @@ class SpeechBatches(Slices[Speech]):
             g = generator(self.device, *self.key, EXTRA, epoch, batch)
             more = self.known[torch.randint(len(self.known), (self.extra,), generator=g, device=self.device)]
             again = more[self.place.share(self.extra)]
-        x = Speech(*(values[torch.cat([index, again])] for values in self.speech))
+        x = self.speech.at(torch.cat([index, again]))
         longest = int(x.lengths().max()) if len(x.mel) else STEP
         return x._replace(
             extra=torch.arange(len(x.mel), device=self.device) >= len(index),
@@ -176,7 +180,7 @@ class SpokenWords(DataModule):
             index = self._mixed([kept[i] for i in index], index)
             if not index:
                 raise ZooError(f"there are no recordings for {split}: none has a take of that split")
-            part = Speech(*(values[torch.tensor(index)] for values in speech))
+            part = speech.at(torch.tensor(index))
             if split == "train":
                 part = part._replace(label=self._labels(part.speaker))
             part = part._replace(frames=part.frames[:, : -(-int(part.lengths().max()) // STEP) * STEP].contiguous())

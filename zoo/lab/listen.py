@@ -250,7 +250,12 @@ def picture(cosines: np.ndarray, steps: np.ndarray, between: tuple[str, str]) ->
             ax.plot(steps, cosines[:, i], "-o", markersize=4, color=f"C{i}")
             end = cosines[:, i].argmax()
             ax.annotate(
-                name, (steps[end], cosines[end, i]), (0, -16), textcoords="offset points", color=f"C{i}", ha="center"
+                name,
+                (steps[end], cosines[end, i]),
+                (0, -16),
+                textcoords="offset points",
+                color=f"C{i}",
+                ha="right" if end > len(steps) / 2 else "left",  # inside of the axes
             )
         ax.set_xlabel(f"weight of {between[1]}")
         ax.set_ylabel("cosine with the real voice")

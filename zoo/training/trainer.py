@@ -39,7 +39,8 @@ def build_trainer(config: dict[str, Any], callbacks: list[Callback], **objects: 
 
 
 def check_precision(trainer: Trainer, model: nn.Module) -> None:
-    """
+    """Let ``trainer`` begin only if this processor can compute ``model`` in its precision.
+
     Raises:
         ZooError: if ``model`` has an LSTM and this processor none in the precision of ``trainer``, as those without
             AVX-512 have none in bfloat16: PyTorch says so in words of oneDNN's, and only where no gradient is wanted.

@@ -18,6 +18,7 @@ PATCH = 2  # frames that are one step of the network
 WINDOW = 64  # frames of a word that are looked at in training: half a second
 LATEST = 0.9  # from here on an error weighs no more than at this time
 TIMES = 64  # features of the time
+STEPS = 3  # of Euler's method; with more takes differ more, and voices are a little less like the speaker
 AT_ONCE = 64  # words that are drawn side by side
 
 
@@ -188,7 +189,6 @@ class FlowSampler(Configurable, nn.Module):
         generators: Sequence[torch.Generator],
         *,
         spread: float = 1.0,
-        steps: int = 3,
     ) -> list[Tensor]:
         """Spectrograms of words, each ``(frames, mels)``.
 
@@ -199,8 +199,6 @@ class FlowSampler(Configurable, nn.Module):
             speaker: weights ``(batch, speakers)``.
             generators: of what is drawn for each, on the CPU.
             spread: share of the standard deviation of the noise.
-            steps: of Euler's method. With more of them takes differ more, fewer words are heard as a mix of two voices,
-                and voices are a little less like the speaker.
         """
         words: list[Tensor] = []
         for i in range(0, len(letters), AT_ONCE):
@@ -215,10 +213,10 @@ class FlowSampler(Configurable, nn.Module):
             begin = torch.zeros_like(lengths, dtype=x.dtype)
             seen = self.seen(plan, lengths.float(), begin, most // PATCH)
             mean = stretched(sketch[part], lengths, begin, most)
-            for step in range(steps):
-                time = torch.full_like(begin, step / steps)
+            for step in range(STEPS):
+                time = torch.full_like(begin, step / STEPS)
                 mel = self.denoised(x, time, mean, seen, plan.speaker, there)
-                x = torch.lerp(x, mel, 1 / (steps - step)) * there.unsqueeze(-1)
+                x = torch.lerp(x, mel, 1 / (STEPS - step)) * there.unsqueeze(-1)
             words += [row[:n] for row, n in zip(x, lengths.tolist())]
         return words
 

@@ -266,8 +266,7 @@ class SpeakerGenerator(ZooModule):
         values["lacking_entropy"] = lacking
         if self.sampler:
             some = (~batch.extra).nonzero()[:: 1 if use_residual else EARLY, 0]
-            words = Speech(*(value[some] for value in batch))
-            values["flow"] = self._sampler_cost(words, logits[some], use_residual=use_residual)
+            values["flow"] = self._sampler_cost(batch.at(some), logits[some], use_residual=use_residual)
             loss = loss + values["flow"]
         return {"loss": loss, **values}
 

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from zoo.data.speech import Speech, load
+from zoo.data.speech import load
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -32,7 +32,7 @@ def draw(model: "SpeakerGenerator") -> "dict[str, Figure]":
     digits = torch.arange(min(SHOWN, model.contents), device=model.device)
     there = [int(digit) for digit in digits if (speech.content == digit).any()]
     first = torch.stack([(speech.content == digit).nonzero()[0, 0] for digit in there])
-    some = Speech(*(values[first] for values in speech))
+    some = speech.at(first)
     names = model.words[:SHOWN]
     rows = {"real": some.mel, "reconstructed": model(some).mel}
     title = "Recordings and their reconstructions"
