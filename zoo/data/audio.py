@@ -252,43 +252,93 @@ def cepstrum_basis(coefficients: int) -> Tensor:
 
 
 def invert_mel(mel: Tensor, *, iterations: int = 20) -> Tensor:
-    """Magnitudes ``(batch, bins, frames)`` that the mel filters take to ``exp`` of a log-mel spectrogram.
+    """Magnitudes ``(batch, frames, bins)`` that the mel filters take to ``exp`` of a log-mel spectrogram.
 
     Non-negative least squares by multiplicative updates (Lee & Seung 2001, NIPS 13, theorem 1), from the clipped
     pseudo-inverse.
     """
-    filters = mel_filters().to(mel.device)
+    filters, inverse = mel_filters().to(mel.device), mel_inverse().to(mel.device)
     wanted = denormalise(mel)
-    magnitude = (wanted @ torch.linalg.pinv(filters).T).clamp(min=1e-5)
+    magnitude = (wanted @ inverse.T).clamp(min=1e-5)
     target, gram = wanted @ filters, filters.T @ filters
     for _ in range(iterations):
         magnitude = magnitude * target / (magnitude @ gram).clamp(min=1e-8)
-    return magnitude.transpose(1, 2)
+    return magnitude
+
+
+@cache
+def mel_inverse() -> Tensor:
+    """The pseudo-inverse ``(bins, mels)`` of :func:`mel_filters`."""
+    return torch.linalg.pinv(mel_filters())
 
 
 def griffin_lim(
-    mel: Tensor, *, frames: Sequence[int] | None = None, iterations: int = 32, momentum: float = 0.99, seed: int = 0
+    mel: Tensor, *, frames: Sequence[int] | None = None, iterations: int = 20, momentum: float = 0.99, seed: int = 0
 ) -> Tensor:
     """Sound ``(batch, 64 (frames - 1))`` with about the log-mel spectrogram ``mel`` ``(batch, frames, mels)``.
 
-    The fast Griffin-Lim algorithm (Perraudin et al. 2013, WASPAA, algorithm 2), from random phases of ``seed``, the
-    same for each row. After as many as ``frames`` of a row there is nothing, whatever the row has.
+    The fast Griffin-Lim algorithm (Perraudin et al. 2013, WASPAA, algorithm 2), from the phases of :func:`running`,
+    which spare it a third of the iterations. After as many as ``frames`` of a row there is nothing, whatever the row
+    has.
+
+    Args:
+        mel: the spectrogram.
+        frames: of each row.
+        iterations: how many.
+        momentum: of the algorithm, 0 for Griffin and Lim's own.
+        seed: of the phases of the first frame, the same for each row.
     """
     magnitude = invert_mel(mel.detach().float())
-    bins, longest = magnitude.shape[1:]
-    g = torch.Generator().manual_seed(seed)
-    phase = torch.rand(longest, bins, generator=g).T.to(magnitude.device) * 2 * math.pi
+    longest = magnitude.shape[1]
+    phase = running(magnitude, seed)
     if frames is not None:
         counts = torch.as_tensor(frames, device=magnitude.device)
-        magnitude = magnitude * (torch.arange(longest, device=magnitude.device) < counts[:, None])[:, None]
+        magnitude = magnitude * (torch.arange(longest, device=magnitude.device) < counts[:, None]).unsqueeze(-1)
     window = torch.hann_window(N_FFT, device=mel.device)
-    spectrum, before = torch.polar(magnitude, phase.expand_as(magnitude)), torch.zeros(())
+    cover = overlap_add(window.square().expand(1, longest, N_FFT))
+    within = slice(N_FFT // 2, cover.shape[-1] - N_FFT // 2)  # what is before and after counts as silence
+    share = torch.zeros_like(cover)
+    share[:, within] = 1 / cover[:, within]
+
+    def sound(spectrum: Tensor) -> Tensor:
+        return overlap_add(torch.fft.irfft(spectrum, N_FFT) * window) * share
+
+    spectrum = torch.polar(magnitude, phase)
+    before = torch.zeros_like(spectrum)
     for _ in range(iterations):
-        consistent = stft(torch.istft(spectrum, N_FFT, HOP, window=window))
-        ahead = consistent + momentum * (consistent - before)
+        consistent = torch.fft.rfft(sound(spectrum).unfold(-1, N_FFT, HOP) * window)
+        spectrum = magnitude * torch.lerp(before, consistent, 1 + momentum).sgn()
         before = consistent
-        spectrum = ahead * (magnitude / ahead.abs().clamp(min=1e-8))
-    return torch.istft(spectrum, N_FFT, HOP, window=window)
+    return sound(spectrum)[:, within]
+
+
+def running(magnitude: Tensor, seed: int) -> Tensor:
+    """Phases ``(batch, frames, bins)`` that run on from random ones in the first frame, each at the frequency to which
+    the slope of the logarithm of the magnitude points.
+
+    That is exact for a Gaussian window; the Hann window is near to one with a variance of 0.25645 / (2 pi) times its
+    length squared. (Prusa, Balazs & Sondergaard 2017, IEEE/ACM TASLP 25, 1154-1164.)
+
+    Args:
+        magnitude: ``(batch, frames, bins)``.
+        seed: of the first frame.
+    """
+    bins = magnitude.shape[-1]
+    logarithm = magnitude.clamp(min=1e-5).log()
+    slope = F.pad((logarithm[..., 2:] - logarithm[..., :-2]) / 2, (1, 1))
+    frequency = 2 * math.pi * torch.arange(bins, device=magnitude.device) / N_FFT
+    step = HOP * (frequency + slope / (0.25645 * N_FFT))
+    first = torch.rand(bins, generator=torch.Generator().manual_seed(seed)).to(magnitude.device) * 2 * math.pi
+    return torch.cat([first.expand_as(step[:, :1]), (step[:, 1:] + step[:, :-1]) / 2], 1).cumsum(1)
+
+
+def overlap_add(frames: Tensor) -> Tensor:
+    """The sum of frames ``(batch, frames, 256)``, one every 64 samples: ``(batch, 64 (frames + 3))``."""
+    batch, count, size = frames.shape
+    total = frames.new_zeros(batch, count + size // HOP - 1, HOP)
+    for i in range(size // HOP):
+        total[:, i : i + count] += frames[..., i * HOP : (i + 1) * HOP]
+    return total.flatten(1)
 
 
 def vocode(mel: Tensor | Sequence[Tensor], frames: Sequence[int], *, seed: int = 0) -> list[Tensor]:
