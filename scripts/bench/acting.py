@@ -24,7 +24,7 @@ from zoo.config import from_config
 from zoo.config.composition import compose, plain
 from zoo.training.runs import set_up_logging
 
-ROUNDS = 5
+ROUNDS = 15
 TICKS = 100  # steps of every environment
 
 

@@ -6,6 +6,9 @@ import pytest
 import torch
 from hydra import compose as hydra_compose
 from hydra import initialize_config_dir
+from lightning import Callback
+from lightning.pytorch.callbacks import LambdaCallback
+from lightning.pytorch.demos.boring_classes import BoringModel
 
 from tests.cli.test_distributed import FAST, OPTIONS, difference
 from tests.cli.test_train import train_here
@@ -15,7 +18,7 @@ from zoo.config import composition, from_config
 from zoo.config.composition import check, compose, plain
 from zoo.errors import ZooError
 from zoo.training.loggers import read_metrics
-from zoo.training.trainer import build_trainer, check_precision
+from zoo.training.trainer import EVERY_STEP, build_trainer, check_precision
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 
@@ -71,6 +74,36 @@ def test_a_processor_without_an_lstm_in_half_precision_says_so(monkeypatch, arch
 @pytest.mark.parametrize("precision", ["32-true", "64-true"])
 def test_every_processor_has_an_lstm_in_full_precision(precision):
     check_precision(*on_cpu("language_model", precision))
+
+
+class OnType(Callback):
+    def __init__(self, called):
+        self.called = called
+
+    def on_train_batch_end(self, *_):
+        self.called.append("on_train_batch_end")
+
+
+class Inherited(OnType):
+    def on_after_backward(self, *_):
+        self.called.append("on_after_backward")
+
+
+@pytest.mark.parametrize("kind", ["its class", "the class above", "the object"])
+def test_hooks_that_a_callback_has_are_called_and_no_others(kind):
+    called = []
+    if kind == "the object":
+        hooks = {name: lambda *_, name=name: called.append(name) for name in ("on_train_batch_end", "on_train_end")}
+        callback = LambdaCallback(**hooks)
+    else:
+        callback = (OnType if kind == "its class" else Inherited)(called)
+    options = plain(compose(["model=cat_vae", "run=unused", "trainer.accelerator=cpu", "trainer.max_steps=3"]))
+    trainer = build_trainer(options["trainer"] | {"enable_progress_bar": False}, [callback], logger=False)
+    assert sum(getattr(callback, name) is not None for name in EVERY_STEP) == 1 + (kind == "the class above")
+    trainer.fit(BoringModel())
+    expected = {"its class": (3, 0, 0), "the class above": (3, 3, 0), "the object": (3, 0, 1)}[kind]
+    names = ("on_train_batch_end", "on_after_backward", "on_train_end")
+    assert tuple(map(called.count, names)) == expected
 
 
 def test_debug_is_a_few_batches(tmp_path, mnist_root):
