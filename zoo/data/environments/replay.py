@@ -225,8 +225,8 @@ class Replay:
         places = self._places(rows, env.unsqueeze(1))
         reward, ended = (ring[name].index_select(0, places.flatten()).view_as(places) for name in ("reward", "ended"))
         ended |= ahead == age.unsqueeze(1)
-        # A step counts if none before it ended the episode.
-        counts = (ended[:, :-1].cumsum(1) == 0).sum(1, keepdim=True) + 1  # m
+        ended[:, -1] = True
+        counts = ended.byte().argmax(1, keepdim=True) + 1  # m, up to the first that ends it
         first, last = places[:, 0], places.gather(1, counts - 1).squeeze(1)
         begun, ends = rows[:, 0], rows.gather(1, counts - 1).squeeze(1)
         after = self._places(ends + 1, env)

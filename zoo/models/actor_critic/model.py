@@ -220,12 +220,11 @@ class ActorCritic(Agent):
             law = Categorical(self.policy(observation), self.allowed(mask))
         logits = law.logits
         if self.every_action is not None:
-            actions, p = self.every_action, self.probabilities(logits)
+            value = (self.probabilities(logits) * self._values(self.target_critic, observation)).sum(1)
         else:
             actions = Categorical(logits.unsqueeze(1).expand(-1, SAMPLED, -1, -1)).sample(noise=self.noise_source)
-            p = torch.full(actions.shape[:2], 1 / SAMPLED, device=logits.device)
-        q = self.combine(self.target_critic(observation, actions))
-        return (p * q).sum(1) + self._alpha_of_critics() * law.entropy().sum(-1)
+            value = self.combine(self.target_critic(observation, actions)).mean(1)
+        return value + self._alpha_of_critics() * law.entropy().sum(-1)
 
     def _alpha_of_critics(self) -> Tensor | float:
         return self.log_alpha.exp() if self.critic_entropy_weight is None else self.critic_entropy_weight
@@ -245,14 +244,19 @@ class ActorCritic(Agent):
             return values.mean(0)
         return values.amin(0) if len(values) != 2 else torch.minimum(*values)
 
+    @property
+    def _linear(self) -> bool:
+        """Whether the critic gives what each option is worth, whatever the action."""
+        return getattr(self.critic, "head", None) == "linear"
+
     def allowed(self, mask: Tensor | None) -> Tensor | None:
         """``mask`` of the environment, or else which options there are at all; None where every one."""
         return self.mask if mask is None else mask
 
     def probabilities(self, logits: Tensor) -> Tensor:
         """Of every action, ``(batch, combinations)``."""
-        p = logits.softmax(-1).unsqueeze(1)
-        return (p * self.every_action).sum(-1).prod(-1)
+        p = logits.softmax(-1)
+        return p.squeeze(1) if p.shape[1] == 1 else (p.unsqueeze(1) * self.every_action).sum(-1).prod(-1)
 
     def observe(self, observation: Tensor) -> Tensor:
         """Observations as the environment gives them to what the networks see, float32; bytes become [0, 1]."""
@@ -346,8 +350,7 @@ class ActorCritic(Agent):
     def terms(self, batch: Transitions, target: Tensor) -> dict[str, Tensor]:
         """The ``loss`` of actor, critics and, if it is adjusted, alpha, all at the same weights, and its parts."""
         observation = self.observe(batch.observation)
-        linear = getattr(self.critic, "head", None) == "linear"
-        table = self.critic.table(observation) if linear else None  # one call for both
+        table = self.critic.table(observation) if self._linear else None  # one call for both
         terms = self.critic_terms(observation, batch.action, target, table)
         terms |= self.actor_terms(observation, batch.mask, table)
         loss = (terms["actor_loss"] + terms["critic_loss"]).mean()
@@ -399,7 +402,9 @@ class ActorCritic(Agent):
         with frozen(self.critic), torch.enable_grad():
             logits = self.policy(observation).detach().requires_grad_()
             p = Categorical(logits, allowed).logits.softmax(-1)
-            expected = (self.probabilities(Categorical(logits, allowed).logits) * self._values(observation)).sum(1)
+            expected = (
+                self.probabilities(Categorical(logits, allowed).logits) * self._values(self.critic, observation)
+            ).sum(1)
             gap = (self.value(observation, p) - expected).abs().mean().detach()
 
             def gradient(relaxation: Relaxation) -> Tensor:
@@ -413,9 +418,11 @@ class ActorCritic(Agent):
         bias = (drawn.mean(0) - exact).norm() / exact.norm().clamp_min(1e-12)
         return {"type_gap": gap, "gradient_cosine": cosines.mean(), "gradient_bias": bias}
 
-    def _values(self, observation: Tensor) -> Tensor:
+    def _values(self, critic: Critic, observation: Tensor) -> Tensor:
         """``Q(s, a)`` of every action, ``(batch, combinations)``."""
-        return self.combine(self.critic(observation, self.every_action))
+        if len(self.spaces.actions) == 1 and self._linear:
+            return self.combine(critic.table(observation))
+        return self.combine(critic(observation, self.every_action))
 
 
 @contextmanager
