@@ -70,10 +70,8 @@ RARE = {
     **{"target_update_interval": 10, "train_freq": 256, "gradient_steps": 128},
     **{"exploration_fraction": 0.16, "exploration_final_eps": 0.04},
 }
-DQN: dict[str, dict] = {
-    **{"CartPole-v1": RARE, "Acrobot-v1": FREQUENT},
-    "LunarLander-v3": FREQUENT | {"exploration_fraction": 0.04},  # 12,000 steps of 300,000, as of the 100,000 tuned for
-}
+DQN: dict[str, dict] = {"CartPole-v1": RARE, "Acrobot-v1": FREQUENT, "LunarLander-v3": FREQUENT}
+EXPLORATION = {"LunarLander-v3": 12_000}  # steps of DQN's, as in the run of 100,000 that its settings were tuned for
 QRDQN: dict[str, tuple[int, dict]] = {  # quantiles, arguments
     "CartPole-v1": (10, RARE),
     "Acrobot-v1": (25, FREQUENT),
@@ -86,7 +84,7 @@ QRDQN: dict[str, tuple[int, dict]] = {  # quantiles, arguments
         },
     ),
 }
-TUNED_FOR = {("dqn", "CartPole-v1"): 50_000, ("qrdqn", "CartPole-v1"): 50_000}
+TUNED_FOR = {("dqn", "CartPole-v1"): 50_000, ("qrdqn", "CartPole-v1"): 50_000, ("qrdqn", "LunarLander-v3"): 100_000}
 """Steps for which the settings are tuned, where they are fewer; the rest of a run would have other schedules."""
 
 
@@ -146,8 +144,10 @@ def own(model: str, judge: Judge, seed: int, steps: int, options: list[str]) -> 
 def dqn(judge: Judge, seed: int, steps: int) -> None:
     from stable_baselines3 import DQN as Agent
 
-    net = {"net_arch": [256, 256]}
-    learn(Agent("MlpPolicy", judge.env, **DQN[judge.env], policy_kwargs=net, seed=seed, device="cpu"), judge, steps)
+    net, settings = {"net_arch": [256, 256]}, DQN[judge.env]
+    if judge.env in EXPLORATION:
+        settings = settings | {"exploration_fraction": EXPLORATION[judge.env] / steps}
+    learn(Agent("MlpPolicy", judge.env, **settings, policy_kwargs=net, seed=seed, device="cpu"), judge, steps)
 
 
 def qrdqn(judge: Judge, seed: int, steps: int) -> None:

@@ -98,7 +98,9 @@ def test_hooks_that_a_callback_has_are_called_and_no_others(kind):
     else:
         callback = (OnType if kind == "its class" else Inherited)(called)
     options = plain(compose(["model=cat_vae", "run=unused", "trainer.accelerator=cpu", "trainer.max_steps=3"]))
-    trainer = build_trainer(options["trainer"] | {"enable_progress_bar": False}, [callback], logger=False)
+    trainer = build_trainer(
+        options["trainer"] | {"enable_progress_bar": False}, [callback], logger=False, enable_checkpointing=False
+    )
     assert sum(getattr(callback, name) is not None for name in EVERY_STEP) == 1 + (kind == "the class above")
     trainer.fit(BoringModel())
     expected = {"its class": (3, 0, 0), "the class above": (3, 3, 0), "the object": (3, 0, 1)}[kind]

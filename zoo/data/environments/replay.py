@@ -226,7 +226,7 @@ class Replay:
         reward, ended = (ring[name].index_select(0, places.flatten()).view_as(places) for name in ("reward", "ended"))
         ended |= ahead == age.unsqueeze(1)
         ended[:, -1] = True
-        counts = ended.byte().argmax(1, keepdim=True) + 1  # m, up to the first that ends it
+        counts = ended.byte().argmax(1, keepdim=True) + 1  # m: up to the first ending, or all
         first, last = places[:, 0], places.gather(1, counts - 1).squeeze(1)
         begun, ends = rows[:, 0], rows.gather(1, counts - 1).squeeze(1)
         after = self._places(ends + 1, env)

@@ -244,11 +244,6 @@ class ActorCritic(Agent):
             return values.mean(0)
         return values.amin(0) if len(values) != 2 else torch.minimum(*values)
 
-    @property
-    def _linear(self) -> bool:
-        """Whether the critic gives what each option is worth, whatever the action."""
-        return getattr(self.critic, "head", None) == "linear"
-
     def allowed(self, mask: Tensor | None) -> Tensor | None:
         """``mask`` of the environment, or else which options there are at all; None where every one."""
         return self.mask if mask is None else mask
@@ -350,7 +345,8 @@ class ActorCritic(Agent):
     def terms(self, batch: Transitions, target: Tensor) -> dict[str, Tensor]:
         """The ``loss`` of actor, critics and, if it is adjusted, alpha, all at the same weights, and its parts."""
         observation = self.observe(batch.observation)
-        table = self.critic.table(observation) if self._linear else None  # one call for both
+        linear = getattr(self.critic, "head", None) == "linear"
+        table = self.critic.table(observation) if linear else None  # one call for both
         terms = self.critic_terms(observation, batch.action, target, table)
         terms |= self.actor_terms(observation, batch.mask, table)
         loss = (terms["actor_loss"] + terms["critic_loss"]).mean()
@@ -420,8 +416,8 @@ class ActorCritic(Agent):
 
     def _values(self, critic: Critic, observation: Tensor) -> Tensor:
         """``Q(s, a)`` of every action, ``(batch, combinations)``."""
-        if len(self.spaces.actions) == 1 and self._linear:
-            return self.combine(critic.table(observation))
+        if type(critic) is Critic and critic.head == "linear" and len(self.spaces.actions) == 1:
+            return self.combine(critic.table(observation))  # as it is, what every action is worth
         return self.combine(critic(observation, self.every_action))
 
 

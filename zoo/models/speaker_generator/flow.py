@@ -38,8 +38,13 @@ class Plan(NamedTuple):
 
 
 class Conv(nn.Conv1d):
-    """A convolution over ``(batch, steps, channels)``, as a product of matrices: PyTorch's own takes up to twice as
-    long where there are a few short words."""
+    """A convolution over ``(batch, steps, channels)``, as a product of matrices.
+
+    That makes a sampler a fifth faster for a few short words, and no faster for one or for many.
+    """
+
+    def __init__(self, inputs: int, outputs: int, size: int, *, stride: int = 1, padding: int = 0) -> None:
+        super().__init__(inputs, outputs, size, stride=stride, padding=padding)
 
     def forward(self, x: Tensor) -> Tensor:
         (size,), (stride,), padding = self.kernel_size, self.stride, int(self.padding[0])
