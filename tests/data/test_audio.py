@@ -112,7 +112,7 @@ def test_griffin_lim_gives_back_the_spectrogram():
 def test_griffin_lim_is_the_algorithm_with_transforms_of_torch():
     mel = audio.log_mel(vowel(120)[None])[:, :40]
     magnitude, before = audio.invert_mel(mel), torch.zeros(())
-    spectrum = torch.polar(magnitude, audio.running(magnitude, seed=3)).transpose(1, 2)
+    spectrum = torch.polar(magnitude, audio.first_phases(magnitude, seed=3)).transpose(1, 2)
     magnitude = magnitude.transpose(1, 2)
     window = torch.hann_window(audio.N_FFT)
     for _ in range(5):
@@ -125,16 +125,16 @@ def test_griffin_lim_is_the_algorithm_with_transforms_of_torch():
 
 
 @pytest.mark.parametrize("hertz", [180.0, 707.0, 2345.6])
-def test_phases_run_on_at_the_frequency_of_a_tone(hertz):
+def test_first_phases_go_on_at_the_frequency_of_a_tone(hertz):
     time = torch.arange(4000) / audio.SAMPLE_RATE
     magnitude = audio.stft(torch.sin(2 * math.pi * hertz * time)[None]).abs().transpose(1, 2)[:, 10:-10]
-    steps = audio.running(magnitude, seed=0).diff(dim=1)
+    steps = audio.first_phases(magnitude, seed=0).diff(dim=1)
     nearest = round(hertz / audio.SAMPLE_RATE * audio.N_FFT)
     expected = 2 * math.pi * hertz * audio.HOP / audio.SAMPLE_RATE
     assert (steps[..., nearest] - expected).abs().max() < 0.15  # radians; to the next bin it is 1.57
 
 
-def test_phases_that_run_on_are_nearer_than_random_ones():
+def test_first_phases_are_nearer_than_random_ones():
     mel = audio.log_mel(torch.cat([vowel(110), vowel(160)])[None])
     magnitude = audio.invert_mel(mel)
 
@@ -144,7 +144,7 @@ def test_phases_that_run_on_are_nearer_than_random_ones():
         return (audio.stft(sound).abs() - spectrum.abs()).square().mean()
 
     random = 2 * math.pi * torch.rand(magnitude.shape[1:], generator=torch.Generator().manual_seed(0))
-    assert wrong(audio.running(magnitude, seed=0)) < 0.8 * wrong(random)
+    assert wrong(audio.first_phases(magnitude, seed=0)) < 0.8 * wrong(random)
 
 
 def test_vocoded_words_have_the_lengths_asked_for():

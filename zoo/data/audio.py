@@ -277,9 +277,8 @@ def griffin_lim(
 ) -> Tensor:
     """Sound ``(batch, 64 (frames - 1))`` with about the log-mel spectrogram ``mel`` ``(batch, frames, mels)``.
 
-    The fast Griffin-Lim algorithm (Perraudin et al. 2013, WASPAA, algorithm 2), from the phases of :func:`running`,
-    which spare it a third of the iterations. After as many as ``frames`` of a row there is nothing, whatever the row
-    has.
+    The fast Griffin-Lim algorithm (Perraudin et al. 2013, WASPAA, algorithm 2), from :func:`first_phases`, which spare
+    it a third of the iterations. After as many as ``frames`` of a row there is nothing, whatever the row has.
 
     Args:
         mel: the spectrogram.
@@ -290,7 +289,7 @@ def griffin_lim(
     """
     magnitude = invert_mel(mel.detach().float())
     longest = magnitude.shape[1]
-    phase = running(magnitude, seed)
+    phase = first_phases(magnitude, seed)
     if frames is not None:
         counts = torch.as_tensor(frames, device=magnitude.device)
         magnitude = magnitude * (torch.arange(longest, device=magnitude.device) < counts[:, None]).unsqueeze(-1)
@@ -312,9 +311,9 @@ def griffin_lim(
     return sound(spectrum)[:, within]
 
 
-def running(magnitude: Tensor, seed: int) -> Tensor:
-    """Phases ``(batch, frames, bins)`` that run on from random ones in the first frame, each at the frequency to which
-    the slope of the logarithm of the magnitude points.
+def first_phases(magnitude: Tensor, seed: int) -> Tensor:
+    """Phases ``(batch, frames, bins)`` to begin with: random ones in the first frame, continued from frame to frame,
+    each at the frequency to which the slope of the logarithm of the magnitude points.
 
     That is exact for a Gaussian window; the Hann window is near to one with a variance of 0.25645 / (2 pi) times its
     length squared. (Prusa, Balazs & Sondergaard 2017, IEEE/ACM TASLP 25, 1154-1164.)
