@@ -112,6 +112,37 @@ def test_what_is_about_a_word_does_not_become_a_part_of_it(kind):
     assert abs(len(heard) - len(audio.trim(WORD))) < 0.06 * RATE and abs(heard.mean()) < 1e-3
 
 
+def consonant(seed: int, lowest: float, highest: float, loudness: float = 0.05) -> torch.Tensor:
+    """A fifth of a second of steady noise between two frequencies, in Hz: about what an n or an s is."""
+    size = RATE // 5
+    spectrum = torch.fft.rfft(torch.randn(size, generator=torch.Generator().manual_seed(seed)))
+    hertz = torch.fft.rfftfreq(size, 1 / RATE)
+    sound = torch.fft.irfft(spectrum * ((hertz >= lowest) & (hertz <= highest)), size)
+    return sound * (loudness / sound.square().mean().sqrt())
+
+
+def vowel(loudness: float) -> torch.Tensor:
+    time = torch.arange(RATE // 5) / RATE
+    sound = sum(torch.sin(2 * math.pi * 140 * k * time) / k for k in range(1, 11))
+    return sound * (loudness / sound.square().mean().sqrt())
+
+
+@pytest.mark.parametrize("loudness", [0.06, 0.2])
+def test_a_word_between_two_steady_consonants_is_kept_whole(loudness):
+    """As "nine" and "six" cut close: each end is steady, but it is not one noise, which a room's would be."""
+    sound = torch.cat([consonant(0, 100, 900), vowel(loudness), consonant(1, 100, 2500)])
+    assert len(word(sound, RATE)) > 0.95 * len(sound)
+    room = torch.cat([consonant(0, 100, 2500, 0.01), vowel(0.2), consonant(1, 100, 2500, 0.01)])
+    assert len(audio.trim(room)) < 0.6 * len(room)
+
+
+@pytest.mark.parametrize("highest", [600, 4000])
+def test_noise_without_a_word_is_left_out(highest):
+    whole = torch.cat([consonant(seed, 60, highest) for seed in range(5)])
+    with pytest.raises(ValueError, match="noise alone"):
+        word(whole, RATE)
+
+
 def test_texts_and_speakers_are_in_the_names():
     def read(path):
         recording = named(Path(path), Path(path).parent.name)
