@@ -37,7 +37,7 @@ class ActorCritic(Agent):
     Args:
         policy: observations ``(batch, *observation)`` to logits ``(batch, choices, categories)``.
         critic: observations and one-hot or relaxed actions ``(batch, candidates, choices, categories)`` to values
-            ``(members, batch, candidates)``.
+            ``(members, batch, candidates)``. With the head ``linear`` it is asked by ``table`` and ``rate``.
         relaxation: how gradients pass through the action; any of :mod:`zoo.relaxations`.
         optimizer: of policy and critic, with its learning-rate schedule.
         updates: gradient steps after each step of every environment.
@@ -186,11 +186,12 @@ class ActorCritic(Agent):
         observation = self.observe(path.observation.flatten(0, 1))
         mask = None if path.mask is None else path.mask.flatten(0, 1)
         law = Categorical(self.policy(observation), self.allowed(mask))
-        value = self.soft_value(observation, mask, law).view(batch, steps)
+        table = self._table(self.target_critic, observation)
+        value = self.soft_value(observation, mask, law, table).view(batch, steps)
         if self.correction:
             action = self.one_hot(path.action.flatten(0, 1))
             ratio = (law.log_prob(action).sum(-1).view(batch, steps) - path.log_prob).exp().clamp_max(1.0)
-            rated = self.combine(self._rate(self.target_critic, observation, action)).view(batch, steps)
+            rated = self.combine(self._rate(self.target_critic, observation, action, table)).view(batch, steps)
         else:
             entropy = (law.entropy().sum(-1) * self._alpha_of_critics()).view(batch, steps)
         last = path.inside.sum(1) - 1
@@ -205,7 +206,13 @@ class ActorCritic(Agent):
         return path.reward[:, 0] + path.gamma * target
 
     @torch.no_grad()
-    def soft_value(self, observation: Tensor, mask: Tensor | None = None, law: Categorical | None = None) -> Tensor:
+    def soft_value(
+        self,
+        observation: Tensor,
+        mask: Tensor | None = None,
+        law: Categorical | None = None,
+        table: Tensor | None = None,
+    ) -> Tensor:
         """``E[Q(s, a)] + alpha H`` under the target critic, ``(batch,)``.
 
         The expectation is a sum over all actions; only where they are too many, a mean over samples. Of an n-step
@@ -215,12 +222,13 @@ class ActorCritic(Agent):
             observation: ``(batch, *observation)``.
             mask: which options are allowed, bool ``(batch, choices, categories)``; None for all.
             law: of the policy there, if it is known already.
+            table: what a linear target critic makes of the observations, the same.
         """
         if law is None:
             law = Categorical(self.policy(observation), self.allowed(mask))
         logits = law.logits
         if self.every_action is not None:
-            value = (self.probabilities(logits) * self._values(self.target_critic, observation)).sum(1)
+            value = (self.probabilities(logits) * self._values(self.target_critic, observation, table)).sum(1)
         else:
             actions = Categorical(logits.unsqueeze(1).expand(-1, SAMPLED, -1, -1)).sample(noise=self.noise_source)
             value = self.combine(self.target_critic(observation, actions)).mean(1)
@@ -345,8 +353,7 @@ class ActorCritic(Agent):
     def terms(self, batch: Transitions, target: Tensor) -> dict[str, Tensor]:
         """The ``loss`` of actor, critics and, if it is adjusted, alpha, all at the same weights, and its parts."""
         observation = self.observe(batch.observation)
-        linear = getattr(self.critic, "head", None) == "linear"
-        table = self.critic.table(observation) if linear else None  # one call for both
+        table = self._table(self.critic, observation)  # one call for both
         terms = self.critic_terms(observation, batch.action, target, table)
         terms |= self.actor_terms(observation, batch.mask, table)
         loss = (terms["actor_loss"] + terms["critic_loss"]).mean()
@@ -414,11 +421,17 @@ class ActorCritic(Agent):
         bias = (drawn.mean(0) - exact).norm() / exact.norm().clamp_min(1e-12)
         return {"type_gap": gap, "gradient_cosine": cosines.mean(), "gradient_bias": bias}
 
-    def _values(self, critic: Critic, observation: Tensor) -> Tensor:
+    def _table(self, critic: Critic, observation: Tensor) -> Tensor | None:
+        """What a linear critic makes of the observations, whatever it is asked of them; None of another."""
+        return critic.table(observation) if getattr(critic, "head", None) == "linear" else None
+
+    def _values(self, critic: Critic, observation: Tensor, table: Tensor | None = None) -> Tensor:
         """``Q(s, a)`` of every action, ``(batch, combinations)``."""
-        if type(critic) is Critic and critic.head == "linear" and len(self.spaces.actions) == 1:
-            return self.combine(critic.table(observation))  # as it is, what every action is worth
-        return self.combine(critic(observation, self.every_action))
+        table = self._table(critic, observation) if table is None else table
+        if table is None:
+            return self.combine(critic(observation, self.every_action))
+        # of one choice it is what every action is worth, as it is
+        return self.combine(table if len(self.spaces.actions) == 1 else critic.rate(table, self.every_action))
 
 
 @contextmanager
