@@ -127,20 +127,41 @@ def vowel(loudness: float) -> torch.Tensor:
     return sound * (loudness / sound.square().mean().sqrt())
 
 
+def voiced(loudness: float, highest: int = 10, seconds: float = 0.2) -> torch.Tensor:
+    """Harmonics of 140 Hz: a vowel, or with few of them about an n."""
+    time = torch.arange(int(RATE * seconds)) / RATE
+    sound = sum(torch.sin(2 * math.pi * 140 * k * time) / k for k in range(1, highest + 1))
+    return sound * (loudness / sound.square().mean().sqrt())
+
+
 @pytest.mark.parametrize("loudness", [0.06, 0.2])
-def test_a_word_between_two_steady_consonants_is_kept_whole(loudness):
-    """As "nine" and "six" cut close: each end is steady, but it is not one noise, which a room's would be."""
-    sound = torch.cat([consonant(0, 100, 900), vowel(loudness), consonant(1, 100, 2500)])
-    assert len(word(sound, RATE)) > 0.95 * len(sound)
-    room = torch.cat([consonant(0, 100, 2500, 0.01), vowel(0.2), consonant(1, 100, 2500, 0.01)])
-    assert len(audio.trim(room)) < 0.6 * len(room)
+@pytest.mark.parametrize("ends", ["six", "nine"])
+def test_a_word_between_two_steady_consonants_is_kept_whole(ends, loudness):
+    """Cut close, each end is as steady as a room is, but they are not one noise, or they have a voice."""
+    if ends == "six":
+        first, last = consonant(0, 100, 900), consonant(1, 100, 2500)
+    else:
+        first = last = voiced(0.05, highest=3)
+    sound = torch.cat([first, voiced(loudness), last])
+    assert len(audio.trim(sound)) > 0.95 * len(sound)
 
 
-@pytest.mark.parametrize("highest", [600, 4000])
+def test_noise_of_a_room_is_cut_off():
+    rooms = [torch.cat([consonant(2 * i, 100, 2500, 0.01), voiced(0.2), consonant(2 * i + 1, 100, 2500, 0.01)])
+             for i in range(20)]  # fmt: skip
+    assert sum(len(audio.trim(room)) < 0.6 * len(room) for room in rooms) >= 18
+
+
+@pytest.mark.parametrize("highest", [1500, 4000])
 def test_noise_without_a_word_is_left_out(highest):
-    whole = torch.cat([consonant(seed, 60, highest) for seed in range(5)])
-    with pytest.raises(ValueError, match="noise alone"):
-        word(whole, RATE)
+    def passes(first: int) -> bool:
+        try:
+            word(torch.cat([consonant(seed, 60, highest) for seed in range(first, first + 5)]), RATE)
+        except ValueError as error:
+            return "noise alone" not in str(error)
+        return True
+
+    assert not any(passes(5 * i) for i in range(20))
 
 
 def test_texts_and_speakers_are_in_the_names():

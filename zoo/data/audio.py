@@ -31,7 +31,7 @@ LOWEST_RATE, HIGHEST_RATE = 1000, 384_000  # Hz, of a file
 LONGEST = 60  # seconds of a file
 EDGE = 12  # frames of either end of a recording
 STEADY, ABOVE = 2.5, 1.5  # how much louder the loudest of a steady noise may be than the quietest, and a word than all
-ALIKE = 3.0  # dB by which the spectra of a noise before and after a word may differ; an n or an s differs by more
+ALIKE = 3.3  # dB by which the spectra of one noise may differ between two tenths of a second of it
 VOICED = 0.5  # autocorrelation from which a frame counts as voiced
 
 
@@ -133,8 +133,9 @@ def trim(sound: Tensor, *, decibels: float = 35.0, margin: int = 2) -> Tensor:
     """``sound`` ``(samples,)`` less its mean, without what is before and after the word in it.
 
     The word is what is less than ``decibels`` quieter than the loudest frame and louder than the room, if the recording
-    begins and ends with a tenth of a second of the same steady noise. A click, of at most two frames, counts for
-    nothing. ``margin`` frames are kept on either side.
+    begins and ends with a tenth of a second of one steady noise without a voice. (Two consonants at its ends, as in
+    "nine" and "six", are voiced or differ; a hum stays.) A click, of at most two frames, counts for nothing. ``margin``
+    frames are kept on either side.
     """
     sound = sound - sound.mean()
     loudness = sound[: len(sound) // HOP * HOP].view(-1, HOP).square().mean(-1)
@@ -143,7 +144,8 @@ def trim(sound: Tensor, *, decibels: float = 35.0, margin: int = 2) -> Tensor:
     steady = F.pad(loudness[None, None], (2, 2), mode="reflect")[0, 0].unfold(0, 5, 1).median(-1).values
     least = steady.max() * 10 ** (-decibels / 10)
     ends = torch.stack([steady[:EDGE], steady[-EDGE:]])
-    if ends.max() < STEADY * ends.min() and ends.max() * ABOVE < steady.max() and alike(sound):
+    still = ends.max() < STEADY * ends.min() and ends.max() * ABOVE < steady.max()
+    if still and alike(sound) and not any(pitch(end)[1].mean() > 0.5 for end in ends_of(sound)):
         least = torch.maximum(least, ends.max() * ABOVE)
     loud = (steady >= least).nonzero()[:, 0]
     first, last = max(0, int(loud[0]) - margin), int(loud[-1]) + margin + 1
@@ -151,11 +153,14 @@ def trim(sound: Tensor, *, decibels: float = 35.0, margin: int = 2) -> Tensor:
 
 
 def alike(sound: Tensor) -> bool:
-    """Whether both ends of ``sound`` ``(samples,)`` have the spectrum of one noise, not of the sounds of a word."""
-    sound = level(sound)
-    first, last = log_mel(torch.stack([sound[: EDGE * HOP], sound[-EDGE * HOP :]])).mean(1)
-    decibels = (first - last).abs().mean() * SPREAD * 20 / math.log(10)
-    return bool(decibels < ALIKE)
+    """Whether both ends of ``sound`` ``(samples,)`` have the spectrum of one noise."""
+    first, last = log_mel(ends_of(level(sound))).mean(1)
+    return bool((first - last).abs().mean() * SPREAD * 20 / math.log(10) < ALIKE)
+
+
+def ends_of(sound: Tensor) -> Tensor:
+    """The first and the last tenth of a second of ``sound`` ``(samples,)``, ``(2, samples)``."""
+    return torch.stack([sound[: EDGE * HOP], sound[-EDGE * HOP :]])
 
 
 def resize(values: Tensor, frames: int) -> Tensor:

@@ -1,6 +1,7 @@
 """What can be switched on in the actor-critic's learning, against formulas one step at a time."""
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -65,6 +66,30 @@ def test_returns_know_what_lies_between(head, correction, weight):
                 target = ahead - alpha * (p * p.log()).sum()
         expected = between.reward[i, 0] + GAMMA * target
         assert model.targets(batch)[i].item() == pytest.approx(expected.item(), abs=1e-5)
+
+
+@pytest.mark.parametrize("correction", [False, True])
+@pytest.mark.parametrize("actions", [(3,), (2, 3), (5, 5, 5, 5)])
+def test_what_a_linear_critic_made_once_is_as_good_as_asking_again(actions, correction, monkeypatch):
+    """Of one choice, of several that can be enumerated, and of too many, where actions are drawn."""
+    model = make(
+        actions=actions,
+        critic={"head": "linear"},
+        entropy_weight=0.3,
+        path_entropy=not correction,
+        correction=correction,
+    )
+    batch = path()
+    drawn = torch.stack([torch.randint(n, (3, STEPS)) for n in actions], 2)
+    batch = replace(batch, path=replace(batch.path, action=drawn))
+
+    def targets() -> torch.Tensor:
+        torch.manual_seed(0)
+        return model.targets(batch)
+
+    once = targets()
+    monkeypatch.setattr(type(model), "_table", lambda *args: None)
+    assert torch.allclose(once, targets(), atol=1e-5)
 
 
 def test_with_nothing_between_all_returns_are_the_same():

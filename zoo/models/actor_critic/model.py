@@ -222,7 +222,7 @@ class ActorCritic(Agent):
             observation: ``(batch, *observation)``.
             mask: which options are allowed, bool ``(batch, choices, categories)``; None for all.
             law: of the policy there, if it is known already.
-            table: what a linear target critic makes of the observations, the same.
+            table: what a linear target critic makes of the observations, if it is known already.
         """
         if law is None:
             law = Categorical(self.policy(observation), self.allowed(mask))
@@ -231,7 +231,10 @@ class ActorCritic(Agent):
             value = (self.probabilities(logits) * self._values(self.target_critic, observation, table)).sum(1)
         else:
             actions = Categorical(logits.unsqueeze(1).expand(-1, SAMPLED, -1, -1)).sample(noise=self.noise_source)
-            value = self.combine(self.target_critic(observation, actions)).mean(1)
+            rated = (
+                self.target_critic(observation, actions) if table is None else self.target_critic.rate(table, actions)
+            )
+            value = self.combine(rated).mean(1)
         return value + self._alpha_of_critics() * law.entropy().sum(-1)
 
     def _alpha_of_critics(self) -> Tensor | float:
