@@ -113,7 +113,7 @@ def test_what_is_about_a_word_does_not_become_a_part_of_it(kind):
 
 
 def consonant(seed: int, lowest: float, highest: float, loudness: float = 0.05) -> torch.Tensor:
-    """A fifth of a second of steady noise between two frequencies, in Hz: about what an n or an s is."""
+    """A fifth of a second of steady noise between two frequencies, in Hz: about what an s is."""
     size = RATE // 5
     spectrum = torch.fft.rfft(torch.randn(size, generator=torch.Generator().manual_seed(seed)))
     hertz = torch.fft.rfftfreq(size, 1 / RATE)
@@ -121,15 +121,9 @@ def consonant(seed: int, lowest: float, highest: float, loudness: float = 0.05) 
     return sound * (loudness / sound.square().mean().sqrt())
 
 
-def vowel(loudness: float) -> torch.Tensor:
+def voiced(loudness: float, highest: int = 10) -> torch.Tensor:
+    """A fifth of a second of harmonics of 140 Hz: a vowel, or with few of them about an n."""
     time = torch.arange(RATE // 5) / RATE
-    sound = sum(torch.sin(2 * math.pi * 140 * k * time) / k for k in range(1, 11))
-    return sound * (loudness / sound.square().mean().sqrt())
-
-
-def voiced(loudness: float, highest: int = 10, seconds: float = 0.2) -> torch.Tensor:
-    """Harmonics of 140 Hz: a vowel, or with few of them about an n."""
-    time = torch.arange(int(RATE * seconds)) / RATE
     sound = sum(torch.sin(2 * math.pi * 140 * k * time) / k for k in range(1, highest + 1))
     return sound * (loudness / sound.square().mean().sqrt())
 

@@ -231,10 +231,7 @@ class ActorCritic(Agent):
             value = (self.probabilities(logits) * self._values(self.target_critic, observation, table)).sum(1)
         else:
             actions = Categorical(logits.unsqueeze(1).expand(-1, SAMPLED, -1, -1)).sample(noise=self.noise_source)
-            rated = (
-                self.target_critic(observation, actions) if table is None else self.target_critic.rate(table, actions)
-            )
-            value = self.combine(rated).mean(1)
+            value = self.combine(self._ask(self.target_critic, observation, actions, table)).mean(1)
         return value + self._alpha_of_critics() * law.entropy().sum(-1)
 
     def _alpha_of_critics(self) -> Tensor | float:
@@ -246,8 +243,11 @@ class ActorCritic(Agent):
 
     def _rate(self, critic: Critic, observation: Tensor, action: Tensor, table: Tensor | None = None) -> Tensor:
         """``(members, batch)`` of one action each, ``(batch, choices, categories)``."""
-        action = action.unsqueeze(1)
-        return (critic(observation, action) if table is None else critic.rate(table, action)).squeeze(2)
+        return self._ask(critic, observation, action.unsqueeze(1), table).squeeze(2)
+
+    def _ask(self, critic: Critic, observation: Tensor, action: Tensor, table: Tensor | None) -> Tensor:
+        """``(members, batch, candidates)`` of actions ``(batch or 1, candidates, choices, categories)``."""
+        return critic(observation, action) if table is None else critic.rate(table, action)
 
     def combine(self, values: Tensor) -> Tensor:
         """Values of the members ``(members, ...)`` to those that count, ``(...)``."""
@@ -431,10 +431,9 @@ class ActorCritic(Agent):
     def _values(self, critic: Critic, observation: Tensor, table: Tensor | None = None) -> Tensor:
         """``Q(s, a)`` of every action, ``(batch, combinations)``."""
         table = self._table(critic, observation) if table is None else table
-        if table is None:
-            return self.combine(critic(observation, self.every_action))
-        # of one choice it is what every action is worth, as it is
-        return self.combine(table if len(self.spaces.actions) == 1 else critic.rate(table, self.every_action))
+        if table is not None and len(self.spaces.actions) == 1:
+            return self.combine(table)  # as it is, what every action is worth
+        return self.combine(self._ask(critic, observation, self.every_action, table))
 
 
 @contextmanager
