@@ -11,7 +11,7 @@ from zoo.data import FSDD, Speech
 from zoo.errors import ZooError
 from zoo.models.speaker_generator import SpeakerGenerator, SpeechDecoder, SpeechEncoder
 from zoo.models.speaker_generator.judging import judged_scores
-from zoo.models.speaker_generator.likelihood import gaussian_nll, lacking_entropy, observe
+from zoo.models.speaker_generator.likelihood import gaussian_nll, observe
 from zoo.models.speaker_generator.words import read_voices
 from zoo.models.speech_judge import SpeechClassifier, SpeechJudge
 from zoo.relaxations import RELAXATIONS, Exact, ReinMax
@@ -124,14 +124,6 @@ def test_observe_leaves_the_unknown_alone():
     assert known[1].softmax(-1).tolist() == [0, 0, 1, 0]
 
 
-def test_an_unused_speaker_has_a_finite_slope():
-    logits = torch.tensor([[400.0, 0.0, -400.0]]).repeat(4, 1).requires_grad_()
-    lacking = lacking_entropy(logits.softmax(-1))
-    assert lacking.item() == pytest.approx(math.log(3), abs=1e-3)
-    (0.0 * lacking).backward()
-    assert torch.isfinite(logits.grad).all()
-
-
 def test_gaussian_nll_is_that_of_torch():
     x, mean = torch.randn(2, 50)
     expected = -torch.distributions.Normal(mean, 0.3).log_prob(x)
@@ -174,9 +166,9 @@ def test_the_guide_tells_voices_apart():
     assert (model.guess(x).argmax(-1) == x.speaker).sum() > 588
 
 
-@pytest.mark.parametrize("step, share", [(0, 1.0), (2, 0.6), (5, 0.0)])
+@pytest.mark.parametrize("step, share", [(0, 1.0), (2, 0.8), (10, 0.0)])
 def test_the_guide_falls_to_nothing(step, share):
-    """The loss with it less that without it, after some of ten steps, in five of which it falls."""
+    """The loss with it less that without it, after some of ten steps."""
     model, x, losses = generator(guide=7.0), speech(), []
     nn.init.normal_(model.guide_weight)
     schedule = {"strategy": Alone, "global_step": step, "estimated_stepping_batches": 10, "max_steps": -1}
@@ -279,7 +271,6 @@ def test_wrong_words_and_speakers_are_refused(content, speaker, message):
     [
         ({"noise": 9.0}, "noise in"),
         ({"prior_decay": 1.5}, r"in \[0, 1\]"),
-        ({"balance": -1.0}, "not be negative"),
         ({"guide": -1.0}, "not be negative"),
         ({"contents": 0}, "different words"),
         ({"contents": 11}, "there are ten digits"),

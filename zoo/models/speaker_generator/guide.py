@@ -1,4 +1,4 @@
-"""The guide: a mixture of Gaussians of the same recordings, by which q(s | x) is led at first."""
+"""The guide: a mixture of Gaussians of the same recordings, by which q(s | x) is led."""
 
 import torch
 from torch import Tensor

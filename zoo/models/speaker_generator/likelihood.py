@@ -2,7 +2,6 @@
 
 import math
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -13,14 +12,6 @@ def observe(logits: Tensor, label: Tensor) -> Tensor:
     """``logits`` ``(batch, speakers)`` where ``label`` ``(batch,)`` is -1; elsewhere all but the label impossible."""
     other = F.one_hot(label.clamp(min=0), logits.shape[-1]) == 0
     return logits.masked_fill(other & (label >= 0)[:, None], IMPOSSIBLE)
-
-
-def lacking_entropy(posterior: Tensor) -> Tensor:
-    """What the mean of ``posterior`` ``(batch, speakers)`` lacks in entropy to be uniform, in nats.
-
-    The slope of the entropy is infinite where a speaker has probability zero in the whole batch; it is cut off.
-    """
-    return math.log(posterior.shape[-1]) - torch.special.entr(posterior.mean(0).clamp(min=1e-6)).sum()
 
 
 def gaussian_kl(mean: Tensor, log_variance: Tensor, other_mean: Tensor, other_log_variance: Tensor) -> Tensor:

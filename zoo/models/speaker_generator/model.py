@@ -5,7 +5,7 @@ through the relaxation, z a small Gaussian residual. It is a variational autoenc
 latent; where the speaker of a recording is known, s is observed (Kingma et al. 2014, arXiv 1406.5298, model M2).
 
 With several speakers the ELBO does not lead to them: without help codes are shared and split, encoder and decoder soon
-fit each other, whoever a code stands for, and the ELBO is no worse for it. So q(s | x) can be led at first by a simpler
+fit each other, whoever a code stands for, and the ELBO is no worse for it. So q(s | x) can be led by a simpler
 model of the same recordings, a mixture of Gaussians, which is also how VaDE begins (Jiang et al. 2017, arXiv
 1611.05148).
 """
@@ -27,7 +27,7 @@ from zoo.errors import ZooError
 from zoo.models.speaker_generator.flow import FlowSampler
 from zoo.models.speaker_generator.guide import fit_guide, guess
 from zoo.models.speaker_generator.judging import find_judge, judged_scores
-from zoo.models.speaker_generator.likelihood import gaussian_kl, gaussian_nll, lacking_entropy, observe
+from zoo.models.speaker_generator.likelihood import gaussian_kl, gaussian_nll, observe
 from zoo.models.speaker_generator.metrics import SpeakerStatistics, total_variation
 from zoo.models.speaker_generator.nets import Voice
 from zoo.models.speaker_generator.pictures import draw, play
@@ -43,7 +43,7 @@ log = logging.getLogger(__name__)
 SHORTEST = 10  # frames of a generated word
 FIRST_NOISE = 8.0  # standard deviation of the likelihood of a spectrogram at first; it falls to that of the model
 PITCH_NOISE, LENGTH_NOISE = 0.2, 0.1  # of the likelihoods of pitch and logarithm of length
-LEAD = 0.5  # share of training in which the noise falls, and what leads q(s | x) falls to nothing; the prior follows
+LEAD = 0.5  # share of training in which the noise falls; then the prior begins to follow q(s | x)
 RESIDUAL_FROM = 0.4  # share of training after which z is used; until then all that differs is left to the speaker
 EARLY = 8  # one word of so many is shown to the sampler until then: it takes most of the time, and is given other means
 SPREAD = 0.7
@@ -75,10 +75,8 @@ class SpeakerGenerator(ZooModule):
         prior_decay: of the running mean of q(s | x) that the prior is.
         noise: standard deviation of the likelihood of a spectrogram. In the first half of training it falls to there
             from a large one; all other parts of the likelihood are weighted alike.
-        balance: weight, in nats, of what the mean of q(s | x) over a batch lacks in entropy. It falls linearly to zero
-            in the first half of training; from there on the prior is learned.
         guide: weight, in nats, of the cross-entropy of q(s | x) with what a mixture of Gaussians says, see
-            :meth:`guess`; it falls as ``balance`` does. 0 for no mixture.
+            :meth:`guess`. It falls linearly to zero, which it is at the end of training. 0 for no mixture.
         label_weight: of the cross-entropy of known speakers, in nats.
         sampler: a :class:`zoo.models.speaker_generator.FlowSampler` that draws words frame by frame, given the word,
             the code and the mean spectrogram and length of the decoder. It is trained beside all this, to which its
@@ -103,7 +101,6 @@ class SpeakerGenerator(ZooModule):
         prior: Literal["marginal", "content"] = "marginal",
         prior_decay: float = 0.98,
         noise: float = 0.5,
-        balance: float = 20.0,
         guide: float = 0.0,
         label_weight: float = 100.0,
         sampler: FlowSampler | None = None,
@@ -118,15 +115,13 @@ class SpeakerGenerator(ZooModule):
             raise ValueError(f"contents={contents}: there are ten digits; of other words give the list")
         if not (0 < noise <= FIRST_NOISE and 0 <= prior_decay <= 1):
             raise ValueError(f"need noise in (0, {FIRST_NOISE}] and prior_decay in [0, 1], got {noise}, {prior_decay}")
-        if min(balance, guide, label_weight) < 0:
-            raise ValueError(
-                f"balance, guide and label_weight must not be negative, got {balance}, {guide}, {label_weight}"
-            )
+        if min(guide, label_weight) < 0:
+            raise ValueError(f"guide and label_weight must not be negative, got {guide}, {label_weight}")
         self.speaker_encoder, self.residual_encoder, self.decoder = speaker_encoder, residual_encoder, decoder
         self.relaxation, self.optimizer = relaxation, optimizer
         self.words, self.contents = words, len(words)
         self.speakers, self.residual, self.prior_decay = speakers, residual, prior_decay
-        self.noise, self.balance, self.guide, self.label_weight = noise, balance, guide, label_weight
+        self.noise, self.guide, self.label_weight = noise, guide, label_weight
         self.sampler = sampler
         self.monitor = "val/cost" if sampler else "val/neg_elbo"
         self.annealed = ("neg_elbo", "given_speaker", "cost")  # by the noise of the likelihood
@@ -254,16 +249,14 @@ class SpeakerGenerator(ZooModule):
         terms = self.terms(batch, weight=(self.noise / noise) ** 2, use_residual=use_residual)
         logits = terms.pop("logits")
         values = {name: value.mean() for name, value in terms.items()}
-        posterior = observe(logits, batch.label).softmax(-1)
-        lacking = lacking_entropy(posterior)
         known = batch.label >= 0
         told = F.cross_entropy(logits, batch.label.clamp(min=0), reduction="none") * known
         if done >= LEAD:
+            posterior = observe(logits, batch.label).softmax(-1)
             self._follow_posterior(posterior.detach() * ~batch.extra[:, None], batch.content)
-        loss = values["neg_elbo"] + self.balance * early * lacking + self.label_weight * told.mean()
-        if self.guide and early:
-            loss = loss + self.guide * early * F.cross_entropy(logits, self.guess(batch).softmax(-1))
-        values["lacking_entropy"] = lacking
+        loss = values["neg_elbo"] + self.label_weight * told.mean()
+        if self.guide:
+            loss = loss + self.guide * (1 - done) * F.cross_entropy(logits, self.guess(batch).softmax(-1))
         if self.sampler:
             some = (~batch.extra).nonzero()[:: 1 if use_residual else EARLY, 0]
             values["flow"] = self._sampler_cost(batch.at(some), logits[some], use_residual=use_residual)
