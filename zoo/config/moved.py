@@ -41,9 +41,9 @@ SELF_LABELLED = ("zoo.tasks.TSP", "zoo.tasks.ConvexHull", "zoo.tasks.Knapsack")
 """What ``objective=null`` of 0.2 trained by self-labelling, and the present version by the relaxation."""
 
 
-OF_THE_SPEAKER = {"balance"} | frozenset(
+OF_THE_SPEAKER = frozenset(
     ["first_noise", "anneal", "pitch_noise", "length_noise", "residual_from", "balance_until", "spread", "judged"]
-)
+) | {"balance"}
 """Arguments of the speaker generator of 0.2 that it has no more: a term that it does without, schedules, which are
 fixed, and what belongs to saying and judging words."""
 

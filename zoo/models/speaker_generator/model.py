@@ -5,7 +5,7 @@ through the relaxation, z a small Gaussian residual. It is a variational autoenc
 latent; where the speaker of a recording is known, s is observed (Kingma et al. 2014, arXiv 1406.5298, model M2).
 
 With several speakers the ELBO does not lead to them: without help codes are shared and split, encoder and decoder soon
-fit each other, whoever a code stands for, and the ELBO is no worse for it. So q(s | x) can be led by a simpler
+fit each other, whoever a code stands for, and the ELBO may be no worse for it. So q(s | x) can be led by a simpler
 model of the same recordings, a mixture of Gaussians, which is also how VaDE begins (Jiang et al. 2017, arXiv
 1611.05148).
 """
