@@ -114,7 +114,7 @@ def test_a_run_leaves_what_it_promises(run):
     expected |= {"prior_tv", "rarest_code", *(f"{kind}{name}" for kind in ("", "mean_", "real_") for name in judged)}
     assert set(metrics) == {f"test/{name}" for name in expected}
     series = read_metrics(run.metrics)
-    assert {"tau", "lr", "val/accuracy", "train/lacking_entropy"} <= set(series)
+    assert {"tau", "lr", "val/accuracy", "train/speaker_kl"} <= set(series)
 
 
 def test_a_stopped_run_ends_in_the_same_bits(run, tmp_path, monkeypatch):
