@@ -42,8 +42,18 @@ SELF_LABELLED = ("zoo.tasks.TSP", "zoo.tasks.ConvexHull", "zoo.tasks.Knapsack")
 
 
 OF_THE_SPEAKER = frozenset(
-    ["first_noise", "anneal", "pitch_noise", "length_noise", "residual_from", "balance_until", "spread", "judged"]
-) | {"balance"}
+    [
+        "first_noise",
+        "anneal",
+        "pitch_noise",
+        "length_noise",
+        "residual_from",
+        "balance",
+        "balance_until",
+        "spread",
+        "judged",
+    ]
+)
 """Arguments of the speaker generator of 0.2 that it has no more: a term that it does without, schedules, which are
 fixed, and what belongs to saying and judging words."""
 

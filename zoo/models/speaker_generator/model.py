@@ -43,7 +43,7 @@ log = logging.getLogger(__name__)
 SHORTEST = 10  # frames of a generated word
 FIRST_NOISE = 8.0  # standard deviation of the likelihood of a spectrogram at first; it falls to that of the model
 PITCH_NOISE, LENGTH_NOISE = 0.2, 0.1  # of the likelihoods of pitch and logarithm of length
-LEAD = 0.5  # share of training in which the noise falls; then the prior begins to follow q(s | x)
+PRIOR_FROM = 0.5  # share of training in which the noise falls, and after which the prior follows q(s | x)
 RESIDUAL_FROM = 0.4  # share of training after which z is used; until then all that differs is left to the speaker
 EARLY = 8  # one word of so many is shown to the sampler until then: it takes most of the time, and is given other means
 SPREAD = 0.7
@@ -243,7 +243,7 @@ class SpeakerGenerator(ZooModule):
     def training_step(self, batch: Speech, batch_idx: int) -> dict[str, Tensor]:
         done = self.global_step / self.total_steps
         self._follow_content(batch)
-        early = max(0.0, 1 - done / LEAD)
+        early = max(0.0, 1 - done / PRIOR_FROM)
         noise = self.noise * (FIRST_NOISE / self.noise) ** early
         use_residual = done >= RESIDUAL_FROM
         terms = self.terms(batch, weight=(self.noise / noise) ** 2, use_residual=use_residual)
@@ -251,7 +251,7 @@ class SpeakerGenerator(ZooModule):
         values = {name: value.mean() for name, value in terms.items()}
         known = batch.label >= 0
         told = F.cross_entropy(logits, batch.label.clamp(min=0), reduction="none") * known
-        if done >= LEAD:
+        if done >= PRIOR_FROM:
             posterior = observe(logits, batch.label).softmax(-1)
             self._follow_posterior(posterior.detach() * ~batch.extra[:, None], batch.content)
         loss = values["neg_elbo"] + self.label_weight * told.mean()
