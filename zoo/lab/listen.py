@@ -252,7 +252,7 @@ def picture(cosines: np.ndarray, steps: np.ndarray, between: tuple[str, str]) ->
             ax.annotate(
                 name,
                 (steps[end], cosines[end, i]),
-                (0, -16),
+                (0, 8),
                 textcoords="offset points",
                 color=f"C{i}",
                 ha="right" if end > len(steps) / 2 else "left",  # inside of the axes
