@@ -55,7 +55,7 @@ OF_THE_SPEAKER = frozenset(
     ]
 )
 """Arguments of the speaker generator of 0.2 that it has no more: a term that it does without, schedules, which are
-fixed, and what belongs to saying and judging words."""
+fixed or `warm_up` now, and what belongs to saying and judging words."""
 
 
 def is_earlier(config: dict[str, Any]) -> bool:

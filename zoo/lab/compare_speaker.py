@@ -8,8 +8,8 @@ speaker drawn from the learned prior, and with the mean vector of the prior in p
 and of the first seed the spectrograms and sounds, to the folder, ``runs/compare_speaker/<example>`` by default. Runs
 that are there already are not trained again.
 
-``mix`` is george and yweweler of FSDD, 70 to 30, by the relaxation alone, without a guide: 20 to 70 CPU-seconds a run,
-by processor. ``six`` is all of FSDD by the default settings: 140 to 300 CPU-seconds a run.
+``mix`` is george and yweweler of FSDD, 70 to 30, by the relaxation alone, without a guide: 20 to 85 CPU-seconds a run,
+by processor. ``six`` is all of FSDD by the default settings: 140 to 330 CPU-seconds a run, and with ``rloo`` 730.
 
 The columns: accuracy of the code after matching, normalised mutual information, total variation of the learned prior
 from the true shares (medians over seeds, with all values); in how many seeds the accuracy is at least 0.97 and the

@@ -166,19 +166,46 @@ def test_the_guide_tells_voices_apart():
     assert (model.guess(x).argmax(-1) == x.speaker).sum() > 588
 
 
-@pytest.mark.parametrize("step, share", [(0, 1.0), (2, 0.8), (10, 0.0)])
-def test_the_guide_falls_to_nothing(step, share):
-    """The loss with it less that without it, after some of ten steps."""
-    model, x, losses = generator(guide=7.0), speech(), []
-    nn.init.normal_(model.guide_weight)
+def after(step):
+    """A trainer after some of ten steps."""
     schedule = {"strategy": Alone, "global_step": step, "estimated_stepping_batches": 10, "max_steps": -1}
-    model._trainer = type("Trainer", (), schedule)
+    return type("Trainer", (), schedule)
+
+
+@pytest.mark.parametrize("known", [0, 4])
+@pytest.mark.parametrize("step, share", [(0, 1.0), (2, 0.8), (10, 0.0)])
+def test_the_guide_falls_to_nothing_and_leads_the_unknown_alone(step, share, known):
+    """The loss with it less that without it."""
+    model, x, losses = generator(guide=7.0), speech(), []
+    x.label[:known] = 1
+    nn.init.normal_(model.guide_weight)
+    model._trainer = after(step)
     model._follow_content(x)
     for model.guide in (7.0, 0.0):
         torch.manual_seed(0)
         losses.append(model.training_step(x, 0)["loss"].item())
-    distance = -(model.guess(x).softmax(-1) * model.speaker_logits(x).log_softmax(-1)).sum(-1).mean().item()
-    assert losses[0] - losses[1] == pytest.approx(7 * share * distance, abs=0.01)
+    distance = -(model.guess(x).softmax(-1) * model.speaker_logits(x).log_softmax(-1)).sum(-1)
+    assert losses[0] - losses[1] == pytest.approx(7 * share * distance[known:].sum().item() / 6, abs=0.05)
+
+
+@pytest.mark.parametrize(
+    "warm_up, step, weight, use_residual, prior_moves",
+    [
+        (0.5, 0, 1 / 256, False, False),
+        (0.5, 3, 1 / 256**0.4, False, False),
+        (0.5, 4, 1 / 256**0.2, True, False),
+        (0.5, 5, 1.0, True, True),
+        (0.0, 0, 1.0, True, True),
+    ],
+)
+def test_the_likelihood_sharpens_during_the_warm_up(monkeypatch, warm_up, step, weight, use_residual, prior_moves):
+    """From a deviation of 8 to 0.5; the residual joins after four fifths of it, and the prior moves after it."""
+    model, terms, seen = generator(warm_up=warm_up), SpeakerGenerator.terms, []
+    monkeypatch.setattr(SpeakerGenerator, "terms", lambda model, x, **how: seen.append(how) or terms(model, x, **how))
+    model._trainer = after(step)
+    model.training_step(speech(), 0)
+    assert seen == [{"weight": pytest.approx(weight), "use_residual": use_residual}]
+    assert torch.equal(model.prior, torch.full((1, 3), 1 / 3)) != prior_moves
 
 
 @pytest.mark.parametrize("prior", ["marginal", "content"])
@@ -271,6 +298,7 @@ def test_wrong_words_and_speakers_are_refused(content, speaker, message):
     [
         ({"noise": 9.0}, "noise in"),
         ({"prior_decay": 1.5}, r"in \[0, 1\]"),
+        ({"warm_up": 1.0}, r"in \[0, 1\)"),
         ({"guide": -1.0}, "not be negative"),
         ({"contents": 0}, "different words"),
         ({"contents": 11}, "there are ten digits"),

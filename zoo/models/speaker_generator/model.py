@@ -43,8 +43,7 @@ log = logging.getLogger(__name__)
 SHORTEST = 10  # frames of a generated word
 FIRST_NOISE = 8.0  # standard deviation of the likelihood of a spectrogram at first; it falls to that of the model
 PITCH_NOISE, LENGTH_NOISE = 0.2, 0.1  # of the likelihoods of pitch and logarithm of length
-PRIOR_FROM = 0.5  # share of training in which the noise falls, and after which the prior follows q(s | x)
-RESIDUAL_FROM = 0.4  # share of training after which z is used; until then all that differs is left to the speaker
+RESIDUAL_FROM = 0.8  # share of the warm-up after which z is used; until then all that differs is left to the speaker
 EARLY = 8  # one word of so many is shown to the sampler until then: it takes most of the time, and is given other means
 SPREAD = 0.7
 SLOWEST, FASTEST = 0.25, 4.0  # of the speed of speech
@@ -73,14 +72,17 @@ class SpeakerGenerator(ZooModule):
         residual: size of z.
         prior: of the speaker: one for all words (``marginal``), or one for each (``content``).
         prior_decay: of the running mean of q(s | x) that the prior is.
-        noise: standard deviation of the likelihood of a spectrogram. In the first half of training it falls to there
-            from a large one; all other parts of the likelihood are weighted alike.
-        guide: weight, in nats, of the cross-entropy of q(s | x) with what a mixture of Gaussians says, see
-            :meth:`guess`. It falls linearly to zero, which it is at the end of training. 0 for no mixture.
+        noise: standard deviation of the likelihood of a spectrogram.
+        warm_up: share of training that is a warm-up, 0 for none: the standard deviation falls from 8 to ``noise``, with
+            the rest of the likelihood weighted alike; the prior stays uniform; in the first four fifths there is no
+            residual.
+        guide: weight, in nats, of the cross-entropy of q(s | x) with what a mixture of Gaussians says of recordings of
+            unknown speakers, see :meth:`guess`. It falls linearly to zero, which it is at the end of training. 0 for
+            no mixture.
         label_weight: of the cross-entropy of known speakers, in nats.
         sampler: a :class:`zoo.models.speaker_generator.FlowSampler` that draws words frame by frame, given the word,
             the code and the mean spectrogram and length of the decoder. It is trained beside all this, to which its
-            gradient does not come, or after it; in the first 40% of training it is shown an eighth of the words. null:
+            gradient does not come, or after it; while there is no residual it is shown an eighth of the words. null:
             the decoder says words, by that mean.
 
     Raises:
@@ -101,6 +103,7 @@ class SpeakerGenerator(ZooModule):
         prior: Literal["marginal", "content"] = "marginal",
         prior_decay: float = 0.98,
         noise: float = 0.5,
+        warm_up: float = 0.5,
         guide: float = 0.0,
         label_weight: float = 100.0,
         sampler: FlowSampler | None = None,
@@ -115,13 +118,15 @@ class SpeakerGenerator(ZooModule):
             raise ValueError(f"contents={contents}: there are ten digits; of other words give the list")
         if not (0 < noise <= FIRST_NOISE and 0 <= prior_decay <= 1):
             raise ValueError(f"need noise in (0, {FIRST_NOISE}] and prior_decay in [0, 1], got {noise}, {prior_decay}")
+        if not 0 <= warm_up < 1:
+            raise ValueError(f"need warm_up in [0, 1), got {warm_up}")
         if min(guide, label_weight) < 0:
             raise ValueError(f"guide and label_weight must not be negative, got {guide}, {label_weight}")
         self.speaker_encoder, self.residual_encoder, self.decoder = speaker_encoder, residual_encoder, decoder
         self.relaxation, self.optimizer = relaxation, optimizer
         self.words, self.contents = words, len(words)
         self.speakers, self.residual, self.prior_decay = speakers, residual, prior_decay
-        self.noise, self.guide, self.label_weight = noise, guide, label_weight
+        self.noise, self.warm_up, self.guide, self.label_weight = noise, warm_up, guide, label_weight
         self.sampler = sampler
         self.monitor = "val/cost" if sampler else "val/neg_elbo"
         self.annealed = ("neg_elbo", "given_speaker", "cost")  # by the noise of the likelihood
@@ -243,20 +248,21 @@ class SpeakerGenerator(ZooModule):
     def training_step(self, batch: Speech, batch_idx: int) -> dict[str, Tensor]:
         done = self.global_step / self.total_steps
         self._follow_content(batch)
-        early = max(0.0, 1 - done / PRIOR_FROM)
-        noise = self.noise * (FIRST_NOISE / self.noise) ** early
-        use_residual = done >= RESIDUAL_FROM
+        warm = min(1.0, done / self.warm_up) if self.warm_up else 1.0
+        noise = self.noise * (FIRST_NOISE / self.noise) ** (1 - warm)
+        use_residual = warm >= RESIDUAL_FROM
         terms = self.terms(batch, weight=(self.noise / noise) ** 2, use_residual=use_residual)
         logits = terms.pop("logits")
         values = {name: value.mean() for name, value in terms.items()}
         known = batch.label >= 0
         told = F.cross_entropy(logits, batch.label.clamp(min=0), reduction="none") * known
-        if done >= PRIOR_FROM:
+        if warm == 1:
             posterior = observe(logits, batch.label).softmax(-1)
             self._follow_posterior(posterior.detach() * ~batch.extra[:, None], batch.content)
         loss = values["neg_elbo"] + self.label_weight * told.mean()
         if self.guide:
-            loss = loss + self.guide * (1 - done) * F.cross_entropy(logits, self.guess(batch).softmax(-1))
+            led = F.cross_entropy(logits, self.guess(batch).softmax(-1), reduction="none") * ~known
+            loss = loss + self.guide * (1 - done) * led.mean()
         if self.sampler:
             some = (~batch.extra).nonzero()[:: 1 if use_residual else EARLY, 0]
             values["flow"] = self._sampler_cost(batch.at(some), logits[some], use_residual=use_residual)
