@@ -60,9 +60,11 @@ def test_a_pointer_network_solves_points_wherever_they_lie():
 def test_a_generator_and_a_judge_know_their_speakers():
     model, judge = zoo.from_pretrained("speaker_generator.fsdd"), zoo.from_pretrained("speech_judge.fsdd")
     assert set(model.speaker_names) <= set(judge.speakers) and len(model.speaker_names) == model.speakers
-    sounds = model.speak("4 0 seven", speaker=model.speaker_names[0])
-    judgement = judge.listen([sound.numpy() for sound in sounds])
-    assert judgement.digit.tolist() == [4, 0, 7] and judge.names(judgement) == [model.speaker_names[0]] * 3
+    name = model.speaker_names[0]
+    sounds = [sound.numpy() for seed in range(5) for sound in model.speak("4 0 seven", speaker=name, seed=seed)]
+    judgement = judge.listen(sounds)  # it hears 4 digits in 1,000 as others, so one of the 15 may be
+    assert sum(a == b for a, b in zip(judgement.digit.tolist(), [4, 0, 7] * 5, strict=True)) >= 14
+    assert judge.names(judgement).count(name) >= 14
     assert len(model.speak(np.array([1, 2]), 1)) == len(model.speak([1, 2], [0, 1])) == 2
     with pytest.raises(ZooError, match=r"no speaker 'thoe'\..*Did you mean 'theo'"):
         model.speak("1", speaker="thoe")
