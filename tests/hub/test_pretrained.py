@@ -51,6 +51,19 @@ def test_round_trip(tmp_path):
         assert torch.equal(value, again.state_dict()[name]), name
 
 
+def test_a_checkpoint_in_the_folder_of_its_run_knows_the_data(tmp_path):
+    model, data = make(), {"_target_": "zoo.data.MNIST"}
+    path = tmp_path / "run/checkpoints/step-3.ckpt"
+    path.parent.mkdir(parents=True)
+    torch.save({"config": to_config(model), "state_dict": model.state_dict()}, path)
+    assert zoo.from_pretrained(path).trained_on == {}
+    for text, known in (("a: 1", {}), ("- [", {}), (yaml.safe_dump({"model": {}, "data": data}), data)):
+        (tmp_path / "run/config.yaml").write_text(text)
+        assert zoo.from_pretrained(path).trained_on == known
+    alone = path.rename(tmp_path / "alone.ckpt")
+    assert zoo.from_pretrained(alone).trained_on == {}
+
+
 def test_little_room(tmp_path):
     """Matrices of half the size, a bit for a weight of which the sign counts, and nothing else rounded."""
     model, large = make(), tmp_path / "cat_vae.large"

@@ -140,7 +140,7 @@ def read(name: str | Path, trust: Sequence[str] = (), archs: Sequence[str] = ())
     path = Path(name)
     try:
         if path.suffix == ".ckpt":
-            return read_training_checkpoint(path, {}, trust)
+            return read_training_checkpoint(path, data_beside(path), trust)
         if (path / RUN_CONFIG).is_file():
             return read_run(path, trust)
         return read_pretrained(find_pretrained(name, archs), trust)
@@ -253,6 +253,15 @@ def read_run(folder: Path, trust: Sequence[str] = ()) -> Saved:
     if not isinstance(data, dict):
         raise ZooError(f"{path} is damaged: it does not hold data")
     return read_training_checkpoint(folder / BEST, data, trust)
+
+
+def data_beside(checkpoint: Path) -> dict[str, Any]:
+    """The configuration of the data of the run in whose folder a checkpoint lies; empty where it lies elsewhere."""
+    try:
+        data = read_parts(checkpoint.parent.parent / RUN_CONFIG, parse_yaml, "model").get("data")
+    except ZooError:  # there is no such file, or it is of something else: the checkpoint is enough for a model
+        return {}
+    return data if isinstance(data, dict) else {}
 
 
 def read_training_checkpoint(path: Path, data: dict[str, Any], trust: Sequence[str] = ()) -> Saved:
