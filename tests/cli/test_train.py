@@ -226,7 +226,7 @@ def test_eval_repeats_the_test_scores_of_the_run(run, tmp_path, mnist_root):
         (["checkpoint={run}", "model.iwae_sampels=3"], "Did you mean 'iwae_samples'"),
         (["checkpoint={run}", "model.iwae_samples=0"], "iwae_samples >= 1"),
         (["checkpoint={run}", "model.latents=20"], "does not fit"),
-        (["checkpoint={run}/checkpoints/best.ckpt"], "does not say what it was trained on: add data="),
+        (["checkpoint={alone}"], "does not say what it was trained on: add data="),
         (["checkpoint={run}", "data=mnits"], "Did you mean 'mnist'"),
         (
             ["checkpoint={run}", "output={run}/config.yaml/x.json", "trainer.limit_test_batches=1"],
@@ -234,8 +234,9 @@ def test_eval_repeats_the_test_scores_of_the_run(run, tmp_path, mnist_root):
         ),
     ],
 )
-def test_mistakes_of_eval(run, mnist_root, monkeypatch, options, message):
-    monkeypatch.setattr(sys, "argv", ["eval.py", *(option.format(run=run.path) for option in options)])
+def test_mistakes_of_eval(run, mnist_root, tmp_path, monkeypatch, options, message):
+    alone = shutil.copy(run.best, tmp_path / "alone.ckpt")
+    monkeypatch.setattr(sys, "argv", ["eval.py", *(option.format(run=run.path, alone=alone) for option in options)])
     monkeypatch.setenv("ZOO_DATA_DIR", mnist_root)
     with pytest.raises(SystemExit, match=message):
         main("eval")
