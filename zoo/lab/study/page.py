@@ -29,8 +29,8 @@ COLORS = {
 
 ABOUT = """\
 What is compared is the test score of the *hard decision* after equal tuning with a given budget: the same {trials}
-settings of learning rate, temperature and annealing for every estimator, at random but spread evenly over their ranges;
-one is chosen on validation data and trained anew with fresh seeds. The budget is counted in runs of the program; the
+settings (fewer where a regime says so) of learning rate, temperature and annealing for every estimator, at random but
+spread evenly over their ranges; one is chosen on validation data and trained anew with fresh seeds. The budget is counted in runs of the program; the
 same at equal CPU time is beside it. Lower scores are better. A contrast is the best of some families less the best of
 others, both chosen in the search, paired by seed: **yes** where it is larger than the margin, **no** where it is
 smaller, **not decided** where neither is shown, each by a t test against the margin, by Holm's method over all {count}
