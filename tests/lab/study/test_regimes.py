@@ -140,6 +140,14 @@ def test_codes_of_images_train_and_are_scored(task, mnist_root, monkeypatch):
         assert 0 < min(result.scores["sampled"], result.scores["quantised"]) <= result.test < 2000
 
 
+def test_a_training_that_diverges_has_the_worst_score(mnist_root, monkeypatch):
+    monkeypatch.setenv("ZOO_DATA_DIR", mnist_root)
+    task = Trained(options=["model=cat_vae"], epochs=1, score={"neg_elbo": 1.0})
+    softmax = named(load("image_codes"), "softmax")
+    (result,) = task.run(softmax, [({"lr": 1e20, "tau": 1.0, "end": 1.0}, 0)], share=1, key="a")
+    assert result.valid == result.test == 1e6
+
+
 def test_training_helps():
     plan = load("routing")
     task = plan.tasks["even_start"]

@@ -41,7 +41,10 @@ def quiet(**options) -> Trainer:
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize(
     "bad, message",  # the index of the batch; what is looked at is that of the eighth batches
-    [(12, r"loss is nan at step 13 \(epoch 1, batch 4\)"), (15, r"loss is nan at step 16 \(epoch 1, batch 7\)")],
+    [
+        (12, r"loss is not finite, but nan, at step 13 \(epoch 1, batch 4\)"),
+        (15, r"loss is not finite, but nan, at step 16 \(epoch 1, batch 7\)"),
+    ],
 )
 def test_the_first_batch_with_such_a_loss_is_named(bad, message):
     trainer = quiet(max_epochs=2, log_every_n_steps=8, logger=False)

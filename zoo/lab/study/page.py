@@ -30,12 +30,12 @@ COLORS = {
 ABOUT = """\
 What is compared is the test score of the *hard decision* after equal tuning with a given budget: the same {trials}
 settings (fewer where a regime says so) of learning rate, temperature and annealing for every estimator, at random but
-spread evenly over their ranges; one is chosen on validation data and trained anew with fresh seeds. The budget is counted in runs of the program; the
-same at equal CPU time is beside it. Lower scores are better. A contrast is the best of some families less the best of
-others, both chosen in the search, paired by seed: **yes** where it is larger than the margin, **no** where it is
-smaller, **not decided** where neither is shown, each by a t test against the margin, by Holm's method over all {count}
-planned contrasts together. The plan, `configs/plan.yaml` and `configs/study`, is older than the runs, save for what is
-[listed](deviations.md), the number of seeds among it."""
+spread evenly over their ranges; one is chosen on validation data and trained anew with fresh seeds. The budget is
+counted in runs of the program; the same at equal CPU time is beside it. Lower scores are better. A contrast is the
+best of some families less the best of others, both chosen in the search, paired by seed: **yes** where it is larger
+than the margin, **no** where it is smaller, **not decided** where neither is shown, each by a t test against the
+margin, by Holm's method over all {count} planned contrasts together. The plan, `configs/plan.yaml` and
+`configs/study`, is older than the runs, save for what is [listed](deviations.md), the number of seeds among it."""
 
 LIMITS = """\
 - Families differ in size, and the best of more estimators is better: "the best without Gumbel noise" is chosen among

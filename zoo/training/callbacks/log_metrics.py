@@ -110,8 +110,8 @@ class LogMetrics(Callback):
             raise SystemExit(1)  # the first rank says it
         last = next((c.last for c in trainer.callbacks if isinstance(c, ResumeCheckpoints)), None)
         raise ZooError(
-            f"the {name} is {loss if name == 'loss' else value} at {place}. The last good checkpoint is "
-            f"{last or 'none yet'}. Try a lower model.optimizer.lr, a higher relaxation.tau, or look for NaN in the "
+            f"the {name} is not finite, but {loss if name == 'loss' else value}, at {place}. The last good checkpoint "
+            f"is {last or 'none yet'}. Try a lower model.optimizer.lr, a higher relaxation.tau, or look for NaN in the "
             "data."
         )
 
