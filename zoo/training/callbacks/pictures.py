@@ -1,6 +1,8 @@
 """Pictures and sounds of what a model does, to the run folder and to W&B."""
 
 import gc
+import hashlib
+import re
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -14,6 +16,7 @@ from zoo.data.seeding import PREDICT, seed_default_generators
 from zoo.training.loggers import show_picture
 from zoo.training.plots import curves, film_strip, save_film, style
 
+LONGEST_NAME = 200  # bytes of the name of a file, without its ending
 Series = dict[str, list[tuple[int, float]]]
 """Names of values -> their steps and values."""
 
@@ -58,7 +61,7 @@ class Pictures(Callback):
                     path = str(self.folder / f"{name}.gif")
                     logger.log_video(f"films/{name}", [path], step=trainer.global_step, format=["gif"])
         for name, sound in speak(batch).items():
-            wav = self.sounds / f"{name}.wav"
+            wav = self.sounds / f"{file_name(name)}.wav"
             self.sounds.mkdir(parents=True, exist_ok=True)
             write_wav(wav, sound)
             for logger in trainer.loggers:
@@ -67,6 +70,16 @@ class Pictures(Callback):
 
                     logger.log_metrics({f"sounds/{name}": wandb.Audio(str(wav))}, step=trainer.global_step)
         gc.collect()  # figures hold themselves in cycles: by Python's own rhythm a long run would keep dozens of them
+
+
+def file_name(name: str) -> str:
+    """``name``, which may have the name of a speaker in it, as that of a file: with codes for what leads elsewhere, and
+    not too long."""
+    coded = re.sub(r"[/\\\0:]|^\.", lambda found: f"%{ord(found[0]):02X}", name).encode()
+    if len(coded) > LONGEST_NAME:
+        mark = f"~{hashlib.sha256(coded).hexdigest()[:8]}".encode()
+        coded = coded[: LONGEST_NAME - len(mark)] + mark
+    return coded.decode(errors="ignore")
 
 
 def nothing(batch: Any) -> dict[str, Any]:
