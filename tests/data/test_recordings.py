@@ -202,6 +202,15 @@ def test_numbers_are_read_as_numbers():
             letters([text])
 
 
+def test_texts_of_any_script_and_numbers_of_any_form_become_words():
+    assert words_of("caf\u0065\u0301") == words_of("caf\u00e9") == ["caf\u00e9"]  # as macOS names its files, and others
+    assert words_of("हिन्दी कि, की") == ["हिन्दी", "कि", "की"]
+    assert words_of("'Yes', it\u2019s o'clock") == ["yes", "it's", "o'clock"]
+    assert words_of("1,000 or 12,345,678") == ["1000", "or", "12345678"]
+    assert words_of("4,0,7 1,00") == ["4", "0", "7", "1", "00"]
+    assert words_of("3.14. 10. 1.2.3") == ["3", "point", "1", "4", "10", "1", "2", "3"]
+
+
 def folder(root: Path, speakers: dict[str, float], takes: int = 8) -> Path:
     for name, hertz in speakers.items():
         for number_, text in ((1, "yes"), (2, "no")):
@@ -234,6 +243,17 @@ def test_a_folder_is_split_by_hash_and_its_bad_files_are_counted(tmp_path, caplo
     unknown = SpeechFolder(root=str(root / "ben"), speakers=3, words=["yes"])
     unknown.setup()
     assert not unknown.known and unknown.names == [] and unknown.words == ["yes"]
+
+
+@pytest.mark.parametrize("mix", [[0.5, 0.5], [0.7, 0.3], [0.2, 0.8]])
+def test_the_mix_is_of_recordings_however_many_each_speaker_has(tmp_path, mix):
+    root = folder(folder(tmp_path / "mine", {"anna": 190.0}, takes=60), {"ben": 110.0}, takes=15)
+    data = SpeechFolder(root=str(root), speakers=["anna", "ben"], mix=mix, test=0.3, val=0.3)
+    data.setup()
+    assert data.proportions().tolist() == pytest.approx(mix, abs=0.1)
+    x = data.splits["train"]
+    for speaker in (0, 1):  # of each word as many
+        assert torch.bincount(x.content[x.speaker == speaker], minlength=2).diff().abs() <= 12
 
 
 @pytest.mark.parametrize(

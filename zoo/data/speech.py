@@ -199,16 +199,18 @@ class SpokenWords(DataModule):
         return counts / counts.sum().clamp(min=1)
 
     def _mixed(self, recordings: list[Recording], index: list[int]) -> list[int]:
-        """Those of ``index`` that make up the mix, the same share of each word."""
+        """Those of ``index`` that make up the mix, of each speaker the same share of each word."""
         if self.mix is None:
             return index
+        counts = [sum(r.speaker == speaker for r in recordings) for speaker in self.names]
+        most = min(count / share for count, share in zip(counts, self.mix))  # recordings for a share of 1
         chosen = []
-        for share, speaker in zip(self.mix, self.names):
+        for place, (share, speaker, count) in enumerate(zip(self.mix, self.names, counts)):
             for content, text in enumerate(self.words):
                 own = [i for i, r in zip(index, recordings) if r.speaker == speaker and r.text == text]
                 # Of seven takes, 3 / 7 is three; of three it is now one and now two.
-                g = generator("cpu", self.seed, TRAIN, MIX, self.names.index(speaker), content)
-                wanted = share / max(self.mix) * len(own) + torch.rand((), generator=g).item()
+                g = generator("cpu", self.seed, TRAIN, MIX, place, content)
+                wanted = share * most / max(count, 1) * len(own) + torch.rand((), generator=g).item()
                 order = torch.randperm(len(own), generator=g).tolist()
                 chosen += [own[i] for i in sorted(order[: int(wanted)])]
         return chosen

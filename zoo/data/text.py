@@ -1,6 +1,7 @@
 """Texts as words, numbers as words, words as letters."""
 
 import re
+import unicodedata
 from collections.abc import Sequence
 
 import torch
@@ -10,12 +11,18 @@ from zoo.errors import ZooError
 
 DIGITS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 LONGEST = 120  # bytes of a text that is said in one breath
-WORD = re.compile(r"\d+|[^\W\d_]+(?:['\u2019][^\W\d_]+)*")
+WORD = re.compile(r"\d+|[^\s\d']+(?:'[^\s\d']+)*")
+THOUSANDS = re.compile(r"(?<=\d),(?=\d{3}(?!\d))")
+DECIMAL = re.compile(r"(?<![\d.])(\d+)\.(\d+)(?!\d|\.\d)")
 
 
 def words_of(text: str) -> list[str]:
-    """The words of ``text`` in lower case, and its numbers as they stand: ``Hello, room 42!`` is hello, room, 42."""
-    return [word.replace("\u2019", "'") for word in WORD.findall(text.lower())]
+    """The words of ``text`` in lower case and composed (NFC), and its numbers as digits: ``Hello, room 1,042!`` is
+    hello, room, 1042, and ``3.14`` is 3, point, 1, 4."""
+    text = unicodedata.normalize("NFC", text.lower()).replace("\u2019", "'")
+    text = DECIMAL.sub(lambda m: f"{m[1]} point {' '.join(m[2])}", THOUSANDS.sub("", text))
+    kept = (c if c == "'" or c.isdecimal() or unicodedata.category(c)[0] in "LM" else " " for c in text)
+    return WORD.findall("".join(kept))
 
 
 def number(digits: str) -> list[str]:
