@@ -11,12 +11,13 @@ A fresh draw each time, unless a seed is given. Griffin-Lim makes sound of what 
 
 import io
 import logging
+import os
 import secrets
 import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 from pydantic import Field, NonNegativeInt
 
@@ -52,8 +53,8 @@ def speak(
     Args:
         checkpoint: a speaker generator: a pretrained model, its folder or a run folder.
         text: words that it has learned, such as "4 0 7", 407 or "four zero seven".
-        speaker: sample; a name or a code, or several, as theo,george, each of whom speaks; a blend of voices, as
-            theo:0.7,george:0.3; or mean for the mean vector in place of a choice.
+        speaker: sample; a name or a code; mean for the mean vector in place of a choice; several of these, as
+            theo,george, each of whom speaks; or a blend of voices, as theo:0.7,george:0.3.
         n: how often; each time all is drawn anew.
         speed: how many times as fast.
         spread: how much takes vary: 0 for the most typical, 1 as the model has it; null for its default.
@@ -73,7 +74,7 @@ def speak(
     from zoo.data.recordings import libraries
     from zoo.models.speaker_generator import SpeakerGenerator
     from zoo.models.speaker_generator.pictures import in_a_row
-    from zoo.models.speaker_generator.words import read_voices, read_words
+    from zoo.models.speaker_generator.words import SAMPLE, read_voices, read_words
     from zoo.training.runs import set_up_logging
 
     if output != "-" and Path(output).suffix.lower() != ".wav":
@@ -85,11 +86,7 @@ def speak(
     if len(words := read_words(text, model.words)) > LONGEST:
         raise ZooError(f"text= has {len(words)} words, and {LONGEST} are the most: speak it in parts")
     content = torch.tensor(words)
-    voices: list[tuple[str, Any]] = [("", None)]
-    if speaker == "mean":
-        voices = [("the mean vector", model.log_prior(content).exp())]
-    elif speaker != "sample":
-        voices = read_voices(speaker, model.speaker_names)
+    voices = read_voices(speaker, model.speaker_names)
     model.speak(content[:1])  # what the first call alone costs is not the speed of the model
     seed = secrets.randbits(31) if seed is None else seed
     parts: list[Tensor] = []
@@ -97,7 +94,7 @@ def speak(
     for take in range(n):
         for about, voice in voices:
             own = 1000 * seed + take
-            if voice is None:
+            if isinstance(voice, str) and voice == SAMPLE:
                 voice = int(model.sample_speaker(content[:1], seed=own))
                 about = f"code {voice}" + (f", {model.speaker_names[voice]}" if model.speaker_names[voice] else "")
             began = time.perf_counter()
@@ -118,8 +115,11 @@ def save(sound: "Tensor", output: str) -> None:
 
     if output == "-":
         write_wav(content := io.BytesIO(), sound)
-        sys.stdout.buffer.write(content.getvalue())
-        sys.stdout.buffer.flush()
+        try:
+            sys.stdout.buffer.write(content.getvalue())
+            sys.stdout.buffer.flush()
+        except BrokenPipeError:  # nobody listens any more, as of head
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return
     with written(Path(output)) as path:
         if Path(output).suffix.lower() == ".wav":

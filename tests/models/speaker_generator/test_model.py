@@ -1,7 +1,9 @@
 """The speaker generator: its objective, its schedules, what it says; and the judge."""
 
 import math
+from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -12,6 +14,7 @@ from zoo.errors import ZooError
 from zoo.models.speaker_generator import SpeakerGenerator, SpeechDecoder, SpeechEncoder
 from zoo.models.speaker_generator.judging import judged_scores
 from zoo.models.speaker_generator.likelihood import gaussian_nll, observe
+from zoo.models.speaker_generator.pictures import voices
 from zoo.models.speaker_generator.words import read_voices
 from zoo.models.speech_judge import SpeechClassifier, SpeechJudge
 from zoo.relaxations import RELAXATIONS, Exact, ReinMax
@@ -239,6 +242,12 @@ def test_a_word_sounds_the_same_whatever_it_is_said_beside():
     (alone,) = model.speak("7", 1, seed=5)
     assert several[1].shape == alone.shape and torch.allclose(several[1], alone, atol=1e-3)
     assert len(several[0]) != len(several[2]) or not torch.allclose(several[0], several[2], atol=1e-2)
+    model.prior.copy_(torch.tensor([[0.4, 0.3, 0.3]]))
+    for seed in range(8):  # with drawn speakers, too
+        alone, beside = (model.generate(words, seed=seed) for words in ([7], [0, 4, 7]))
+        torch.testing.assert_close(beside.mel[2], alone.mel[0], atol=1e-3, rtol=0)
+        assert beside.frames[2] == alone.frames[0]
+    (alone,) = model.speak("7", 1, seed=5)
     other = model.speak("7", 1, seed=6)[0]
     assert len(other) != len(alone) or not torch.allclose(other, alone, atol=1e-2)
     fast = model.generate("7", 1, seed=5, speed=2.0).frames
@@ -258,12 +267,73 @@ def test_own_words_numbers_and_one_speaker_an_utterance():
     assert weights.tolist() == pytest.approx([0, 0.3, 0.7]) and about == "0.30 1, 0.70 theo"
     model.generate("hello", weights)
     assert seen[1][1][0].tolist() == pytest.approx([0, 0.3, 0.7])
-    assert [code for _, code in read_voices("theo,george", ["george", "", "theo"])] == [2, 0]
-    for text in ("theo:x", "theo:-1,george:2", "theo:0", "nobody:1"):
+    assert [code for _, code in read_voices("theo,mean,george,1", ["george", "", "theo"])] == [2, "mean", 0, 1]
+    ((_, large),) = read_voices("theo:1e39,1:1e39", ["george", "", "theo"])
+    assert large.tolist() == [0, 0.5, 0.5]
+    for text in ("theo:x", "theo:-1,george:2", "theo:0", "nobody:1", "theo:1e308,1:1e308", "", " ,", ":1", "01", "-1"):
         with pytest.raises(ZooError, match=r"share|no speaker"):
             read_voices(text, ["george", "", "theo"])
     with pytest.raises(ZooError, match=r"cannot say .goodbye..*has learned: forty, good morning"):
         model.generate("goodbye")
+    with pytest.raises(ZooError, match=r"cannot say .one. of 1999\."):
+        model.generate("hello 1999")
+
+
+def test_python_takes_the_voices_that_the_command_takes():
+    model = generator().eval()
+    model.trained_on = {"speakers": ["anna", "ben", "cleo"]}
+    model.matching.copy_(torch.tensor([2, 0, 1]))
+
+    def said(speaker, content=(3, 4)):
+        return model.generate(list(content), speaker, seed=1).mel
+
+    anna = said(1)
+    for same in ("anna", "1", np.int64(1), [1, "anna"], np.array(["anna", "anna"]), "anna:2", [0.0, 1.0, 0.0]):
+        torch.testing.assert_close(said(same), anna)
+    torch.testing.assert_close(said("anna:1,ben:1"), said([0.0, 0.5, 0.5]))
+    torch.testing.assert_close(said("mean"), said(model.prior[0]))
+    torch.testing.assert_close(said("sample"), said(None))
+    torch.testing.assert_close(said("anna", ["three", "four"]), anna)
+    with pytest.raises(ZooError, match="'anna,ben' names several speakers"):
+        said("anna,ben")
+    for wrong in ({"anna": 1.0}, np.array([{}, {}], dtype=object)):
+        with pytest.raises(ValueError, match="speaker must be a name, a code"):
+            said(wrong)
+    with pytest.raises(ValueError, match="need spread >= 0"):
+        model.generate("3", spread=math.inf)
+
+
+@pytest.mark.parametrize(
+    "data, message",
+    [
+        (
+            {"words": ["one", "two"]},
+            r"is to say zero, .* and the data have one, two: it needs recordings of these words",
+        ),
+        ({"speakers": 4}, r"model\.speakers=3, and the data have 4"),
+        ({"speakers": ["anna", "ben"]}, r"model\.speakers=3, and the data have 2"),
+    ],
+)
+@pytest.mark.parametrize("stage", ["fit", "test"])
+def test_data_of_other_words_or_speakers_are_refused(data, message, stage):
+    model = generator()
+    model._trainer = SimpleNamespace(datamodule=SimpleNamespace(**data))
+    with pytest.raises(ZooError, match=message):
+        model.setup(stage)
+
+
+@pytest.mark.parametrize("speakers", [3, ["anna", "ben", "cleo"]])
+def test_speakers_are_named_where_the_data_are_told_their_names(speakers):
+    model = generator()
+    model._trainer = SimpleNamespace(datamodule=SimpleNamespace(speakers=speakers, names=["anna", "ben", "cleo"]))
+    model.matching.copy_(torch.tensor([2, 0, 1]))
+    named = speakers != 3
+    assert [name for _, name, _ in voices(model)] == (
+        ["cleo", "anna", "ben"] if named else ["code_0", "code_1", "code_2"]
+    )
+    assert [speaker for *_, speaker in voices(model)] == [2, 0, 1]
+    model.matching.fill_(-1)
+    assert voices(model) == [(0, "code_0", -1), (1, "code_1", -1), (2, "code_2", -1)]
 
 
 def test_words_are_spoken():

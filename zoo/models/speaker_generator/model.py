@@ -11,10 +11,13 @@ model of the same recordings, a mixture of Gaussians, which is also how VaDE beg
 """
 
 import logging
+import math
 import secrets
 from collections.abc import Sequence
+from numbers import Integral
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -31,7 +34,7 @@ from zoo.models.speaker_generator.likelihood import gaussian_kl, gaussian_nll, o
 from zoo.models.speaker_generator.metrics import SpeakerStatistics, total_variation
 from zoo.models.speaker_generator.nets import Voice
 from zoo.models.speaker_generator.pictures import draw, play
-from zoo.models.speaker_generator.words import find_voice, read_words
+from zoo.models.speaker_generator.words import MEAN, SAMPLE, find_voice, read_voices, read_words
 from zoo.relaxations import Categorical, Distribution, Draw, Relaxation
 from zoo.training import AdamW, ZooModule
 
@@ -235,12 +238,22 @@ class SpeakerGenerator(ZooModule):
 
     # Lightning's steps --------------------------------------------------------------------------------------------
 
-    def on_fit_start(self) -> None:
+    def setup(self, stage: str) -> None:
         words = getattr(self.trainer.datamodule, "words", self.words)
         if list(words) != self.words:
             raise ZooError(
-                f"the model is to say {', '.join(self.words[:20])}, and the data have {', '.join(words[:20])}"
+                f"the model is to say {', '.join(self.words[:20])}, and the data have {', '.join(words[:20])}: it "
+                "needs recordings of these words and no others (data.words=[...] chooses some), or training anew"
             )
+        there = getattr(self.trainer.datamodule, "speakers", self.speakers)
+        there = there if isinstance(there, int) else len(there)
+        if there != self.speakers:
+            raise ZooError(
+                f"model.speakers={self.speakers}, and the data have {there}: leave model.speakers out, and say "
+                "data.speakers"
+            )
+
+    def on_fit_start(self) -> None:
         if self.guide and not self.guide_weight.any():  # a resumed run has it
             data = self.trainer.datamodule
             self.fit_guide(data.splits["train"], data.seed)
@@ -376,11 +389,12 @@ class SpeakerGenerator(ZooModule):
         else is said beside it.
 
         Args:
-            content: the words: a text, such as "4 0 7" or "four zero seven", or the indices of :attr:`words`, int64
-                ``(batch,)``, a tensor, an array or a list.
-            speaker: one for all words, a name of :attr:`speaker_names` or a code; names or codes of each, int64
-                ``(batch,)``; or weights of all codes ``(speakers,)`` or ``(batch, speakers)``. The default is to draw
-                from the learned prior: one speaker for a text, one for each word of indices.
+            content: the words: a text, such as "4 0 7" or "four zero seven"; a list of texts; or the indices of
+                :attr:`words`, int64 ``(batch,)``, a tensor, an array or a list.
+            speaker: one for all words, a name of :attr:`speaker_names`, a code, a blend such as
+                "theo:0.7,george:0.3", or "mean" for the mean vector of the prior; names or codes of each, int64
+                ``(batch,)``; or weights of all codes ``(speakers,)`` or ``(batch, speakers)``. The default, "sample",
+                is to draw from the learned prior: one speaker for a text, else one for each word.
             spread: share of the standard deviation of what is drawn; below 1 words are more typical and less varied.
                 The default is 1 with a sampler, else 0.7.
             speed: how many times as fast, from 0.25 to 4.
@@ -400,11 +414,15 @@ class SpeakerGenerator(ZooModule):
     ) -> tuple[Tensor | list[Tensor], Tensor]:
         """Spectrograms, time-normalised or each at its own pace, and their lengths; arguments of :meth:`generate`."""
         spread = (1.0 if self.sampler else SPREAD) if spread is None else spread
-        if not (spread >= 0 and SLOWEST <= speed <= FASTEST):
+        if not (0 <= spread < math.inf and SLOWEST <= speed <= FASTEST):
             raise ValueError(f"need spread >= 0 and speed in [{SLOWEST}, {FASTEST}], got {spread}, {speed}")
         seed = secrets.randbits(40) if seed is None else seed
         together = isinstance(content, str)
-        content = self.given(read_words(content, self.words) if isinstance(content, str) else content)
+        if isinstance(content, str):
+            content = read_words(content, self.words)
+        elif isinstance(content, Sequence) and any(isinstance(one, str) for one in content):
+            content = [word for one in content for word in read_words(str(one), self.words)]
+        content = self.given(content)
         if (
             content.dim() != 1
             or content.dtype != torch.int64
@@ -412,10 +430,20 @@ class SpeakerGenerator(ZooModule):
             or not 0 <= content.min() <= content.max() < self.contents
         ):
             raise ValueError(f"content must be int64 (batch,) in [0, {self.contents}), got {content}")
-        if speaker is None:
-            speaker = self.sample_speaker(content[:1] if together else content, seed=seed).expand(len(content))
-        speaker = self.weights(speaker, len(content))
         generators = self._generators(content, seed)
+        speaker = SAMPLE if speaker is None else speaker
+        if isinstance(speaker, str):
+            speaker = self._voice(speaker)
+        if isinstance(speaker, str):
+            chances = self.log_prior(content).exp()
+            if speaker == MEAN:
+                speaker = chances
+            elif together:
+                speaker = self.sample_speaker(content[:1], seed=seed).expand(len(content))
+            else:
+                draws = [torch.multinomial(p, 1, generator=g) for p, g in zip(chances.cpu(), generators)]
+                speaker = torch.cat(draws)
+        speaker = self.weights(speaker, len(content))
         mean, log_variance = self.residual_prior(content, speaker)
         noise = torch.stack([torch.randn(self.residual, generator=g) for g in generators]).to(mean)
         residual = mean + spread * (0.5 * log_variance).exp() * noise
@@ -425,6 +453,13 @@ class SpeakerGenerator(ZooModule):
             spelling = self.spelling[content]
             return self.sampler.sample(spelling, words.mel, frames, speaker, generators, spread=spread), frames
         return words.mel, frames
+
+    def _voice(self, text: str) -> Any:
+        """The one voice that ``text`` says: a code, weights, or :data:`SAMPLE` or :data:`MEAN`."""
+        voices = read_voices(text, self.speaker_names)
+        if len(voices) > 1:
+            raise ZooError(f"{text!r} names several speakers: give one, or a list with one for each word")
+        return voices[0][1]
 
     def _generators(self, content: Tensor, seed: int) -> list[torch.Generator]:
         """Of what is drawn for words ``(batch,)``: of each word and each take of it."""
@@ -442,11 +477,16 @@ class SpeakerGenerator(ZooModule):
             ValueError: if a code is out of range, a shape is wrong, or weights are not a distribution.
             ZooError: if there is no speaker of a name.
         """
-        if isinstance(speaker, (str, int)):
+        if isinstance(speaker, np.ndarray) and speaker.dtype.kind in "OU":
+            speaker = speaker.tolist()
+        if isinstance(speaker, (str, Integral)):
             speaker = [speaker] * words
         if isinstance(speaker, Sequence) and any(isinstance(one, str) for one in speaker):
             speaker = [find_voice(str(one), self.speaker_names) for one in speaker]
-        speaker = self.given(speaker)
+        try:
+            speaker = self.given(speaker)
+        except TypeError:
+            raise ValueError(f"speaker must be a name, a code, weights, or a list of these, got {speaker!r}") from None
         if speaker.dtype == torch.int64:
             if speaker.shape != (words,) or not 0 <= speaker.min() <= speaker.max() < self.speakers:
                 raise ValueError(f"codes must be int64 ({words},) in [0, {self.speakers}), got {speaker}")

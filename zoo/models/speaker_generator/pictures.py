@@ -38,9 +38,9 @@ def draw(model: "SpeakerGenerator") -> "dict[str, Figure]":
     title = "Recordings and their reconstructions"
     pictures = {"reconstructions": spectrograms(rows, title, names=[names[digit] for digit in there])}
     rows = {}
-    for code, name in voices(model):
-        if name in data.names:
-            spoken = speech.speaker == data.names.index(name)
+    for code, name, speaker in voices(model):
+        if speaker >= 0:
+            spoken = speech.speaker == speaker
             rows[f"{name}, real"] = in_columns(speech.mel, [spoken & (speech.content == digit) for digit in digits])
         rows[f"code {code}"] = model.generate(digits, torch.full_like(digits, code), seed=0).mel
     rows["mean vector"] = model.generate(digits, model.log_prior(digits).exp(), seed=0).mel
@@ -64,8 +64,10 @@ def play(model: "SpeakerGenerator") -> dict[str, Tensor]:
     """The digits in order: by each speaker, real and generated with its code, and by the mean vector."""
     digits = torch.arange(min(SHOWN, model.contents), device=model.device)
     data, sounds = model.trainer.datamodule, {}
-    for code, name in voices(model):
-        own = {r.text: r for r in reversed(data.recordings["test"]) if r.speaker == name}
+    for code, name, speaker in voices(model):
+        own = {
+            r.text: r for r in reversed(data.recordings["test"]) if speaker >= 0 and r.speaker == data.names[speaker]
+        }
         if own:
             said = [own[text] for text in data.words[:SHOWN] if text in own]
             sounds[f"{name}_real"] = in_a_row([load(one, data.read) for one in said])
@@ -74,12 +76,16 @@ def play(model: "SpeakerGenerator") -> dict[str, Tensor]:
     return sounds
 
 
-def voices(model: "SpeakerGenerator") -> list[tuple[int, str]]:
-    """Codes and the names of the speakers that they are matched with; where nobody knows them, all codes."""
-    names = model.trainer.datamodule.names
-    if not (model.matching >= 0).any():
-        return [(code, f"code_{code}") for code in range(model.speakers)]
-    return [(code, names[speaker]) for code, speaker in enumerate(model.matching.tolist()) if speaker >= 0]
+def voices(model: "SpeakerGenerator") -> list[tuple[int, str, int]]:
+    """Of each code that is matched with a speaker, or of all where nobody knows them: the code, what it is called, and
+    the index of the speaker, or -1. Where the data say how many speakers there are, and not whom, none is named."""
+    data, matching = model.trainer.datamodule, model.matching.tolist()
+    named = not isinstance(data.speakers, int)
+    return [
+        (code, data.names[speaker] if named and speaker >= 0 else f"code_{code}", speaker)
+        for code, speaker in enumerate(matching)
+        if speaker >= 0 or max(matching) < 0
+    ]
 
 
 def in_a_row(sounds: list[Tensor], pause: int = PAUSE) -> Tensor:

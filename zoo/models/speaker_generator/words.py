@@ -1,5 +1,6 @@
 """What people call words and speakers."""
 
+import math
 from collections.abc import Sequence
 
 import torch
@@ -8,6 +9,10 @@ from zoo.data.text import DIGITS, number, words_of
 from zoo.errors import ZooError, did_you_mean
 
 NAMED = 20  # words that a message lists
+SAMPLE, MEAN = "sample", "mean"
+"""In place of a voice: one drawn from the learned prior, and the mean vector of that prior."""
+Voice = int | str | torch.Tensor
+"""A code, :data:`SAMPLE` or :data:`MEAN`, or weights ``(speakers,)`` of a blend."""
 
 
 def read_words(text: str, known: Sequence[str]) -> list[int]:
@@ -21,8 +26,11 @@ def read_words(text: str, known: Sequence[str]) -> list[int]:
     """
     place = {word: i for i, word in enumerate(known)}
     words: list[str] = []
+    written: list[str] = []  # of each of the words, what stands in the text
     for word in words_of(text):
-        words += read_number(word, place) if word.isdecimal() and word not in place else [word]
+        said = read_number(word, place) if word.isdecimal() and word not in place else [word]
+        words += said
+        written += [word] * len(said)
     if not words:
         raise ZooError(f"say what to speak: text='{known[0]}'")
     longest = max(len(one.split()) for one in known)
@@ -33,8 +41,9 @@ def read_words(text: str, known: Sequence[str]) -> list[int]:
                 break
         else:
             listed = ", ".join(known[:NAMED]) + (f" and {len(known) - NAMED} more" if len(known) > NAMED else "")
+            of = "" if written[at] == words[at] else f" of {written[at]}"
             raise ZooError(
-                f"cannot say {words[at]!r}.{did_you_mean(words[at], list(known))} The model has learned: {listed}"
+                f"cannot say {words[at]!r}{of}.{did_you_mean(words[at], list(known))} The model has learned: {listed}"
             )
         found.append(place[joined])
         at += count
@@ -56,41 +65,48 @@ def find_voice(speaker: str, names: list[str]) -> int:
     Raises:
         ZooError: if there is none.
     """
-    if speaker in names:
+    if speaker and speaker in names:
         return names.index(speaker)
-    if speaker.isdecimal() and int(speaker) < len(names):
-        return int(speaker)
+    if speaker in (codes := [str(code) for code in range(len(names))]):  # not 01, which may be somebody's name
+        return codes.index(speaker)
     known = [name for name in names if name]
     raise ZooError(
-        f"there is no speaker {speaker!r}.{did_you_mean(speaker, known)} Say sample, mean, "
+        f"there is no speaker {speaker!r}.{did_you_mean(speaker, known)} Say {SAMPLE}, {MEAN}, "
         f"a code from 0 to {len(names) - 1}, or one of: {', '.join(known) or 'no names'}."
     )
 
 
-def read_voices(text: str, names: list[str]) -> list[tuple[str, torch.Tensor | int]]:
+def read_voices(text: str, names: list[str]) -> list[tuple[str, Voice]]:
     """Who is to speak: ``theo``, ``theo,george`` one after the other, or ``theo:0.7,george:0.3`` in one.
 
     Returns:
-        What each is called, and its code, or the weights ``(speakers,)`` of a blend.
+        What each is called, and the voice.
 
     Raises:
         ZooError: if there is no such speaker, or the shares of a blend are none.
     """
     parts = [part.strip() for part in text.split(",")]
     if not any(":" in part for part in parts):
-        codes = [find_voice(part, names) for part in parts]
-        return [(f"code {code}" + (f", {names[code]}" if names[code] else ""), code) for code in codes]
-    weights = torch.zeros(len(names))
+        return [read_voice(part, names) for part in parts]
+    shares = [0.0] * len(names)
     for part in parts:
         name, _, share = part.rpartition(":")
         try:
             value = float(share)
         except ValueError:
             value = -1.0
-        if not 0 <= value < float("inf"):
+        if not 0 <= value < math.inf:
             raise ZooError(f"{part!r} is not a share of a voice: write speaker=NAME:0.7,NAME:0.3")
-        weights[find_voice(name, names)] += value
-    if not weights.sum() > 0:
-        raise ZooError(f"the shares of {text} are all 0")
-    weights = weights / weights.sum()
+        shares[find_voice(name, names)] += value
+    if not 0 < sum(shares) < math.inf:
+        raise ZooError(f"the shares of {text} are all 0, or too large")
+    weights = torch.tensor([share / sum(shares) for share in shares])
     return [(", ".join(f"{weights[i]:.2f} {names[i] or i}" for i in weights.nonzero()[:, 0].tolist()), weights)]
+
+
+def read_voice(text: str, names: list[str]) -> tuple[str, Voice]:
+    """What one voice, not a blend, is called, and the voice."""
+    if text in names or text not in (SAMPLE, MEAN):
+        code = find_voice(text, names)
+        return f"code {code}" + (f", {names[code]}" if names[code] else ""), code
+    return "the mean vector" if text == MEAN else "a drawn speaker", text
