@@ -1,6 +1,7 @@
 """The figures by which words are compared with recordings, of sounds whose figures are known."""
 
 import math
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -57,3 +58,19 @@ def test_voices_are_compared_with_their_own_and_with_the_nearest():
 def test_only_speakers_of_fsdd_have_recordings_to_compare_with(checkpoint):
     with pytest.raises(ZooError, match=f"checkpoint={checkpoint} is not a speaker generator of the digits of FSDD"):
         fidelity.experiment(checkpoint=checkpoint, similarity=False)
+
+
+def test_a_judge_hears_each_speaker_by_himself():
+    class Judge:
+        speakers = ["ben", "anna"]
+
+        def listen(self, sounds):
+            """Of nine and eight by order, of the voice by the sign of a sound, and that all of anna's are mixes."""
+            anna = torch.tensor([float(sound[0] > 0) for sound in sounds])
+            digit = torch.tensor([fidelity.DIGITS.index(word) for word in fidelity.ORDER]).repeat(len(sounds) // 10)
+            digit[:5] = 9 - digit[:5]
+            return SimpleNamespace(digit=digit, speaker=torch.stack([1 - anna, anna], 1), hybrid=anna)
+
+    said = {"anna": 2 * [10 * [torch.ones(4)]], "ben": 2 * [[*9 * [-torch.ones(4)], torch.ones(4)]]}
+    *_, anna, ben = fidelity.by_speaker(Judge(), {"model": said})
+    assert anna == "| anna | model | 0.750 | 1.000 | 1.000 |" and ben == "| ben | model | 0.750 | 0.900 | 0.100 |"
