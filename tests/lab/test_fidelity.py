@@ -62,7 +62,7 @@ def test_only_speakers_of_fsdd_have_recordings_to_compare_with(checkpoint):
 
 def test_a_judge_hears_each_speaker_by_himself():
     class Judge:
-        speakers = ["ben", "anna"]
+        speakers = ("ben", "anna")
 
         def listen(self, sounds):
             """Of nine and eight by order, of the voice by the sign of a sound, and that all of anna's are mixes."""
