@@ -1,5 +1,6 @@
 """One's own recordings: found, read in any format, split by hash; and each kind of bad one, named and left out."""
 
+import contextlib
 import json
 import logging
 import math
@@ -8,11 +9,13 @@ from pathlib import Path
 
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from tests.speech import digit
 from zoo.config import from_config
 from zoo.data import FSDD, SpeechFolder, audio
-from zoo.data.recordings import Recording, find, named, read_sound, word
+from zoo.data.recordings import CHUNKS, Recording, check_whole, find, named, read_sound, word
 from zoo.data.speech_folder import as_said
 from zoo.data.text import letters, number, spoken, words_of
 from zoo.errors import ZooError
@@ -55,6 +58,10 @@ BAD = {  # what is written, what is then done to the file, and what is said of i
     "empty.wav": (WORD, lambda path: path.write_bytes(b""), "an empty file"),
     "text.mp3": (WORD, lambda path: path.write_bytes(b"this is no sound" * 9), "no sound file"),
     "nan.wav": (torch.full((4000,), math.nan), None, "not numbers"),
+    "truncated.aiff": (0.5 * WORD, cut, "truncated"),
+    "truncated.au": (0.5 * WORD, cut, "truncated"),
+    "truncated.w64": (0.5 * WORD, cut, "truncated"),
+    "truncated.caf": (0.5 * WORD, cut, "truncated"),
 }
 
 
@@ -71,6 +78,51 @@ def test_a_bad_recording_is_refused(tmp_path, name):
         damage(path)
     with pytest.raises(ValueError, match=message):
         word(*read_sound(path))
+
+
+WHOLE = [
+    ("a.wav", {}),
+    ("a.wav", {"format": "WAVEX"}),
+    ("a.wav", {"format": "RF64"}),
+    ("a.wav", {"endian": "BIG"}),
+    ("a.wav", {"subtype": "IMA_ADPCM"}),
+    ("a.aiff", {}),
+    ("a.aiff", {"subtype": "FLOAT"}),
+    ("a.au", {}),
+    ("a.au", {"endian": "LITTLE"}),
+    ("a.w64", {}),
+    ("a.caf", {}),
+    ("a.flac", {}),
+    ("a.ogg", {}),
+]
+
+
+@pytest.mark.parametrize("name, options", WHOLE, ids=str)
+def test_a_file_is_read_if_it_is_whole_and_no_part_of_it_is(tmp_path, name, options):
+    path = write(tmp_path / name, 0.5 * WORD, **options)
+    content = path.read_bytes()
+    assert len(read_sound(path)[0]) >= len(WORD)
+    for share in (0.999, 0.6, 0.1):
+        path.write_bytes(content[: int(share * len(content))])
+        with pytest.raises(ValueError, match=r"truncated|no sound file|it holds no sound"):
+            read_sound(path)
+
+
+@pytest.mark.parametrize("name, at", [("a.wav", 40), ("a.au", 8)])
+def test_a_stream_that_did_not_know_its_length_is_read(tmp_path, name, at):
+    path = write(tmp_path / name, 0.5 * WORD)
+    content = bytearray(path.read_bytes())
+    content[at : at + 4] = b"\xff" * 4
+    path.write_bytes(content)
+    assert len(read_sound(path)[0]) == len(WORD)
+
+
+@given(st.sampled_from([*sorted(CHUNKS), b".snd", b"OggS"]), st.binary(max_size=200))
+def test_no_header_ends_a_run(tmp_path_factory, magic, content):
+    path = tmp_path_factory.getbasetemp() / "header.wav"
+    path.write_bytes(magic + content)
+    with contextlib.suppress(ValueError):
+        check_whole(path, path.stat().st_size)
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ import struct
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import IO, Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -113,30 +113,75 @@ def read_sound(path: Path) -> tuple[Tensor, int]:
     return sound, rate
 
 
-def check_whole(path: Path, size: int) -> None:
-    """Raise ``ValueError`` for a wav or an Ogg file that says itself that it goes on beyond its end.
+class Chunks(NamedTuple):
+    """How a format divides its files: from the byte ``first`` on chunks that begin with a name and a size.
 
-    libsndfile reads what is there of both, and says nothing.
+    The size is a number as of :mod:`struct`, and counts the name and itself where ``counted``; a chunk begins at a
+    multiple of ``align`` bytes. That of the name ``sound`` holds the samples.
+    """
+
+    first: int
+    name: int
+    size: str
+    sound: bytes = b"data"
+    align: int = 2
+    counted: bool = False
+
+
+CHUNKS = {  # by the first four bytes of a file
+    b"RIFF": Chunks(12, 4, "<I"),
+    b"RF64": Chunks(12, 4, "<I"),
+    b"RIFX": Chunks(12, 4, ">I"),
+    b"FORM": Chunks(12, 4, ">I", b"SSND"),
+    b"caff": Chunks(8, 4, ">q", align=1),
+    b"riff": Chunks(40, 16, "<q", align=8, counted=True),  # W64
+}
+
+
+def check_whole(path: Path, size: int) -> None:
+    """Raise ``ValueError`` for a file of ``size`` bytes that says itself that it goes on beyond its end.
+
+    libsndfile reads what is there of most formats, and says nothing.
     """
     with path.open("rb") as file:
-        head = file.read(12)
-        if head[:4] == b"RIFF" and head[8:] == b"WAVE":
-            at = 12
-            while len(chunk := file.read(8)) == 8:
-                length = struct.unpack("<I", chunk[4:])[0]
-                if chunk[:4] == b"data":
-                    there = size - at - 8
-                    if there < length < 0xFFFFFF00:  # more is the sign of a stream whose length was not known
-                        raise ValueError(f"its header says {length} bytes of sound, and it has {there}: truncated")
-                    return
-                at += 8 + length + length % 2
-                file.seek(at)
-        elif head[:4] == b"OggS":
+        magic = file.read(4)
+        if magic in CHUNKS:
+            check_chunks(file, size, CHUNKS[magic])
+        elif magic in (b".snd", b"dns."):
+            header = file.read(8)
+            if len(header) == 8:
+                start, length = struct.unpack(">II" if magic == b".snd" else "<II", header)
+                check_length(start, length, size)
+        elif magic == b"OggS":
             file.seek(max(0, size - 70_000))  # a page has 65,307 bytes at most
             tail = file.read()
             last = tail.rfind(b"OggS")
             if last < 0 or len(tail) < last + 6 or not tail[last + 5] & 4:
                 raise ValueError("its last page does not end the stream: truncated")
+
+
+def check_chunks(file: IO[bytes], size: int, layout: Chunks) -> None:
+    """Raise ``ValueError`` if the sound of a ``file`` of ``size`` bytes in chunks goes on beyond its end."""
+    head, long = layout.name + struct.calcsize(layout.size), 0
+    at = layout.first
+    while at < size:
+        file.seek(at)
+        if len(chunk := file.read(head)) < head:
+            return
+        name, length = chunk[:4], struct.unpack(layout.size, chunk[layout.name :])[0] - head * layout.counted
+        if name == layout.sound:
+            return check_length(at + head, long if long and length == 0xFFFFFFFF else length, size)
+        if name == b"ds64":  # of RF64: the sizes of the whole and of the sound, in 64 bits
+            long = int.from_bytes(file.read(16)[8:], "little")
+        at += head + max(0, length)
+        at += -at % layout.align
+
+
+def check_length(start: int, length: int, size: int) -> None:
+    """Raise ``ValueError`` if ``length`` bytes from ``start`` on go beyond the end of a file of ``size`` bytes."""
+    unknown = 0xFFFFFF00 <= length < 2**32  # of a stream, when its header was written
+    if length > size - start and not unknown:
+        raise ValueError(f"its header says {length} bytes of sound, and it has {max(0, size - start)}: truncated")
 
 
 def resample(sound: Tensor, rate: int) -> Tensor:
