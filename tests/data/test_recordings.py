@@ -57,11 +57,13 @@ BAD = {  # what is written, what is then done to the file, and what is said of i
     "short.wav": (torch.tensor([0.1, -0.1]), None, "seconds, not"),
     "empty.wav": (WORD, lambda path: path.write_bytes(b""), "an empty file"),
     "text.mp3": (WORD, lambda path: path.write_bytes(b"this is no sound" * 9), "no sound file"),
+    "nothing.wav": (torch.zeros(0), None, "it holds no sound"),
     "nan.wav": (torch.full((4000,), math.nan), None, "not numbers"),
     "truncated.aiff": (0.5 * WORD, cut, "truncated"),
     "truncated.au": (0.5 * WORD, cut, "truncated"),
     "truncated.w64": (0.5 * WORD, cut, "truncated"),
     "truncated.caf": (0.5 * WORD, cut, "truncated"),
+    "offset.wav": (torch.full((4000,), 0.4), None, "silence"),
 }
 
 
@@ -123,6 +125,32 @@ def test_no_header_ends_a_run(tmp_path_factory, magic, content):
     path.write_bytes(magic + content)
     with contextlib.suppress(ValueError):
         check_whole(path, path.stat().st_size)
+
+
+ANY = st.floats(width=32) | st.sampled_from([0.0, 1.0, -1.0, 1e38, -3e38, 1e-45, math.inf, math.nan])
+
+
+@given(st.lists(ANY, max_size=20), st.integers(1, 300), st.sampled_from([RATE, 44100]))
+def test_no_samples_end_a_run(values, each, rate):
+    with contextlib.suppress(ValueError):
+        sound = word(torch.tensor(values).repeat_interleave(each), rate)
+        assert sound.isfinite().all() and sound.square().mean().sqrt().item() == pytest.approx(audio.RMS, rel=1e-3)
+
+
+@pytest.mark.parametrize("scale", [3e37, 1e20, 1e-20, 1e-38])
+def test_a_word_of_any_level_is_the_same_word(tmp_path, scale):
+    sound = WORD / WORD.abs().max()
+    read = read_sound(write(tmp_path / "a.wav", torch.stack([scale * sound] * 2, 1), subtype="FLOAT"))
+    torch.testing.assert_close(word(*read), word(sound, RATE), rtol=1e-3, atol=1e-4)
+
+
+def test_one_clipped_channel_is_enough(tmp_path):
+    sound = WORD / WORD.abs().max()
+    dither = torch.randint(-1, 2, WORD.shape) / 32768
+    for other in (0 * sound, dither, 0 * sound + 0.5):
+        assert len(read_sound(write(tmp_path / "a.wav", torch.stack([0.5 * sound, other], 1)))[0]) == len(WORD)
+    with pytest.raises(ValueError, match="clipped"):
+        read_sound(write(tmp_path / "b.wav", torch.stack([0.5 * sound, (8 * sound).clamp(-0.9, 0.9)], 1)))
 
 
 @pytest.mark.parametrize(

@@ -24,6 +24,11 @@ TABLE = 50_000_000  # bytes of a table of recordings
 CLIPPED = 0.01  # share of samples that are cut off, from which a recording counts as clipped
 SHORTEST, LONGEST = 0.08, 3.0  # seconds of a word
 FLAT = 2.0  # ratio of loudnesses within which a sound that goes on alike holds no word
+PERIODIC = 0.21  # of a voice: noise of any smooth spectrum has 0.17 to 0.2, the hoarsest voice of FSDD 0.23
+BASS, TREBLE = 300.0, 0.01  # Hz, and the share of the power above: a rumble has less, the lowest voice of FSDD 0.08
+FAINT = 0.01  # share of the peak of the loudest channel; a channel below is noise, of which a few bits may look clipped
+STILL = 5e-5  # how far samples go about their middle, as a share of the peak, in silence with an offset
+QUIETEST, LOUDEST = 1e-6, 1e6  # peaks between which samples are taken as they are
 
 
 @dataclass(frozen=True)
@@ -95,21 +100,24 @@ def read_sound(path: Path) -> tuple[Tensor, int]:
     check_whole(path, size)
     try:
         with soundfile.SoundFile(path) as file:
-            rate, frames, channels = file.samplerate, file.frames, file.channels
+            rate, frames, count = file.samplerate, file.frames, file.channels
             if not audio.LOWEST_RATE <= rate <= audio.HIGHEST_RATE:
                 raise ValueError(f"a sample rate of {rate}, not {audio.LOWEST_RATE} to {audio.HIGHEST_RATE}")
-            if frames > min(audio.LONGEST * rate, MOST // channels):
-                raise ValueError(f"{frames / rate:.0f} seconds of {channels} channels, more than are read")
+            if frames > min(audio.LONGEST * rate, MOST // count):
+                raise ValueError(f"{frames / rate:.0f} seconds of {count} channels, more than are read")
             samples = file.read(frames, dtype="float32", always_2d=True)
     except (RuntimeError, TypeError) as error:  # the library's own, and that of a file that it takes for raw
         raise ValueError(f"no sound file: {' '.join(str(error).split())[-200:]}") from error
     if len(samples) < frames:
         raise ValueError(f"its header says {frames} samples, and it has {len(samples)}: truncated")
-    sound = torch.from_numpy(samples.mean(1))
-    if not sound.isfinite().all():
-        raise ValueError("samples that are not numbers")
-    if not sound.any():
-        raise ValueError("silence" if len(sound) else "it holds no sound")
+    if not frames:
+        raise ValueError("it holds no sound")
+    channels = torch.from_numpy(samples).T
+    for channel in channels:  # before the mean, which hides it
+        if channel.abs().max() > FAINT * channels.abs().max() and not still(channel):
+            check_clipped(channel)
+    sound = torch.from_numpy(samples.mean(1, dtype="float64").astype("float32"))  # a sum of two may be beyond float32
+    check_samples(sound)
     return sound, rate
 
 
@@ -202,11 +210,10 @@ def word(sound: Tensor, rate: int, *, longest: float = LONGEST) -> Tensor:
     Raises:
         ValueError: if nothing is, if it is clipped, or shorter or longer than a word.
     """
+    check_samples(sound)
     peak = sound.abs().max()
-    cut = (sound.abs() > 0.999 * peak).float()
-    share = (cut[2:] * cut[1:-1] * cut[:-2]).sum().item() / max(1, len(sound))
-    if share > CLIPPED:
-        raise ValueError(f"clipped: {share:.0%} of its samples are cut off")
+    if not QUIETEST < peak < LOUDEST:  # else squares of samples would be beyond float32
+        sound = sound / peak
     sound = audio.trim(resample(sound, rate))
     if not SHORTEST <= len(sound) / audio.SAMPLE_RATE <= longest:
         raise ValueError(f"{len(sound) / audio.SAMPLE_RATE:.2f} seconds, not {SHORTEST} to {longest}")
@@ -216,6 +223,30 @@ def word(sound: Tensor, rate: int, *, longest: float = LONGEST) -> Tensor:
     if (high < FLAT * low and audio.alike(sound)) or not audio.pitch(sound)[1].any():
         raise ValueError("no voice in it, noise alone")
     return sound
+
+
+def check_samples(sound: Tensor) -> None:
+    """Raise ``ValueError`` if ``sound`` ``(samples,)`` is silent or clipped, or not finite."""
+    if not len(sound):
+        raise ValueError("it holds no sound")
+    if not sound.isfinite().all():
+        raise ValueError("samples that are not numbers")
+    if still(sound):
+        raise ValueError("silence")
+    check_clipped(sound)
+
+
+def still(sound: Tensor) -> bool:
+    """Whether ``sound`` ``(samples,)`` is silence, be it with an offset."""
+    return bool(sound.max() / 2 - sound.min() / 2 <= STILL * sound.abs().max())
+
+
+def check_clipped(sound: Tensor) -> None:
+    """Raise ``ValueError`` if ``sound`` ``(samples,)`` is cut off at its peak."""
+    cut = (sound.abs() > 0.999 * sound.abs().max()).float()
+    share = (cut[2:] * cut[1:-1] * cut[:-2]).sum().item() / len(sound)
+    if share > CLIPPED:
+        raise ValueError(f"clipped: {share:.0%} of its samples are cut off")
 
 
 # Finding --------------------------------------------------------------------------------------------------------------
