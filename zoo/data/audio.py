@@ -24,6 +24,7 @@ FRAMES = 48  # of time-normalised speech
 RMS = 0.1  # level to which sound is brought
 FLOOR, CENTRE, SPREAD = math.log(1e-2), -1.8, 1.7  # of ln magnitude; the last two: about zero mean, unit variance
 LOWEST, HIGHEST = 60.0, 400.0  # Hz, of the pitch of a voice
+LAGS = slice(int(SAMPLE_RATE / HIGHEST), int(SAMPLE_RATE / LOWEST) + 1)  # samples, of the periods of such a voice
 PITCH_WINDOW = 384  # samples: three periods of the lowest pitch
 RIPPLE = 0.6  # of harmonics in speech, as a share of those of a pulse train, which stand out more
 VOCODED = 16  # words at a time
@@ -178,18 +179,10 @@ def pitch(sound: Tensor) -> tuple[Tensor, Tensor]:
     17, 97-110); then once more within a factor of 1.6 of the median, against errors of an octave. Frames without
     voice get the pitch between their neighbours.
     """
-    frames = F.pad(sound, (PITCH_WINDOW // 2, PITCH_WINDOW // 2)).unfold(0, PITCH_WINDOW, HOP)
-    window = torch.hann_window(PITCH_WINDOW, device=sound.device)
-    frames = (frames - frames.mean(-1, keepdim=True)) * window
-    size = 2 * PITCH_WINDOW
-    correlation = torch.fft.irfft(torch.fft.rfft(frames, size).abs().square(), size)
-    own = torch.fft.irfft(torch.fft.rfft(window, size).abs().square(), size)
-    first, last = int(SAMPLE_RATE / HIGHEST), int(SAMPLE_RATE / LOWEST)
-    energy = correlation[:, :1]
-    correlation = correlation / energy.clamp(min=1e-8) / (own / own[0]).clamp(min=1e-3)
+    correlation, energy = autocorrelation(sound)
     loud = energy[:, 0] > 1e-3 * energy.max()
-    lags = torch.arange(first, last + 1, device=sound.device)
-    strength = correlation[:, first : last + 1] - 0.02 * lags.log2()  # of equal peaks the first
+    lags = torch.arange(LAGS.start, LAGS.stop, device=sound.device)
+    strength = correlation[:, LAGS] - 0.02 * lags.log2()  # of equal peaks the first
     best = strength.argmax(-1)
     voiced = loud & (correlation.gather(1, lags[best, None])[:, 0] > VOICED)
     if not voiced.any():
@@ -205,6 +198,53 @@ def pitch(sound: Tensor) -> tuple[Tensor, Tensor]:
         return torch.full_like(hertz, float(SAMPLE_RATE / middle)), voiced.float()
     hertz = F.pad(fill(hertz, voiced)[None, None], (2, 2), mode="replicate")[0, 0].unfold(0, 5, 1).median(-1).values
     return hertz, voiced.float()
+
+
+def autocorrelation(sound: Tensor) -> tuple[Tensor, Tensor]:
+    """That of each frame of ``sound`` ``(samples,)``, divided by that of its window, and the energy of the frame.
+
+    ``(1 + samples // 64, lags)``, 1 at lag 0, and ``(1 + samples // 64, 1)``.
+    """
+    frames = F.pad(sound, (PITCH_WINDOW // 2, PITCH_WINDOW // 2)).unfold(0, PITCH_WINDOW, HOP)
+    window = torch.hann_window(PITCH_WINDOW, device=sound.device)
+    frames = (frames - frames.mean(-1, keepdim=True)) * window
+    size = 2 * PITCH_WINDOW
+    correlation = torch.fft.irfft(torch.fft.rfft(frames, size).abs().square(), size)
+    own = torch.fft.irfft(torch.fft.rfft(window, size).abs().square(), size)
+    energy = correlation[:, :1]
+    return correlation / energy.clamp(min=1e-8) / (own / own[0]).clamp(min=1e-3), energy
+
+
+def periodicity(sound: Tensor) -> float:
+    """How much ``sound`` ``(samples,)`` repeats itself at the pitch of a voice, about 0.2 in noise of any colour.
+
+    The mean over loud frames of the highest peak of the autocorrelation of what is left by :func:`whiten`: coloured
+    noise is like itself a little later, whitened noise is not.
+    """
+    energy = autocorrelation(sound)[1][:, 0]
+    loud = energy > 1e-3 * energy.max()
+    return autocorrelation(level(whiten(sound)))[0][loud, LAGS].max(-1).values.mean().item()
+
+
+def whiten(sound: Tensor, *, order: int = 10) -> Tensor:
+    """``sound`` ``(samples,)`` less what linear prediction from the ``order`` samples before says: of a flat spectrum.
+
+    The prediction is by the autocorrelation of all of it (Makhoul 1975, Proceedings of the IEEE 63, 561-580), and
+    takes a spectrum to be no more than 40 dB below its mean.
+    """
+    samples = sound.double()
+    correlation = torch.fft.irfft(torch.fft.rfft(samples, 2 * len(samples)).abs().square())[: order + 1]
+    correlation[0] = correlation[0] * (1 + 1e-4) + 1e-9
+    lags = torch.arange(order, device=sound.device)
+    weights = torch.linalg.solve(correlation[(lags[:, None] - lags).abs()], correlation[1:])
+    before = F.pad(samples, (order, 0)).unfold(0, order, 1)[: len(samples)].flip(1)
+    return (samples - before @ weights).float()
+
+
+def share_above(sound: Tensor, hertz: float) -> float:
+    """The share of the power of ``sound`` ``(samples,)`` at frequencies above ``hertz``."""
+    power = torch.fft.rfft(sound.double()).abs().square()
+    return (power[torch.fft.rfftfreq(len(sound), 1 / SAMPLE_RATE) > hertz].sum() / power.sum()).item()
 
 
 def fill(values: Tensor, known: Tensor) -> Tensor:

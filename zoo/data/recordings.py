@@ -220,7 +220,10 @@ def word(sound: Tensor, rate: int, *, longest: float = LONGEST) -> Tensor:
     sound = audio.level(sound)
     frames = sound[: len(sound) // 256 * 256].view(-1, 256).square().mean(-1)  # 32 ms
     low, high = (frames.kthvalue(max(1, round(q * len(frames)))).values for q in (0.1, 0.9))
-    if (high < FLAT * low and audio.alike(sound)) or not audio.pitch(sound)[1].any():
+    flat = high < FLAT * low and audio.alike(sound)
+    if flat or audio.periodicity(sound) < PERIODIC or audio.share_above(sound, BASS) < TREBLE:
+        raise ValueError("no voice in it, noise alone")
+    if not audio.pitch(sound)[1].any():
         raise ValueError("no voice in it, noise alone")
     return sound
 
