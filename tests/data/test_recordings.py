@@ -195,6 +195,25 @@ def test_what_is_about_a_word_does_not_become_a_part_of_it(kind):
     assert abs(len(heard) - len(audio.trim(WORD))) < 0.06 * RATE and abs(heard.mean()) < 1e-3
 
 
+@pytest.mark.parametrize("after", [False, True])
+@pytest.mark.parametrize("milliseconds", [3, 5, 8, 10])
+def test_a_click_is_no_part_of_a_word(milliseconds, after):
+    for seed in range(8):
+        g = torch.Generator().manual_seed(seed)
+        click = 1.8 * torch.rand(RATE * milliseconds // 1000, generator=g) - 0.9
+        parts = [torch.zeros(2000 + 7 * seed), click, torch.zeros(RATE // 5), 0.5 * WORD, torch.zeros(RATE // 5)]
+        heard = word(torch.cat(parts[::-1] if after else parts), RATE)
+        assert len(heard) <= len(WORD) + 5 * audio.HOP
+
+
+def test_a_short_sound_near_a_word_or_at_the_end_of_a_recording_is_a_part_of_it():
+    """The t of "eight" comes after a stop; what touches the end may be cut off."""
+    for pause, rest in ((RATE // 10, RATE // 5), (RATE // 5, 0)):
+        burst = 0.5 * torch.randn(160, generator=torch.Generator().manual_seed(0))
+        sound = torch.cat([torch.zeros(RATE // 5), WORD, torch.zeros(pause), burst, torch.zeros(rest)])
+        assert len(audio.trim(sound)) > len(WORD) + pause
+
+
 def consonant(seed: int, lowest: float, highest: float, loudness: float = 0.05) -> torch.Tensor:
     """A fifth of a second of steady noise between two frequencies, in Hz: about what an s is."""
     size = RATE // 5

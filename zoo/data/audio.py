@@ -30,6 +30,7 @@ RIPPLE = 0.6  # of harmonics in speech, as a share of those of a pulse train, wh
 VOCODED = 16  # words at a time
 LOWEST_RATE, HIGHEST_RATE = 1000, 384_000  # Hz, of a file
 LONGEST = 60  # seconds of a file
+CLICK, ALONE = 3, 18  # frames of a click, and of the silence from it to the word: a t after its stop is nearer
 EDGE = 12  # frames of either end of a recording
 STEADY, ABOVE = 2.5, 1.5  # how much louder the loudest of a steady noise may be than the quietest, and a word than all
 ALIKE = 3.3  # dB by which the spectra of one noise may differ between two tenths of a second of it
@@ -135,14 +136,15 @@ def trim(sound: Tensor, *, decibels: float = 35.0, margin: int = 2) -> Tensor:
 
     The word is what is less than ``decibels`` quieter than the loudest frame and louder than the room, if the recording
     begins and ends with a tenth of a second of one steady noise without a voice. (Two consonants at its ends, as in
-    "nine" and "six", are voiced or differ; a hum stays.) A click, of at most two frames, counts for nothing. ``margin``
-    frames are kept on either side.
+    "nine" and "six", are voiced or differ; a hum stays.) A click of up to 10 ms counts for nothing if it is a sixth of
+    a second or more from the word, and one of 3 ms wherever it is. ``margin`` frames are kept on either side.
     """
     sound = sound - sound.mean()
     loudness = sound[: len(sound) // HOP * HOP].view(-1, HOP).square().mean(-1)
     if len(loudness) < 3 * EDGE:
         return sound
     steady = F.pad(loudness[None, None], (2, 2), mode="reflect")[0, 0].unfold(0, 5, 1).median(-1).values
+    steady = without_clicks(steady, decibels)
     least = steady.max() * 10 ** (-decibels / 10)
     ends = torch.stack([steady[:EDGE], steady[-EDGE:]])
     still = ends.max() < STEADY * ends.min() and ends.max() * ABOVE < steady.max()
@@ -151,6 +153,25 @@ def trim(sound: Tensor, *, decibels: float = 35.0, margin: int = 2) -> Tensor:
     loud = (steady >= least).nonzero()[:, 0]
     first, last = max(0, int(loud[0]) - margin), int(loud[-1]) + margin + 1
     return sound[first * HOP : last * HOP]
+
+
+def without_clicks(steady: Tensor, decibels: float) -> Tensor:
+    """Loudnesses ``(frames,)`` with those of a click before or after the word, in long silence, set to 0.
+
+    What touches an end of the recording may be the rest of something longer, and stays.
+    """
+    steady = steady.clone()
+    while True:
+        loud = (steady >= steady.max() * 10 ** (-decibels / 10)).nonzero()[:, 0]
+        gaps = (loud.diff() > ALONE).nonzero()[:, 0]
+        if not len(gaps):
+            return steady
+        before, after = loud[: gaps[0] + 1], loud[gaps[-1] + 1 :]
+        whole = [part for part in (before, after) if part[0] > 0 and part[-1] < len(steady) - 1]
+        clicks = [part for part in whole if part[-1] - part[0] < CLICK]
+        if not clicks or sum(map(len, clicks)) == len(loud):
+            return steady
+        steady[torch.cat(clicks)] = 0
 
 
 def alike(sound: Tensor) -> bool:
