@@ -19,6 +19,7 @@ from zoo.data.recordings import CHUNKS, Recording, check_whole, find, named, rea
 from zoo.data.speech_folder import as_said
 from zoo.data.text import letters, number, spoken, words_of
 from zoo.errors import ZooError
+from zoo.training.runs import set_up_logging
 
 soundfile = pytest.importorskip("soundfile")
 RATE = audio.SAMPLE_RATE
@@ -377,6 +378,25 @@ def test_the_mix_is_of_recordings_however_many_each_speaker_has(tmp_path, mix):
     x = data.splits["train"]
     for speaker in (0, 1):  # of each word as many
         assert torch.bincount(x.content[x.speaker == speaker], minlength=2).diff().abs() <= 12
+
+
+def test_all_bad_recordings_are_named_with_their_folders(tmp_path, capsys):
+    root = folder(tmp_path / "mine", {"anna": 190.0, "ben": 110.0})
+    for i in range(20, 29):
+        (root / "ben" / f"no_{i}.wav").write_bytes(b"RIFF")
+    for name in ("anna/yes_20.m4a", "anna/yes_21.WMA"):
+        (root / name).write_bytes(b"sound of another kind")
+    set_up_logging(tmp_path / "train.log")
+    try:
+        SpeechFolder(root=str(root), speakers=2).setup()
+    finally:
+        set_up_logging(None)
+    printed, kept = capsys.readouterr().err, (tmp_path / "train.log").read_text()
+    assert "11 of 43 recordings are bad" in printed and "and 6 more, which train.log of a run names" in printed
+    assert "anna/yes_20.m4a: .m4a is not read" in printed and "ben/no_28.wav" not in printed
+    assert all(
+        f"{path.relative_to(root)}: " in kept for path in root.rglob("*") if path.suffix != ".flac" and path.is_file()
+    )
 
 
 @pytest.mark.parametrize(

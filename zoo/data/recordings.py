@@ -18,6 +18,7 @@ from zoo.data import audio
 from zoo.errors import ZooError, cause
 
 SUFFIXES = (".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".aif", ".aiff", ".au", ".caf", ".w64")
+OTHERS = (".m4a", ".mp4", ".aac", ".wma", ".amr", ".3gp", ".webm", ".mka", ".ape", ".wv")  # libsndfile reads none
 MOST = 12_000_000  # samples of a file, over all channels: a minute of stereo at 96 kHz
 LARGEST = 200_000_000  # bytes of a file
 TABLE = 50_000_000  # bytes of a table of recordings
@@ -260,7 +261,8 @@ def find(root: Path) -> list[Recording]:
 
     A folder has one folder for each speaker. A file is named after what is said in it, with ``_`` between words; the
     name of the speaker and the number of the take may follow: ``hello_world_3.wav``, or ``7_01_49.wav`` in the folder
-    ``01`` of AudioMNIST. Files beside the folders are of speakers that are not known.
+    ``01`` of AudioMNIST. Files beside the folders are of speakers that are not known. Sound files of other formats than
+    are read have a fault, as has a file that a table lists again.
 
     Raises:
         ZooError: if there is nothing of the kind.
@@ -268,7 +270,7 @@ def find(root: Path) -> list[Recording]:
     if root.is_file() and root.suffix.lower() in (".csv", ".jsonl"):
         found = [recording for recording in table(root)]
     elif root.is_dir():
-        paths = sorted(path for path in root.rglob("*") if path.suffix.lower() in SUFFIXES and path.is_file())
+        paths = sorted(path for path in root.rglob("*") if path.suffix.lower() in SUFFIXES + OTHERS and path.is_file())
         found = [named(path, "" if path.parent == root else path.parent.name) for path in paths]
     else:
         raise ZooError(
@@ -282,6 +284,8 @@ def find(root: Path) -> list[Recording]:
 
 def named(path: Path, speaker: str) -> Recording:
     """The recording in ``path``, whose name says the text."""
+    if path.suffix.lower() in OTHERS:
+        return Recording(path, "", speaker, fault=f"{path.suffix} is not read: make it a .flac or a .wav")
     words = path.stem.split("_")
     if len(words) > 1 and words[-1].isdecimal():
         words.pop()

@@ -26,7 +26,7 @@ TEST_TAKES = range(5)  # the official split of FSDD
 VALIDATION_TAKES = range(5, 8)
 SILENCE = (audio.FLOOR - audio.CENTRE) / audio.SPREAD  # of a log-mel spectrogram
 STEP = 4  # spectrograms have a number of frames that is divisible by this
-NAMED = 5  # recordings that a warning names
+NAMED = 5  # bad recordings on the screen
 UNKNOWN = -1
 MIX, LABEL, EXTRA = 8, 9, 11  # uses of the seed, beside those of zoo.data.seeding
 
@@ -338,7 +338,7 @@ def analyse(recordings: list[Recording], data: SpokenWords) -> tuple[Speech, lis
         except (ValueError, OSError) as error:
             if isinstance(error, ZooError):
                 raise
-            bad.append(f"{recording.path.name}: {error}")
+            bad.append(f"{shown(recording.path, data.root)}: {error}")
             continue
         hertz, voiced = audio.pitch(sound)
         mel = audio.log_mel(sound[None])[0]
@@ -347,10 +347,10 @@ def analyse(recordings: list[Recording], data: SpokenWords) -> tuple[Speech, lis
         kept.append(recording)
     if bad:
         log.warning("%d of %d recordings are bad and left out:", len(bad), len(recordings))
-        for line in bad[:NAMED]:
-            log.warning("    %s", line)
+        for i, line in enumerate(bad):
+            log.log(logging.WARNING if i < NAMED else logging.DEBUG, "    %s", line)
         if len(bad) > NAMED:
-            log.warning("    and %d more", len(bad) - NAMED)
+            log.warning("    and %d more, which train.log of a run names", len(bad) - NAMED)
     if not kept:
         raise ZooError(f"none of {len(recordings)} recordings can be used")
     values = torch.stack([row for row, _ in rows])
@@ -374,6 +374,13 @@ def analyse(recordings: list[Recording], data: SpokenWords) -> tuple[Speech, lis
         letters=letters(data.words)[content],
     )
     return speech, kept
+
+
+def shown(path: Path, root: str | None) -> str:
+    """``path``, relative to ``root`` or to the folder of that table if it is in there."""
+    place = Path(root or ".").expanduser()
+    place = place if place.is_dir() else place.parent
+    return str(path.relative_to(place) if path.is_relative_to(place) else path)
 
 
 def load(recording: Recording, read: Callable[[Path], tuple[Tensor, int]] = audio.read_wav) -> Tensor:

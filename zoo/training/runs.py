@@ -10,7 +10,7 @@
     sounds/          wav files, of models that speak
     wandb/           what W&B keeps on this machine
     results.json     the scores of the test, once the run is complete
-    train.log        what was printed
+    train.log        what was printed, and more, such as all bad recordings
 """
 
 import json
@@ -274,15 +274,16 @@ def differences(before: Any, after: Any, where: str = "") -> Iterator[tuple[str,
 
 
 def set_up_logging(file: Path | None, *, level: int = logging.INFO) -> None:
-    """Messages of the zoo to the terminal and to ``file``; of Lightning only warnings."""
+    """Messages of the zoo of a ``level`` to the terminal, and all to ``file``; of Lightning only warnings."""
     log = logging.getLogger("zoo")
-    log.setLevel(level)
+    log.setLevel(logging.DEBUG if file else level)
     log.propagate = False
     logging.raiseExceptions = False  # a log that cannot be written, on a full disk, is not a reason for a traceback
     for handler in list(log.handlers):
         log.removeHandler(handler)
         handler.close()
     handlers: list[logging.Handler] = [logging.StreamHandler()]
+    handlers[0].setLevel(level)
     if file:
         handlers.append(logging.FileHandler(file, encoding="utf-8"))
     for handler in handlers:
