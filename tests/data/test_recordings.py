@@ -1,6 +1,7 @@
 """One's own recordings: found, read in any format, split by hash; and each kind of bad one, named and left out."""
 
 import contextlib
+import hashlib
 import json
 import logging
 import math
@@ -300,6 +301,7 @@ def test_a_table_says_path_text_and_speaker(tmp_path, suffix):
         {"path": "b.wav", "text": "yes", "speaker": ""},
         {"path": "", "text": "no", "speaker": "ben"},
         {"path": "c.wav", "text": "", "speaker": "ben"},
+        {"path": "./x/../x/a.wav", "text": "good night", "speaker": "anna"},
     ]
     path = tmp_path / f"table{suffix}"
     if suffix == ".csv":
@@ -309,7 +311,11 @@ def test_a_table_says_path_text_and_speaker(tmp_path, suffix):
     path.write_text("\n".join(lines) + "\n")
     first, second, *bad = find(path)
     assert first == Recording(tmp_path / "x/a.wav", "good morning", "anna") and second.speaker == ""
-    assert [recording.fault for recording in bad] == ["row 3 lacks path", "row 4 lacks text"]
+    assert [recording.fault for recording in bad] == [
+        "row 3 lacks path",
+        "row 4 lacks text",
+        "row 5 has the file of row 1 again",
+    ]
     path.write_text("nothing,of,this\n1,2,3" if suffix == ".csv" else "{")
     with pytest.raises(ZooError, match="is damaged"):
         find(path)
@@ -397,6 +403,50 @@ def test_all_bad_recordings_are_named_with_their_folders(tmp_path, capsys):
     assert all(
         f"{path.relative_to(root)}: " in kept for path in root.rglob("*") if path.suffix != ".flac" and path.is_file()
     )
+
+
+def splits(root: Path, count: int) -> dict[str, str]:
+    return {str(recording.path): recording.split for recording in SpeechFolder(root=str(root), speakers=count).find()}
+
+
+def test_recordings_of_one_name_are_spread_over_the_splits(tmp_path):
+    rows = [f"{i:03}/audio.wav,yes,{speaker}" for i in range(60) for speaker in ("anna", "ben")[i % 2 :][:1]]
+    (tmp_path / "table.csv").write_text("\n".join(["path,text,speaker", *rows]))
+    there = list(splits(tmp_path / "table.csv", 2).values())
+    assert {split: there.count(split) > 1 for split in ("train", "val", "test")} == dict.fromkeys(set(there), True)
+    assert there.count("train") > 30
+
+
+def test_the_split_of_folders_and_plain_tables_is_what_it_was(tmp_path):
+    names = [f"{speaker}/yes_{take}.wav" for speaker in ("anna", "ben") for take in range(40)]
+    for name in names:
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    rows = [f"{name},yes,{name.partition('/')[0]}" for name in names]
+    (tmp_path / "a.csv").write_text("\n".join(["path,text,speaker", *rows]))
+    plain = [f"{name.partition('/')[2]},yes,anna" for name in names[:40]]
+    (tmp_path / "anna" / "b.csv").write_text("\n".join(["path,text,speaker", *plain, "x.wav,no,ben"]))
+
+    def of_hash(name):
+        place = int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "big") / 2**64
+        return "test" if place < 0.1 else "val" if place < 0.2 else "train"
+
+    expected = {str(tmp_path / name): of_hash(name) for name in names}
+    assert splits(tmp_path, 2) == splits(tmp_path / "a.csv", 2) == expected
+    assert {p: s for p, s in splits(tmp_path / "anna" / "b.csv", 2).items() if "yes" in p}.items() <= expected.items()
+
+
+def test_a_small_set_borrows_from_training(tmp_path):
+    """As the guide has it: where no hash says test or validation, one recording is taken until a hash does."""
+    for take in range(4):
+        write(tmp_path / "anna" / f"yes_{take}.wav", WORD)
+        write(tmp_path / "ben" / f"yes_{take}.wav", WORD)
+    few = splits(tmp_path, 2)
+    for take in range(4, 60):
+        (tmp_path / "anna" / f"yes_{take}.wav").touch()
+    many = splits(tmp_path, 2)
+    assert set(few.values()) == {"train", "val", "test"}
+    assert all(many[path] in (split, "train") for path, split in few.items())
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ Files are read by libsndfile and resampled by soxr, with the extra ``speech``; b
 
 import csv
 import json
+import os
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -313,12 +314,15 @@ def table(path: Path) -> Iterator[Recording]:
         rows = list(csv_rows(content) if path.suffix.lower() == ".csv" else json_rows(content))
     except (csv.Error, ValueError, RecursionError) as error:
         raise ZooError(f"{path} is damaged: {str(error)[:200]}") from error
+    first: dict[str, int] = {}  # row of each path
     for number, row in enumerate(rows, 1):
         values = [row.get(name) if isinstance(row, dict) else None for name in ("path", "text", "speaker")]
         where, text, speaker = ("" if value is None else str(value).strip() for value in values)
         fault = "" if where and text else f"row {number} lacks {'text' if where else 'path'}"
         if "\0" in where:
             where, fault = "", f"row {number} has no path"
+        if not fault and (before := first.setdefault(os.path.normpath(path.parent / where), number)) < number:
+            fault = f"row {number} has the file of row {before} again"
         yield Recording(path.parent / where[:1000], " ".join(text.lower().split())[:1000], speaker[:200], fault=fault)
 
 

@@ -1,6 +1,7 @@
 """One's own recordings: a folder for each speaker, or a table of files."""
 
 import hashlib
+import os
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -18,8 +19,9 @@ class SpeechFolder(SpokenWords):
     """Recordings of one's own, of any words by any speakers, in any format that libsndfile reads.
 
     See :func:`zoo.data.recordings.find` for how files say what is said and by whom. Which split a recording is in
-    follows from a hash of its speaker and its name, so that it stays there when others are added. Recordings that
-    cannot be used are named, counted and left out. Needs the extra ``speech``.
+    follows from a hash of its speaker and its path relative to the root, so that it stays there when others are added;
+    but where no hash says test or validation, one is taken from training until one does. Recordings that cannot be
+    used are named, counted and left out. Needs the extra ``speech``.
 
     Args:
         root: the folder, or a file .csv or .jsonl.
@@ -108,11 +110,17 @@ class SpeechFolder(SpokenWords):
         self.words = vocabulary(found)
         return self._split(found)
 
+    def _key(self, recording: Recording) -> str:
+        """What distinguishes ``recording``: ``speaker/name``, or its path in the root, after the speaker if need be."""
+        root = Path(str(self.root)).expanduser()
+        where = Path(os.path.relpath(recording.path, root if root.is_dir() else root.parent)).as_posix()
+        return where if where.startswith(f"{recording.speaker}/") else f"{recording.speaker}/{where}"
+
     def _split(self, found: list[Recording]) -> list[Recording]:
         """``found`` with their splits, each of which has one at least if there are three."""
         places = []
         for recording in found:
-            content = hashlib.sha256(f"{recording.speaker}/{recording.path.name}".encode()).digest()
+            content = hashlib.sha256(self._key(recording).encode(errors="surrogatepass")).digest()
             places.append(int.from_bytes(content[:8], "big") / 2**64)
         split = [in_split(recording, place, self.test, self.val) for recording, place in zip(found, places)]
         for wanted in ("test", "val"):
