@@ -458,7 +458,9 @@ def test_a_small_set_borrows_from_training(tmp_path):
         ({"speakers": 1}, "two different ones"),
         ({"mix": [0.5, 0.5]}, "by name"),
         ({"test": 0.0}, "test > 0"),
-        ({"words": ["maybe"]}, r"nobody says a word of data\.words=\['maybe'\]\. What is said: "),
+        ({"words": ["maybe"]}, r"nobody says 'maybe' of data\.words\. What is said: "),
+        ({"words": ["yes", "nope"]}, r"nobody says 'nope' of data\.words\. What is said: no, yes"),
+        ({"speakers": 3, "labelled": 1.0}, "needs the names of all speakers, and .* has 2 of data.speakers=3"),
     ],
 )
 def test_wrong_options_are_refused(tmp_path_factory, options, message):

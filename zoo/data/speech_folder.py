@@ -104,6 +104,11 @@ class SpeechFolder(SpokenWords):
                     f"are, or whom to use: data.speakers=[{','.join(sorted(there)[: self.speakers])}]"
                 )
             self.names = sorted(there) if len(there) == self.speakers else []
+            if self.labelled and not self.names:
+                raise ZooError(
+                    f"data.labelled={self.labelled} needs the names of all speakers, and {self.root} has {len(there)} "
+                    f"of data.speakers={self.speakers}: leave data.labelled out, or put each in a folder of its own"
+                )
         else:
             check_speakers(self.names, there, str(self.root))
             found = [recording for recording in found if recording.fault or recording.speaker in self.names]
@@ -136,7 +141,7 @@ def candidates(root: str | None, speakers: Sequence[str] | None, words: Sequence
     """The recordings in ``root`` with their texts as they are said, of these ``speakers`` and ``words`` if given.
 
     Raises:
-        ZooError: if there is no such root, or nobody says one of the words.
+        ZooError: if there is no such root, or there is one of the words that nobody says.
     """
     if not root:
         raise ZooError("say where the recordings are: data.root=FOLDER, with a folder for each speaker, or a table")
@@ -148,9 +153,10 @@ def candidates(root: str | None, speakers: Sequence[str] | None, words: Sequence
             said.add(recording.text)
         if recording.fault or (of_these and (wanted is None or recording.text in wanted)):
             found.append(recording)
-    if wanted is not None and said and not wanted & said:
+    missing = sorted((wanted or set()) - said)
+    if missing and said:
         known = ", ".join(sorted(said)[:20]) + (" ..." if len(said) > 20 else "")
-        raise ZooError(f"nobody says a word of data.words={words}. What is said: {known}.")
+        raise ZooError(f"nobody says {', '.join(map(repr, missing[:20]))} of data.words. What is said: {known}.")
     return found
 
 
