@@ -200,6 +200,22 @@ def test_what_is_not_allowed_is_neither_chosen_nor_counted():
     assert model.diagnose(batch.observation, mask)["gradient_cosine"].isfinite()
 
 
+def test_the_target_of_the_entropy_is_a_share_of_what_the_masks_leave():
+    model = make(actions=(10, 3), target_entropy=0.5, entropy_weight=0.1)
+    batch = transitions(actions=(10, 3))
+    mask = model.mask.expand(6, 2, 10).clone()
+    mask[:, 0, 2:] = False  # two of ten, and one of three in half of the batch
+    mask[:3, 1, 1:] = False
+    assert model.largest_entropy(None) == pytest.approx(math.log(30))
+    expected = math.log(2) + math.log(3) / 2
+    assert model.largest_entropy(mask).item() == pytest.approx(expected, rel=1e-5)
+    batch = Transitions(**{**vars(batch), "mask": mask})
+    terms = model.terms(batch, torch.zeros(6))
+    terms["loss"].backward()
+    excess = terms["entropy"].mean().item() - expected / 2
+    assert model.log_alpha.grad.item() == pytest.approx(0.1 * excess, rel=1e-4)
+
+
 @pytest.mark.parametrize("observation, memory", [((5, 4), 0), ((5, 4), 7), ((3, 10, 10, 2), 0), ((2, 40, 36, 1), 6)])
 def test_histories_are_seen_whole(observation, memory):
     parts = {"memory": memory, "convolution": "atari" if observation[-2] == 36 else None}

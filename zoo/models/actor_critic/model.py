@@ -45,6 +45,7 @@ class ActorCritic(Agent):
         target_rate: share of the critic that its target takes on in each update, in (0, 1].
         entropy_weight: alpha, what a nat of entropy is worth in rewards. With ``target_entropy`` its first value.
         target_entropy: share of the largest possible entropy, in (0, 1), that alpha is adjusted to; null to keep it.
+            Where there are masks the largest is that of the allowed options.
         critic_entropy_weight: what a nat is worth in the critics' targets, in place of alpha: 0 for critics of rewards
             alone (arXiv 2509.09838).
         twins: which of the members' values counts: ``min``, the smallest (Fujimoto et al. 2018, arXiv 1802.09477), or
@@ -119,7 +120,6 @@ class ActorCritic(Agent):
         one = observation[1:] if len(observation) in (2, 4) else observation  # of a history
         self.normalizer = RunningNorm(one) if normalize else nn.Identity()
         actions, categories = self.spaces.actions, max(self.spaces.actions)
-        self.largest_entropy = sum(math.log(n) for n in actions)
         self.register_buffer("mask", existing_options(actions), persistent=False)
         # Every action, if there are few: (1, combinations, choices, categories), one-hot.
         every = None
@@ -361,9 +361,16 @@ class ActorCritic(Agent):
         terms |= self.actor_terms(observation, batch.mask, table)
         loss = (terms["actor_loss"] + terms["critic_loss"]).mean()
         if self.target_entropy is not None:  # more alpha while there is too little entropy
-            excess = terms["entropy"].detach().mean() - self.target_entropy * self.largest_entropy
+            excess = terms["entropy"].detach().mean() - self.target_entropy * self.largest_entropy(batch.mask)
             loss = loss + self.log_alpha.exp() * excess
         return {"loss": loss, **terms}
+
+    def largest_entropy(self, mask: Tensor | None) -> float | Tensor:
+        """Of any policy that keeps to ``mask``, bool ``(batch, choices, categories)``, its mean over the batch, in nats;
+        of all options without one."""
+        if mask is None:
+            return sum(math.log(n) for n in self.spaces.actions)
+        return mask.sum(-1).log().sum(-1).mean()
 
     # What it is for -----------------------------------------------------------------------------------------------
 
