@@ -118,6 +118,28 @@ class Masked(Corridor):
         return observation, *rest[:-1], {"action_mask": self.mask().astype(np.int8)}
 
 
+class Hesitant(Masked):
+    """Says which actions are allowed only if it starts below a half, and not before ``late`` steps."""
+
+    def __init__(self, late=0, render_mode=None):
+        super().__init__()
+        self.late = late
+
+    def mask(self):
+        return super().mask() if self.says() else np.ones(3, bool)
+
+    def says(self):
+        return self.count >= self.late and self.start < 0.5
+
+    def reset(self, *, seed=None, options=None):
+        observation, info = super().reset(seed=seed)
+        return observation, info if self.says() else {}
+
+    def step(self, action):
+        *rest, info = super().step(action)
+        return *rest, info if self.says() else {}
+
+
 class Rooms(Corridor):
     """A picture among other things."""
 
@@ -160,6 +182,8 @@ for name, entry_point, steps, kwargs in (
     ("Huge", Huge, 7, {}),
     ("Nested", Nested, 7, {}),
     ("Masked", Masked, 7, {}),
+    ("Hesitant", Hesitant, 7, {}),
+    ("Late", Hesitant, 7, {"late": 3}),
     ("Rooms", Rooms, 7, {}),
     ("Forever", Corridor, None, {}),
 ):

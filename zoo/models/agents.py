@@ -47,6 +47,8 @@ class Agent(ZooModule):
     memory_size = 0
     """Numbers that the agent takes along from step to step."""
     monitor = "val/neg_return"
+    mask: Tensor | None
+    """Which options choices of different sizes have, bool ``(choices, categories)``; None if all have as many."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -76,6 +78,12 @@ class Agent(ZooModule):
     def player(self, *, mode: bool = True) -> "Player":
         """A policy that plays episodes: of the most probable actions, or drawn ones."""
         return Player(self, mode=mode)
+
+    def allowed(self, mask: Tensor | None) -> Tensor | None:
+        """``mask`` of the environment, of the options that there are at all; None where every one is."""
+        if mask is None or self.mask is None:
+            return self.mask if mask is None else mask
+        return mask & self.mask
 
     def setup(self, stage: str) -> None:
         data = self.trainer.datamodule

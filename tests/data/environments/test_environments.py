@@ -31,8 +31,7 @@ def random_actions(count: int, options: int, g: torch.Generator) -> np.ndarray:
 def experience(name: str, *, envs: int = 2, start: int = 1, scale: float = 1.0) -> Experience:
     arena = Arena(name, envs, seed)
     found = spaces(name)
-    dtype, categories = torch.from_numpy(arena.observation).dtype, 0 if arena.mask is None else max(found.actions)
-    replay = Replay(50, envs, found.observation, len(found.actions), dtype=dtype, categories=categories)
+    replay = Replay(50, envs, found.observation, len(found.actions), dtype=torch.from_numpy(arena.observation).dtype)
     return Experience(arena, replay, steps=3, gamma=0.9, start=start, reward_scale=scale)
 
 
@@ -311,13 +310,14 @@ def test_few_environments_are_open_at_a_time(monkeypatch):
 
 def test_masks_go_through_the_whole_chain():
     e = experience("Toy/Masked-v0")
-    assert e.arena.mask.shape == (2, 1, 3) and e.replay.tensors["mask"].shape == (51, 2, 1, 3)
+    assert e.arena.mask.shape == (2, 1, 3)
 
     def act(seen):
         return seen.mask.float().argmax(-1)  # the first that is allowed; the environment refuses others
 
     for _ in range(30):
         e.collect(act)
+    assert e.replay.tensors["mask"].shape == (51, 2, 1, 3)
     batch = e.sample(40)
     assert batch.mask.any(-1).all() and not batch.mask.all() and batch.mask.gather(2, batch.action.unsqueeze(2)).all()
     assert all(part.mask.shape == (10, 1, 3) for part in batch.split(10))
@@ -327,6 +327,47 @@ def test_masks_go_through_the_whole_chain():
     assert taxi.mask.shape == (1, 6) and not taxi.mask.all()
     with pytest.raises(ZooError, match=r"failed in step 1 of an episode.*not allowed"):
         Trial("Toy/Masked-v0", [0]).play(lambda seen: (~seen.mask).float().argmax(-1))
+
+
+@pytest.mark.parametrize("name", ["Hesitant", "Late"])
+def test_masks_that_some_copies_lack_or_that_come_late_are_kept(name):
+    def act(seen):
+        chosen = torch.ones(len(seen.observation), 1, 3) if seen.mask is None else seen.mask.float()
+        return chosen.argmax(-1)  # the environment refuses what it has said is not allowed
+
+    e = experience(f"Toy/{name}-v0", envs=5)
+    said = []
+    for _ in range(30):
+        e.collect(act)
+        said += [] if e.arena.mask is None else e.arena.mask.all((1, 2)).tolist()
+    assert 0 < sum(said) < len(said) and e.replay.tensors["mask"].shape == (51, 5, 1, 3)
+    batch = e.sample(400)
+    observation, mask = batch.observation.numpy(), batch.mask.numpy()[:, 0]
+    speaks = (observation[:, 1] < 0.5) & (observation[:, 0] >= (3 if name == "Late" else 0))
+    expected = np.arange(3) != observation[:, :1] % 3
+    assert speaks.any() and np.array_equal(mask[speaks], expected[speaks]) and mask[~speaks].all()
+    assert batch.mask.gather(2, batch.action.unsqueeze(2)).all() and batch.following_mask.any(-1).all()
+
+    again = experience(f"Toy/{name}-v0", envs=5)
+    again.replay.restore(e.replay.state())
+    assert torch.equal(again.replay.tensors["mask"][:30], e.replay.tensors["mask"][:30])
+    again.arena.keep_masks()
+    assert again.arena.restore(e.arena.state()) and np.array_equal(again.arena.mask, e.arena.mask)
+    assert Trial(f"Toy/{name}-v0", [0, 1, 2, 3]).play(act)[1].tolist() == [7] * 4
+
+
+def test_a_resumed_run_goes_on_with_masks_though_its_first_observations_have_none():
+    data = Environments(env="Toy/Late-v0", envs=4, epoch_steps=40, replay=80, start=8, steps=2)
+    data.setup("fit")
+    for _ in range(4):
+        data.experience.collect(
+            lambda seen: seen.mask.float().argmax(-1) if seen.mask is not None else first_option(seen)
+        )
+    again = Environments(env="Toy/Late-v0", envs=4, epoch_steps=40, replay=80, start=8, steps=2)
+    again.setup("fit")
+    assert again.experience.arena.mask is None
+    again.load_state_dict(data.state_dict())
+    assert np.array_equal(again.experience.arena.mask, data.experience.arena.mask)
 
 
 def test_a_dict_with_a_picture_is_seen_in_parts():

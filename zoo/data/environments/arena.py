@@ -8,6 +8,7 @@ seed of its own, and the episodes under way can be acted again, each as far as i
 """
 
 from collections.abc import Callable, Sequence
+from functools import cached_property
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -51,7 +52,8 @@ class Arena:
 
     Attributes:
         observation: ``(count, *observation)``.
-        mask: which options are allowed, bool ``(count, choices, categories)``; None if the environment does not say.
+        mask: which options are allowed, bool ``(count, choices, categories)``, all of them in copies that do not say;
+            None as long as none has.
         first: whether an episode begins with the observation, bool ``(count,)``.
     """
 
@@ -66,13 +68,14 @@ class Arena:
         self.episode = [-1] * count
         self.actions: list[list[np.ndarray]] = [[] for _ in range(count)]
         self.returns = [0.0] * count
+        self.mask: np.ndarray | None = None
         self._begin_all()
 
     def _begin_all(self) -> None:
         begun = self._begin(range(self.count))
         self.observation = np.stack([observation for observation, _ in begun])
-        masks = [mask for _, mask in begun]
-        self.mask = None if masks[0] is None else np.stack([mask for mask in masks if mask is not None])
+        for i, (_, mask) in enumerate(begun):
+            self._allow(i, mask)
         self.first = np.ones(self.count, bool)
 
     def _begin(self, which: Sequence[int]) -> list[tuple[np.ndarray, np.ndarray | None]]:
@@ -81,6 +84,16 @@ class Arena:
             self.actions[i], self.returns[i] = [], 0.0
         answers = self.copies.ask([(i, "reset", self.seed(i, self.episode[i])) for i in which])
         return [(observation, mask) for observation, mask, *_ in answers]
+
+    def keep_masks(self) -> None:
+        """Say from now on which options are allowed: all, until a copy says otherwise."""
+        self.mask = np.repeat(self._all_allowed[None], self.count, 0)
+
+    def _allow(self, i: int, mask: np.ndarray | None) -> None:
+        if mask is not None and self.mask is None:
+            self.keep_masks()
+        if self.mask is not None:
+            self.mask[i] = self._all_allowed if mask is None else mask
 
     def step(self, actions: np.ndarray) -> Step:
         """Act once in every copy; an episode that ends is followed by the next one at once.
@@ -91,16 +104,17 @@ class Arena:
         following = np.empty_like(self.observation)
         rewards = np.empty(self.count, np.float32)
         terminated, truncated = np.empty(self.count, bool), np.empty(self.count, bool)
-        mask = None if self.mask is None else np.empty_like(self.mask)
+        if self.mask is not None:
+            self.keep_masks()
         finished = []
         answers = self.copies.ask([(i, "step", action) for i, action in enumerate(actions)])
         for i, (observation, allowed_now, reward, over, cut) in enumerate(answers):
             following[i], rewards[i], terminated[i], truncated[i] = observation, reward, over, cut
-            if mask is not None:
-                mask[i] = self._all_allowed if allowed_now is None else allowed_now
+            if allowed_now is not None:
+                self._allow(i, allowed_now)
             self.actions[i].append(actions[i])
             self.returns[i] += float(rewards[i])
-        self.observation, self.mask, self.first = following, mask, terminated | truncated
+        self.observation, mask, self.first = following, self.mask, terminated | truncated
         if self.first.any():
             self.observation = following.copy()
             self.mask = None if mask is None else mask.copy()
@@ -108,13 +122,12 @@ class Arena:
             finished = [self.returns[i] for i in which]
             for i, (observation, allowed_now) in zip(which, self._begin(which)):
                 self.observation[i] = observation
-                if self.mask is not None:
-                    self.mask[i] = self._all_allowed if allowed_now is None else allowed_now
+                self._allow(i, allowed_now)
         return Step(following, rewards, terminated, truncated, finished, mask)
 
-    @property
+    @cached_property
     def _all_allowed(self) -> np.ndarray:
-        """Of an observation of which the environment does not say, as it does of others."""
+        """Every option that there is, bool ``(choices, categories)``."""
         actions = spaces(self.recipe).actions
         return np.arange(max(actions)) < np.array(actions)[:, None]
 
@@ -141,8 +154,7 @@ class Arena:
             answers = self.copies.ask([(i, "step", played[i][t]) for i in which])
             for i, (observation, mask, reward, over, cut) in zip(which, answers):
                 self.observation[i], self.first[i] = observation, False
-                if self.mask is not None:
-                    self.mask[i] = self._all_allowed if mask is None else mask
+                self._allow(i, mask)
                 self.actions[i].append(played[i][t])
                 self.returns[i] += float(np.float32(reward))
                 if over or cut:

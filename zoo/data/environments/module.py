@@ -177,7 +177,6 @@ class Environments(DataModule):
             len(known.actions),
             dtype=torch.from_numpy(arena.observation).dtype,
             device=self.device,
-            categories=0 if arena.mask is None else max(known.actions),
             history=history,
         )
         self.experience = Experience(
@@ -250,6 +249,8 @@ class Environments(DataModule):
         experience.recent.extend(state["recent"])
         if "replay" in state:
             experience.replay.restore(state["replay"])
+            if "mask" in experience.replay.tensors:  # though the first observations may come without
+                experience.arena.keep_masks()
         if not own or "replay" not in state:
             experience.arena.skip(state["arena"]["episode"].tolist())
             experience.replay.cut()

@@ -100,7 +100,6 @@ class Replay:
         choices: that an action is made of.
         dtype: of observations.
         device: of the tensors.
-        categories: options of a choice, where masks say which are allowed.
         history: the number of observations that an agent sees at a time, the one before first.
     """
 
@@ -113,7 +112,6 @@ class Replay:
         *,
         dtype: torch.dtype = torch.float32,
         device: torch.device | str = "cpu",
-        categories: int = 0,
         history: int = 1,
     ) -> None:
         shape = (rows + 1, envs)
@@ -128,12 +126,18 @@ class Replay:
             "log_prob": torch.zeros(*shape, device=device),
             "last": torch.zeros(*shape, dtype=torch.int64, device=device),  # of a truncated episode: where it is kept
         }
-        if categories:
-            self.tensors["mask"] = torch.ones(*shape, choices, categories, dtype=torch.bool, device=device)
-        self.seen: list[str] = [name for name in ("observation", "mask") if name in self.tensors]
+        self.seen = ["observation"]
         self.kept: dict[str, Tensor] = {name: self._beside(name, 1) for name in self.seen}  # place 0 is nobody's
         self.free: list[int] = []
         self.taken: dict[int, list[int]] = {}  # row -> places of what is kept of it
+
+    def keep_masks(self, shape: Sequence[int]) -> None:
+        """Keep from now on which options are allowed, ``shape`` for each copy; until now all were."""
+        if "mask" in self.tensors:
+            return
+        self.seen.append("mask")
+        self.tensors["mask"] = torch.ones(self.rows + 1, self.envs, *shape, dtype=torch.bool, device=self.device)
+        self.kept["mask"] = torch.ones(len(self.kept["observation"]), *shape, dtype=torch.bool, device=self.device)
 
     def _beside(self, name: str, count: int) -> Tensor:
         tensor = self.tensors[name]
@@ -156,7 +160,10 @@ class Replay:
         following_mask: Tensor | None = None,
         log_prob: Tensor | None = None,
     ) -> None:
-        """Write one transition of every copy over the oldest ones; ``ended`` is terminated or truncated."""
+        """Write one transition of every copy over the oldest ones; ``ended`` is terminated or truncated. Once there was
+        a mask there must be one each time."""
+        if following_mask is not None:
+            self.keep_masks(following_mask.shape[1:])
         if self.history > 1:
             observation, following = observation[:, -1], following[:, -1]
         row = {"observation": observation, "action": action, "reward": reward, "terminated": terminated, "ended": ended}
@@ -339,6 +346,8 @@ class Replay:
         """
         held = min(state["written"], self.rows)
         earlier = "following" in state
+        if "mask" in state:
+            self.keep_masks(state["mask"].shape[2:])
         for name, value in self.tensors.items():
             if earlier and name in ("last", "log_prob", "mask"):
                 continue

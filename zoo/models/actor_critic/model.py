@@ -255,10 +255,6 @@ class ActorCritic(Agent):
             return values.mean(0)
         return values.amin(0) if len(values) != 2 else torch.minimum(*values)
 
-    def allowed(self, mask: Tensor | None) -> Tensor | None:
-        """``mask`` of the environment, or else which options there are at all; None where every one."""
-        return self.mask if mask is None else mask
-
     def probabilities(self, logits: Tensor) -> Tensor:
         """Of every action, ``(batch, combinations)``."""
         p = logits.softmax(-1)
@@ -366,11 +362,11 @@ class ActorCritic(Agent):
         return {"loss": loss, **terms}
 
     def largest_entropy(self, mask: Tensor | None) -> float | Tensor:
-        """Of any policy that keeps to ``mask``, bool ``(batch, choices, categories)``, its mean over the batch, in nats;
-        of all options without one."""
+        """Of a policy that keeps to ``mask``, bool ``(batch, choices, categories)``: the mean over the batch, nats."""
         if mask is None:
             return sum(math.log(n) for n in self.spaces.actions)
-        return mask.sum(-1).log().sum(-1).mean()
+        options = mask if self.mask is None else mask & self.mask
+        return options.sum(-1).log().sum(-1).mean()
 
     # What it is for -----------------------------------------------------------------------------------------------
 

@@ -146,7 +146,6 @@ class WorldModel(Agent):
         self.bins = TwoHot(bins)
         self.spread: Tensor
         self.register_buffer("spread", torch.zeros(()))  # of returns, by which advantages are measured
-        self.mask: Tensor | None
         self.register_buffer("mask", existing_options(actions), persistent=False)
         self.memory, self.memory_size = memory, state + choices * options
 
@@ -215,7 +214,7 @@ class WorldModel(Agent):
     def policy(self, state: Tensor, mask: Tensor | None = None) -> Categorical:
         """The law of actions in states ``(..., memory + latents * categories)``."""
         logits = self.actor(state).unflatten(-1, (len(self.spaces.actions), max(self.spaces.actions)))
-        return Categorical(logits, self.mask if mask is None else mask, unimix=self.unimix)
+        return Categorical(logits, self.allowed(mask), unimix=self.unimix)
 
     @torch.no_grad()
     def imagine(self, state: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
