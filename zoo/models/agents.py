@@ -87,9 +87,15 @@ class Agent(ZooModule):
 
     def setup(self, stage: str) -> None:
         data = self.trainer.datamodule
-        found = data.spaces
-        if found != self.spaces:
-            raise ZooError(f"the model is for {self.spaces}; the environment {data.env} has {found}")
+        self._check_fits(data.spaces, data.env)
+
+    def read(self, found: Spaces) -> Spaces:
+        """What the networks tell apart in the spaces of an environment."""
+        return found
+
+    def _check_fits(self, found: Spaces, env: object) -> None:
+        if self.read(found) != self.spaces:
+            raise ZooError(f"the model is for {self.spaces}; the environment {env} has {found}")
 
     # Evaluation -------------------------------------------------------------------------------------------------------
 
@@ -154,8 +160,7 @@ class Agent(ZooModule):
         if episodes < 1:
             raise ZooError(f"episodes={episodes} is not valid: it must be 1 or more")
         recipe = Recipe.of(self.trained_on if env is None else env)
-        if spaces(recipe) != self.spaces:
-            raise ZooError(f"the model is for {self.spaces}; the environment {recipe} has {spaces(recipe)}")
+        self._check_fits(spaces(recipe), recipe)
         trial = Trial(recipe, [seed_of_reset(seed, PREDICT, EPISODE, i) for i in range(episodes)])
         training, returns = self.training, EpisodeReturns()
         self.eval()

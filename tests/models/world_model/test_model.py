@@ -1,5 +1,7 @@
 """The world model: its parts against formulas one step at a time, and every relaxation in it."""
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 from torch.nn import functional as F
@@ -8,6 +10,8 @@ import tests.toys  # noqa: F401  (registers them)
 import zoo
 from zoo.data.environments.experience import Seen
 from zoo.data.environments.replay import Sequences
+from zoo.errors import ZooError
+from zoo.models.actor_critic import Environments, spaces
 from zoo.models.world_model import WorldModel
 from zoo.models.world_model.nets import TwoHot, symexp, symlog
 from zoo.relaxations import RELAXATIONS, Pathwise, STArgmax, StraightThrough
@@ -151,6 +155,17 @@ def test_others_are_refused_by_name():
 def test_numbers_out_of_range(arguments, message):
     with pytest.raises(ValueError, match=message):
         make(**arguments)
+
+
+@pytest.mark.parametrize("env", ["Toy/Rooms-v0", "Toy/Nested-v0", "Toy/Picture-v0"])
+def test_it_plays_wherever_its_vectors_fit(env, monkeypatch):
+    found = spaces(env)
+    model = make(observation=found.observation, actions=found.actions).eval()
+    monkeypatch.setattr(WorldModel, "trainer", SimpleNamespace(datamodule=Environments(env=env)))
+    model.setup("validate")
+    assert model.evaluate(episodes=1, env=env)["length"] == 7
+    with pytest.raises(ZooError, match="the model is for"):
+        model.evaluate(episodes=1, env="CartPole-v1")
 
 
 def test_it_is_saved_evaluated_and_remembers(tmp_path):

@@ -161,6 +161,9 @@ class WorldModel(Agent):
     def chained(self) -> bool:
         return True
 
+    def read(self, found: Spaces) -> Spaces:
+        return Spaces(found.observation, found.actions)  # pictures among other things are flat vectors here, too
+
     # The world ----------------------------------------------------------------------------------------------------
 
     def see(self, observation: Tensor) -> Tensor:
