@@ -1,5 +1,6 @@
 """The world model: its parts against formulas one step at a time, and every relaxation in it."""
 
+import math
 from types import SimpleNamespace
 
 import pytest
@@ -120,6 +121,41 @@ def test_the_divergence_is_balanced_and_free_at_first(dynamics, representation):
     free = make(free_nats=100.0)
     free.world_terms(sequences())[0]["kl_loss"].sum().backward()
     assert all(p.grad is None or p.grad.abs().max() == 0 for p in free.parameters())
+
+
+@pytest.mark.parametrize("masks", [False, True])
+def test_masks_are_kept_to_in_imagination(masks, caplog):
+    model, batch = make(actions=(4, 3), masks=masks), sequences(actions=(4, 3))
+    mask = torch.tensor([[0, 1, 1, 0], [1, 0, 1, 1]]).bool().expand(BATCH, LENGTH, 2, 4)
+    batch = Sequences(**{**vars(batch), "mask": mask})
+    model.spread.fill_(1.0)
+    terms = model.terms(batch)
+    assert ("model.masks=true" in caplog.text) != masks and ("mask_loss" in terms) == masks
+    assert terms["entropy"][0].max() < math.log(4) + 1e-5 < 2 * math.log(4) - 1  # of two and two options at the start
+    if masks:
+        optimizer = torch.optim.Adam(model.allowing.parameters(), lr=0.05)
+        for _ in range(100):
+            optimizer.zero_grad()
+            model.world_terms(batch)[0]["mask_loss"].mean().backward()
+            optimizer.step()
+    _, states = model.world_terms(batch)
+    *_, actions, _, _, allowed = model.imagine(states[:, 0], mask[:, 0])
+    expected = mask[0, 0] & model.mask
+    assert (allowed[0] & model.mask).eq(expected).all() and not (actions[0] > expected).any()
+    later = (allowed[1:] & model.mask).eq(expected).all()
+    assert later == masks and (actions[1:] > expected).any() != masks
+    law = model.policy(states[:, 0], mask[:, 0])
+    assert (law.logits.softmax(-1) > 0).eq(expected).all()
+
+
+def test_what_is_not_predicted_is_as_before():
+    model, batch = make(actions=(3,)), sequences()
+    assert model.expected_mask(torch.zeros(2, 12)) is None and model.imagine(torch.zeros(2, 12))[-1] is None
+    assert not [name for name in model.state_dict() if name.startswith("allowing")]
+    alone = make(actions=(3,), masks=True)  # at least one option, whatever is predicted
+    torch.nn.init.constant_(alone.allowing[-1].bias, -9.0)
+    assert alone.expected_mask(torch.randn(50, 12)).any(-1).all()
+    assert alone.world_terms(batch)[0]["mask_loss"].shape == (BATCH, LENGTH)
 
 
 def test_no_latent_is_impossible():

@@ -7,6 +7,7 @@ in docs/models/world_model.md.
 """
 
 import copy
+import logging
 import math
 from collections.abc import Sequence
 from typing import Any
@@ -25,6 +26,8 @@ from zoo.models.layers import RunningNorm
 from zoo.models.world_model.nets import TwoHot, perceptron, symlog
 from zoo.relaxations import Categorical, Distribution, Pathwise
 from zoo.training import AdamW
+
+log = logging.getLogger(__name__)
 
 ACTING = "acting"
 """In a checkpoint: what the agent remembers of the episodes under way."""
@@ -58,6 +61,8 @@ class WorldModel(Agent):
         updates: gradient steps after each step of every environment.
         bins: of the distributions over rewards and values.
         normalize: whether observations are seen by their running mean and standard deviation, else in symlog.
+        masks: whether to predict which options are allowed, for environments that say so. Without it only the first
+            action of what is imagined keeps to the environment's mask.
 
     Raises:
         ValueError: if a number is out of range, or the relaxation is not pathwise.
@@ -93,6 +98,7 @@ class WorldModel(Agent):
         updates: int = 3,
         bins: int = 41,
         normalize: bool = True,
+        masks: bool = False,
     ) -> None:
         super().__init__()
         check_positive(observation=observation, actions=actions, latents=latents, memory=memory, hidden=hidden)
@@ -143,6 +149,7 @@ class WorldModel(Agent):
         self.actor = perceptron(state, layers, choices * options, zero=True)
         self.critic = perceptron(state, layers, bins, zero=True)
         self.slow_critic = copy.deepcopy(self.critic).requires_grad_(False)
+        self.allowing = perceptron(state, layers, choices * options) if masks else None
         self.bins = TwoHot(bins)
         self.spread: Tensor
         self.register_buffer("spread", torch.zeros(()))  # of returns, by which advantages are measured
@@ -151,6 +158,7 @@ class WorldModel(Agent):
 
         self.automatic_optimization = False
         self.progress, self.curves = ("return", "loss"), ("entropy", "kl")
+        self._warned = masks
         self._acting: Player | None = None
         self._remembered: Tensor | None = None
 
@@ -206,6 +214,12 @@ class WorldModel(Agent):
                 self.going(ahead).squeeze(-1), (~batch.terminated).float(), reduction="none"
             ),
         }
+        if self.allowing is not None:
+            logits = self.options(self.allowing(state))
+            allowed = self.allowed(batch.mask)
+            target = torch.ones_like(logits) if allowed is None else allowed.to(logits.dtype).expand_as(logits)
+            loss = nn.functional.binary_cross_entropy_with_logits(logits, target, reduction="none")
+            terms["mask_loss"] = loss.sum((-2, -1))
         forward = fixed(posterior).kl(prior).sum(-1)
         backward = posterior.kl(fixed(prior)).sum(-1)
         terms["kl_loss"] = self.dynamics * forward.clamp_min(self.free_nats)
@@ -216,22 +230,43 @@ class WorldModel(Agent):
 
     def policy(self, state: Tensor, mask: Tensor | None = None) -> Categorical:
         """The law of actions in states ``(..., memory + latents * categories)``."""
-        logits = self.actor(state).unflatten(-1, (len(self.spaces.actions), max(self.spaces.actions)))
-        return Categorical(logits, self.allowed(mask), unimix=self.unimix)
+        return Categorical(self.options(self.actor(state)), self.allowed(mask), unimix=self.unimix)
+
+    def options(self, logits: Tensor) -> Tensor:
+        """``(..., choices * categories)`` to ``(..., choices, categories)``."""
+        return logits.unflatten(-1, (len(self.spaces.actions), max(self.spaces.actions)))
+
+    def expected_mask(self, state: Tensor) -> Tensor | None:
+        """Which options are probably allowed in states ``(..., size)``, at least one of each choice, bool
+        ``(..., choices, categories)``; None where it is not predicted."""
+        if self.allowing is None:
+            return None
+        logits = self.options(self.allowing(state))
+        logits = logits if self.mask is None else logits.masked_fill(~self.mask, -math.inf)
+        return (logits > 0) | (logits == logits.amax(-1, keepdim=True))
 
     @torch.no_grad()
-    def imagine(self, state: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    def imagine(
+        self, state: Tensor, mask: Tensor | None = None
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor | None]:
         """Act in what the model imagines, from states ``(starts, size)`` on.
+
+        Args:
+            state: where to begin.
+            mask: which options are allowed there, bool ``(starts, choices, categories)``; None where that is unknown.
 
         Returns:
             states ``(horizon + 1, starts, size)``; actions one-hot, ``(horizon, starts, choices, categories)``; what
-            they are worth, and the probabilities that the task goes on, each ``(horizon, starts)``.
+            they are worth, and the probabilities that the task goes on, each ``(horizon, starts)``; which options were
+            allowed, as the actions, or None for all.
         """
         states = [state]
         actions: list[Tensor] = []
         memories: list[Tensor] = []
-        for _ in range(self.horizon):
-            action = self.policy(state).sample(noise=self.noise_source)
+        masks: list[Tensor | None] = []
+        for t in range(self.horizon):
+            masks.append(self.expected_mask(state) if t or mask is None else mask)
+            action = self.policy(state, masks[-1]).sample(noise=self.noise_source)
             h, z = state.split([self.memory, self.latents * self.categories], -1)
             h = self.cell(torch.cat([z, action.flatten(1)], -1), h)
             z = self.latent(self.prior(h)).sample(noise=self.noise_source)
@@ -241,7 +276,12 @@ class WorldModel(Agent):
             memories.append(h)
         ahead = torch.stack(memories)
         rewards, going = self.bins.value(self.reward(ahead)), self.going(ahead).squeeze(-1).sigmoid()
-        return torch.stack(states), torch.stack(actions), rewards, going
+        known = next((one for one in masks if one is not None), None)
+        allowed = None
+        if known is not None:
+            every = torch.ones_like(known)
+            allowed = torch.stack([(every if one is None else one).expand_as(action) for one in masks])
+        return torch.stack(states), torch.stack(actions), rewards, going, allowed
 
     def returns(self, rewards: Tensor, going: Tensor, values: Tensor) -> Tensor:
         """Lambda-returns ``(horizon, starts)`` of rewards and probabilities to go on of that shape, and values
@@ -254,10 +294,10 @@ class WorldModel(Agent):
             result.append(following)
         return torch.stack(result[::-1])
 
-    def actor_critic_terms(self, start: Tensor) -> dict[str, Tensor]:
+    def actor_critic_terms(self, start: Tensor, mask: Tensor | None = None) -> dict[str, Tensor]:
         """The losses of actor and critic, each ``(horizon, starts)``, in what is imagined from ``start``, states
-        ``(starts, size)``, on."""
-        states, actions, rewards, going = self.imagine(start)
+        ``(starts, size)``, on; ``mask`` as in :meth:`imagine`."""
+        states, actions, rewards, going, allowed = self.imagine(start, mask)
         logits = self.critic(states)
         values = self.bins.value(logits.detach())
         returns = self.returns(rewards, going, values)
@@ -266,7 +306,7 @@ class WorldModel(Agent):
         advantage = (returns - values[:-1]) / self.spread.clamp_min(1.0)
         # What is imagined after an end does not count.
         weight = torch.cat([torch.ones_like(going[:1]), (self.gamma * going[:-1]).cumprod(0)])
-        law = self.policy(states[:-1])
+        law = self.policy(states[:-1], allowed)
         entropy = law.entropy().sum(-1)
         actor = -(advantage * law.log_prob(actions).sum(-1) + self.entropy_weight * entropy)
         with torch.no_grad():
@@ -329,7 +369,14 @@ class WorldModel(Agent):
         terms, states = self.world_terms(batch)
         states = states.flatten(0, 1)
         chosen = torch.randint(len(states), (self.starts,), device=states.device)
-        terms |= self.actor_critic_terms(states[chosen])
+        if batch.mask is not None and not self._warned:
+            self._warned = True
+            log.warning(
+                "the environment says which actions are allowed, but the agent also learns from others, which it "
+                "imagines: model.masks=true lets the model predict which are allowed"
+            )
+        mask = None if batch.mask is None else batch.mask.flatten(0, 1)[chosen]
+        terms |= self.actor_critic_terms(states[chosen], mask)
         losses = [term.mean() for name, term in terms.items() if name.endswith("_loss")]
         return {"loss": torch.stack(losses).sum(), **terms}
 
