@@ -153,12 +153,13 @@ class Agent(ZooModule):
             (``return_iqm_low``, ``return_iqm_high``), and the mean ``length``.
 
         Raises:
-            ZooError: if the model does not know its environment, or is for another.
+            ZooError: if the model does not know its environment, or is for another, or a number is out of range.
         """
         if env is None and "env" not in self.trained_on:
             raise ZooError("this model does not know its environment: say which, evaluate(env='CartPole-v1')")
-        if episodes < 1:
-            raise ZooError(f"episodes={episodes} is not valid: it must be 1 or more")
+        for name, number, least in (("episodes", episodes, 1), ("seed", seed, 0)):
+            if not isinstance(number, (int, np.integer)) or number < least:
+                raise ZooError(f"{name}={number} is not valid: it must be a whole number, {least} or more")
         recipe = Recipe.of(self.trained_on if env is None else env)
         self._check_fits(spaces(recipe), recipe)
         trial = Trial(recipe, [seed_of_reset(seed, PREDICT, EPISODE, i) for i in range(episodes)])
@@ -206,28 +207,32 @@ class Agent(ZooModule):
             state: what the last call returned; None where an episode begins. Only agents that remember need it.
             episode_start: of several environments, which of them begin an episode, ``(batch,)``.
             deterministic: the most probable actions; else drawn ones.
-            action_masks: which options are allowed, as the environment gives it, of several one after another.
+            action_masks: which options are allowed, as the environment gives it; of several observations as many,
+                ``(batch, options of all choices)``.
 
         Returns:
             actions, int64, of one environment of the shape of its action space, else ``(batch, ...)``; and the state
             for the next call, None of an agent that does not remember.
 
         Raises:
-            ValueError: if the observations are none of the environment's.
+            ValueError: if the observations are none of the environment's or not finite, or the state or the masks are
+                not theirs.
         """
         array, single = self._as_batch(observation)
+        if not np.isfinite(array).all():
+            raise ValueError(f"observations must be finite, got {np.array2string(array.flatten(), threshold=8)}")
         count = len(array)
+        window, memory = (None, None) if state is None else self._as_state(state, (count, *array.shape[1:]))
         first = np.ones(count, bool) if state is None else np.zeros(count, bool)
         if state is not None and episode_start is not None:
             first = np.broadcast_to(np.asarray(episode_start, bool), (count,))
-        window, memory = state if state is not None else (None, None)
         if self.history > 1:
             begun = np.repeat(array[:, None], self.history, 1)
             moved = begun if window is None else np.concatenate([window[:, 1:], array[:, None]], 1)
             array = window = np.where(first.reshape(-1, *[1] * array.ndim), begun, moved)
         if self.memory_size and memory is None:
             memory = torch.zeros(count, self.memory_size, device=self.device)
-        mask = None if action_masks is None else self._as_mask(action_masks, count)
+        mask = None if action_masks is None else self._as_mask(action_masks, count, single)
         actions, _, memory = self.respond(
             self.given(array), mask, memory, torch.from_numpy(np.array(first)).to(self.device), mode=deterministic
         )
@@ -254,9 +259,29 @@ class Agent(ZooModule):
             raise ValueError(f"observations must be {tuple(expected)} or (batch, ...), got {array.shape}")
         return array, single
 
-    def _as_mask(self, masks: Any, count: int) -> Tensor:
-        flat = np.asarray(masks, bool).reshape(count, -1)
-        return torch.from_numpy(np.stack([allowed(row, self.spaces.actions) for row in flat])).to(self.device)
+    def _as_state(self, state: Any, shape: tuple[int, ...]) -> tuple[Any, Any]:
+        """A history and a memory, as the last call returned them for observations of ``shape``."""
+        pair = isinstance(state, (tuple, list)) and len(state) == 2
+        window, memory = state if pair else (None, None)
+        seen, remembered = (shape[0], self.history, *shape[1:]), (shape[0], self.memory_size)
+        if not (
+            pair
+            and (self.history == 1 or getattr(window, "shape", None) == seen)
+            and (not self.memory_size or (isinstance(memory, Tensor) and memory.shape == remembered))
+        ):
+            raise ValueError(
+                f"state must be what the last call returned for {shape[0]} observation{'s' * (shape[0] != 1)}, or None "
+                "where episodes begin"
+            )
+        return window, memory
+
+    def _as_mask(self, masks: Any, count: int, single: bool) -> Tensor:
+        masks = masks.cpu().numpy() if isinstance(masks, Tensor) else masks
+        if not single and len(masks) != count:
+            wanted = (count, sum(self.spaces.actions))
+            raise ValueError(f"action_masks must be of {count} observations, {wanted}, got {len(masks)}")
+        rows = [masks] if single else masks
+        return torch.from_numpy(np.stack([allowed(row, self.spaces.actions) for row in rows])).to(self.device)
 
     @property
     def example_input_array(self) -> Tensor:
