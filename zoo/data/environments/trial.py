@@ -34,13 +34,15 @@ class Trial:
         """One episode from each seed: returns, float32 ``(episodes,)``, and lengths in steps, int64 ``(episodes,)``."""
         count = len(self.seeds)
         returns, lengths = torch.zeros(count), torch.zeros(count, dtype=torch.int64)
-        copies = [Copy(self.recipe) for _ in range(min(OPEN, count))]
+        copies: list[Copy] = []
         waiting = list(range(count))[::-1]
         episode: dict[int, int] = {}  # copy -> episode
         now: dict[int, np.ndarray] = {}  # copy -> observation
         first: dict[int, bool] = {}
         cut_off = 0
         try:
+            for _ in range(min(OPEN, count)):
+                copies.append(Copy(self.recipe))  # one by one: those before one that cannot be made are closed
             for i, copy in enumerate(copies):
                 episode[i] = waiting.pop()
                 now[i], first[i] = copy.reset(self.seeds[episode[i]]), True
