@@ -140,6 +140,47 @@ class Hesitant(Masked):
         return *rest, info if self.says() else {}
 
 
+ODD = ("old reset", "no info", "exit", "old step", "none", "array", "arrays", "short", "spaces")
+
+
+class Odd(Corridor):
+    """Gives and does in its third step, or its reset, what no environment should, as it is told to."""
+
+    def __init__(self, how="", render_mode=None):
+        super().__init__()
+        self.how = how
+        if how == "spaces":
+            self.observation_space = None
+
+    def reset(self, *, seed=None, options=None):
+        observation, info = super().reset(seed=seed)
+        return observation if self.how == "old reset" else (observation, None if self.how == "no info" else info)
+
+    def step(self, action):
+        observation, reward, terminated, truncated, info = super().step(action)
+        if self.count == 3 and self.how == "exit":
+            raise SystemExit(3)
+        if self.count == 3 and self.how == "old step":
+            return observation, reward, terminated, info
+        given = {"none": None, "array": np.array([reward]), "arrays": np.ones(2)}.get(self.how, reward)
+        given = given if self.count == 3 else reward
+        short = self.how == "short" and self.count == 3
+        return observation[:1] if short else observation, given, terminated, truncated, info
+
+
+class Place(Corridor):
+    """A number that leaves its space, in steps of ``far``."""
+
+    observation_space = Discrete(5, start=1)
+
+    def __init__(self, far=0, render_mode=None):
+        super().__init__()
+        self.far = far
+
+    def observe(self):
+        return 1 + self.count * self.far
+
+
 class Rooms(Corridor):
     """A picture among other things."""
 
@@ -185,6 +226,9 @@ for name, entry_point, steps, kwargs in (
     ("Hesitant", Hesitant, 7, {}),
     ("Late", Hesitant, 7, {"late": 3}),
     ("Rooms", Rooms, 7, {}),
+    ("Below", Place, 7, {"far": -1}),
+    ("Beyond", Place, 7, {"far": 2}),
+    *((f"Odd{how.title().replace(' ', '')}", Odd, 7, {"how": how}) for how in ODD),
     ("Forever", Corridor, None, {}),
 ):
     gymnasium.register(f"Toy/{name}-v0", entry_point, max_episode_steps=steps, kwargs=kwargs)

@@ -19,14 +19,14 @@ class ZooError(ValueError):
     """
 
 
-def did_you_mean(name: str, valid: list[str]) -> str:
+def did_you_mean(name: str, valid: list[str], *, before: str = "") -> str:
     """``" Did you mean 'tau'?"`` for a near miss of one of ``valid``, or of two or three that it is the beginning of,
-    else an empty string."""
+    with ``before`` put before each; else an empty string."""
     from difflib import get_close_matches
 
     begin = [one for one in valid if name and one.startswith(name)]  # what is cut short, before what is similar
     near = begin if 0 < len(begin) < 4 else get_close_matches(name, begin or valid, n=1, cutoff=0.5)
-    return f" Did you mean {' or '.join(map(repr, near))}?" if near else ""
+    return f" Did you mean {' or '.join(repr(before + one) for one in near)}?" if near else ""
 
 
 def cause(error: BaseException) -> str:

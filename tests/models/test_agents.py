@@ -36,9 +36,9 @@ def test_masks_are_taken_as_training_takes_them():
 def test_observations_that_are_not_finite_are_refused(known):
     model = agent()
     model.trained_on = model.trained_on if known else {}
-    with pytest.raises(ValueError, match="observations must be finite, got .*nan"):
+    with pytest.raises(ValueError, match=r"observations must be finite, got .*nan"):
         model.predict(np.array([0.0, np.nan, 0.0, 0.0]))
-    with pytest.raises(ValueError, match="observations must be finite, got .*inf"):
+    with pytest.raises(ValueError, match=r"observations must be finite, got .*inf"):
         model.predict(np.full((2, 4), np.inf))
 
 
@@ -53,7 +53,7 @@ def test_states_of_other_calls_are_refused():
             (np.zeros(4), 5),
             (np.zeros(4), (1, 2)),
         ):
-            with pytest.raises(ValueError, match="state must be what the last call returned for [13] observation"):
+            with pytest.raises(ValueError, match=r"state must be what the last call returned for [13] observation"):
                 model.predict(observation, state)
     with pytest.raises(ValueError, match="state must be"):
         agent().predict(np.zeros(4), 5)

@@ -360,7 +360,7 @@ def import_named(module: str) -> Any:
     return importlib.import_module(module)
 
 
-def import_advice(error: Exception, module: str) -> str:
+def import_advice(error: BaseException, module: str) -> str:
     """What to do about a ``module`` that is missing, for the end of a message; else an empty string."""
     if isinstance(error, ModuleNotFoundError) and error.name == module.split(".")[0]:
         return f". Is {error.name} installed, in the working directory, or in PYTHONPATH?"

@@ -2,6 +2,7 @@
 
 import sys
 from contextlib import closing
+from types import SimpleNamespace
 
 import gymnasium
 import numpy as np
@@ -9,7 +10,7 @@ import pytest
 import torch
 
 import tests.toys  # noqa: F401  (registers them)
-from zoo.data.environments import copies, trial
+from zoo.data.environments import copies, trial, workers
 from zoo.data.environments.arena import Arena
 from zoo.data.environments.copies import Copy
 from zoo.data.environments.experience import Experience, Seen
@@ -74,6 +75,8 @@ def test_environments_work_by_name(name, expected):
         ("LunarLander-v2", "cannot be made: DeprecatedEnv.*LunarLander-v3"),
         ("Pendulum-v1", r"Pendulum-v1 has the action space Box.*needs a Discrete, MultiDiscrete"),
         ("Toy/Huge-v0", "larger than 256 x 256: shrink them"),
+        ("Toy/OddSpaces-v0", "Toy/OddSpaces-v0 does not say its action_space and observation_space: AttributeError"),
+        ("tests.toys:Toy/Endles-v0", "Did you mean 'tests.toys:Toy/Endless-v0'"),
     ],
 )
 def test_environments_that_will_not_do(name, message):
@@ -89,12 +92,75 @@ def test_environments_that_will_not_do(name, message):
             r"Toy/Crash-v0 failed in step 30 of an episode, action 0: RuntimeError: the wheel .* \(.*toys",
         ),
         ("NaNReward", "gave the reward nan in step 30"),
+        ("OddOldReset", r"failed in reset\(seed=0\): reset must return .* it gave ndarray$"),
+        ("OddNoInfo", r"failed in reset\(seed=0\): reset must return .* it gave \(ndarray, NoneType\)$"),
+        ("OddOldStep", "OddOldStep-v0 failed in step 3 of an episode, action 0: .*unpack"),
+        ("OddExit", "OddExit-v0 failed in step 3 of an episode, action 0: SystemExit: 3"),
+        ("OddNone", "failed in step 3 of an episode, action 0: it gave the reward None"),
+        ("OddArrays", r"failed in step 3 of an episode, action 0: it gave the reward array\("),
+        ("OddShort", r"OddShort-v0 gave an observation .* in step 3 of an episode: its shape is \(1,\), not \(2,\)"),
+        ("Below", r"not of its space in step 1 of an episode: 0 is not in Discrete\(5, start=1\)"),
+        ("Beyond", r"not of its space in step 3 of an episode: 7 is not in Discrete\(5, start=1\)"),
         ("NaNObservation", r"gave an observation that is not finite in step 30 of an episode: \[nan nan\]"),
     ],
 )
 def test_what_goes_wrong_inside_is_one_clear_error(name, message):
     with pytest.raises(ZooError, match=message):
         Trial(f"Toy/{name}-v0", [0]).play(first_option)
+
+
+def test_a_reward_may_be_an_array_of_one_number():
+    assert Trial("Toy/OddArray-v0", [0]).play(first_option)[0].tolist() == [28.0]
+
+
+def test_every_part_of_an_observation_has_the_shape_and_the_range_of_its_space():
+    seen = observer("Toy/Rooms-v0")
+    right = {"place": 1, "room": np.zeros((6, 5, 3), np.uint8), "speed": np.zeros(2)}
+    for wrong in ({"place": -1}, {"place": 3}, {"room": np.zeros((5, 6, 3), np.uint8)}, {"speed": np.zeros(1)}):
+        with pytest.raises(ValueError, match=r"is not in Discrete|its shape is"):
+            seen(right | wrong)
+        with pytest.raises(ValueError, match="as the environment gives them"):
+            seen.batch(right | wrong)
+    assert seen(right | {"place": np.array([2])}).shape == (95,)
+    with pytest.raises(ValueError, match="-1 is not in Discrete"):
+        observer("FrozenLake-v1").batch(-1)
+
+
+def test_what_goes_wrong_in_another_process_is_one_line(monkeypatch):
+    sent = []
+    pipe = SimpleNamespace(send=sent.append, recv=lambda: [(0, "step", "no action")])
+    monkeypatch.setattr(workers.signal, "signal", lambda *_: None)
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")  # which the process would set
+    workers._serve(pipe, Recipe.of("Toy/Endless-v0"), 1)
+    assert sent[0] == [] and isinstance(sent[1], str) and "\n" not in sent[1]
+
+
+def test_copies_are_closed_if_a_later_one_cannot_be_made(monkeypatch):
+    made, closed = [], []
+
+    class Third(Copy):
+        def __init__(self, recipe):
+            if len(made) == 2:
+                raise ZooError("no more")
+            super().__init__(recipe)
+            made.append(self)
+
+        def close(self):
+            closed.append(self)
+
+    monkeypatch.setattr(trial, "Copy", Third)
+    with pytest.raises(ZooError, match="no more"):
+        Trial("Toy/Ending-v0", [0, 1, 2]).play(first_option)
+    assert closed == made and len(made) == 2
+
+
+def test_a_limit_by_a_wrapper_is_a_limit(monkeypatch, caplog):
+    monkeypatch.setattr(copies, "LONGEST", 20)
+    limit = {"_target_": "gymnasium.wrappers.TimeLimit", "max_episode_steps": 30}
+    outer = {"_target_": "gymnasium.wrappers.TimeAwareObservation"}
+    for wrappers in ([limit], [limit, outer]):
+        recipe = Recipe.of({"env": "Toy/Forever-v0", "wrappers": wrappers})
+        assert Trial(recipe, [0]).play(first_option)[1].tolist() == [30] and "no limit" not in caplog.text
 
 
 def test_an_environment_that_cannot_be_shown_says_so():

@@ -55,7 +55,7 @@ class Copy:
         game: Any = getattr(self.env.unwrapped, "game", None)
         if hasattr(game, "last_action"):  # MinAtar's sticky actions would reach over from the episode before
             game.last_action = 0
-        observation, info = self._ask(f"failed in reset(seed={seed})", self.env.reset, seed=seed)
+        observation, info = self._ask(f"failed in reset(seed={seed})", self._begun, seed)
         self.mask = self._mask(info, done=False)
         first = self._checked(observation)
         if self.recipe.history == 1:
@@ -68,8 +68,7 @@ class Copy:
         self.steps += 1
         value = int(action[0]) + self.start if self.single else action.reshape(self.space.shape) + self.start
         what = f"failed in step {self.steps} of an episode, action {value}"
-        observation, reward, terminated, truncated, info = self._ask(what, self.env.step, value)
-        reward, terminated, truncated = float(reward), bool(terminated), bool(truncated)
+        observation, reward, terminated, truncated, info = self._ask(what, self._stepped, value)
         if not math.isfinite(reward):
             raise ZooError(f"the environment {self.name} gave the reward {reward} in step {self.steps} of an episode")
         if self.steps >= self.limit and not terminated:
@@ -80,6 +79,29 @@ class Copy:
             return array, reward, terminated, truncated
         self.frames = [*self.frames[1:], array]
         return np.stack(self.frames), reward, terminated, truncated
+
+    def _begun(self, seed: int) -> tuple[Any, dict[str, Any]]:
+        answer = self.env.reset(seed=seed)
+        if not isinstance(answer, tuple) or len(answer) != 2 or not isinstance(answer[1], dict):
+            raise ValueError(f"reset must return (observation, info), where info is a dict; it gave {kinds(answer)}")
+        return answer
+
+    def _stepped(self, value: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
+        answer = self.env.step(value)
+        if not isinstance(answer, tuple) or len(answer) != 5 or not isinstance(answer[4], dict):
+            raise ValueError(
+                "step must return (observation, reward, terminated, truncated, info), where info is a dict; it gave "
+                + kinds(answer)
+            )
+        observation, reward, terminated, truncated, info = answer
+        try:
+            number = reward.item() if isinstance(reward, np.ndarray) else float(reward)
+            return observation, float(number), bool(terminated), bool(truncated), info
+        except (TypeError, ValueError):
+            raise ValueError(
+                f"it gave the reward {reward!r}, terminated {terminated!r} and truncated {truncated!r}: "
+                "a number and two booleans are needed"
+            ) from None
 
     def _checked(self, observation: Any) -> np.ndarray:
         what = f"gave an observation that is not of its space in step {self.steps} of an episode"
@@ -111,7 +133,7 @@ class Copy:
             return call(*args, **options)
         except ZooError:
             raise
-        except Exception as error:
+        except (Exception, SystemExit) as error:  # also of an environment that would end the program
             raise ZooError(f"the environment {self.name} {what}: {one_line(error)}") from error
 
     def render(self) -> np.ndarray:
@@ -137,6 +159,13 @@ class Copy:
 
     def close(self) -> None:
         self.env.close()
+
+
+def kinds(answer: Any) -> str:
+    """What an environment returned, for a message."""
+    if not isinstance(answer, tuple):
+        return type(answer).__name__
+    return f"({', '.join(type(part).__name__ for part in answer)})"
 
 
 class Here:

@@ -134,12 +134,12 @@ def make(recipe: "str | Recipe", **options: Any) -> "gymnasium.Env":
                 import_named(name.partition(":")[0])
             env = gymnasium.make(name, disable_env_checker=True, **options, **recipe.env_kwargs)
     except (gymnasium.error.UnregisteredEnv, gymnasium.error.NameNotFound) as error:
-        known = list(gymnasium.registry)
+        module, colon, short = name.rpartition(":")
         raise ZooError(
-            f"there is no environment {name!r}.{did_you_mean(name, known)} "
+            f"there is no environment {name!r}.{did_you_mean(short, list(gymnasium.registry), before=module + colon)} "
             "One that a package registers when it is imported has the name 'package:Name-v0'."
         ) from error
-    except Exception as error:  # a missing package, or whatever the environment's own constructor raises
+    except (Exception, SystemExit) as error:  # a missing package, or whatever the environment's constructor raises
         raise ZooError(
             f"the environment {name} cannot be made: {one_line(error)}{import_advice(error, name.partition(':')[0])}"
         ) from error
@@ -150,8 +150,15 @@ def make(recipe: "str | Recipe", **options: Any) -> "gymnasium.Env":
         env = from_config(dict(config), where=where, trust=Trust(tuple(others)), objects={"env": env})
         if not isinstance(env, gymnasium.Env):
             raise ZooError(f"{where}: {config['_target_']} makes a {type(env).__name__}, which is not an environment")
-    options_of_choices(env)  # refuses what is not discrete
-    Observer(env)  # refuses what no network takes
+    try:
+        options_of_choices(env)  # refuses what is not discrete
+        Observer(env)  # refuses what no network takes
+    except ZooError:
+        raise
+    except Exception as error:
+        raise ZooError(
+            f"the environment {name} does not say its action_space and observation_space: {one_line(error)}"
+        ) from error
     return env
 
 
@@ -245,11 +252,18 @@ class Observer:
             )
 
     def __call__(self, observation: Any) -> np.ndarray:
-        """An observation as the environment gives it to an array of ``shape``."""
+        """An observation as the environment gives it to an array of ``shape``.
+
+        Raises:
+            ValueError: if it is not of the space.
+        """
         if self.single:
             array: np.ndarray = np.asarray(observation, self.dtype)
-            return array if array.shape == self.shape else arranged(array)
-        return np.concatenate([flattened(leaf, part) for leaf, part in pairs(self.space, observation)])
+            return array if array.shape == self.shape else fitting(array, self.space)
+        array = np.concatenate([flattened(leaf, part) for leaf, part in pairs(self.space, observation)])
+        if array.shape != self.shape:
+            raise ValueError(f"it is a vector of {array.size} entries, not of {self.shape[0]} as {self.space}")
+        return array
 
     def batch(self, observation: Any) -> tuple[np.ndarray, bool]:
         """One observation, or as many as vector environments give at a time, to ``(batch, *shape)``; and whether it is
@@ -331,12 +345,37 @@ def arranged(array: np.ndarray, dtype: Any = None) -> np.ndarray:
     return array.reshape(-1)
 
 
+def fitting(array: np.ndarray, space: Any) -> np.ndarray:
+    """``array`` of the ``Box`` ``space`` as :func:`arranged`.
+
+    Raises:
+        ValueError: if it becomes something of another shape than the others of its space.
+    """
+    found = arranged(array)
+    if array.shape != space.shape and found.shape != shape_of(space):
+        raise ValueError(f"its shape is {array.shape}, not {space.shape} as that of {space}")
+    return found
+
+
 def flattened(space: Any, value: Any) -> np.ndarray:
-    from gymnasium.spaces import Box, utils
+    """A part of an observation as a vector.
+
+    Raises:
+        ValueError: if it is not of its space.
+    """
+    from gymnasium.spaces import Box, Discrete, MultiDiscrete, utils
 
     if not isinstance(space, Box):
+        # Gymnasium takes a number below the range for one counted from the end.
+        if isinstance(space, Discrete) and not 0 <= value - space.start < space.n:
+            raise ValueError(f"{value} is not in {space}")
+        if isinstance(space, MultiDiscrete):
+            value = np.asarray(value)
+            option = value - space.start
+            if option.shape != space.shape or not ((option >= 0) & (option < space.nvec)).all():
+                raise ValueError(f"{value} is not in {space}")
         return np.asarray(utils.flatten(space, value), np.float32)
-    array = arranged(np.asarray(value, space.dtype))
+    array = fitting(np.asarray(value, space.dtype), space)
     return array.ravel().astype(np.float32) / (255 if array.dtype == np.uint8 and array.ndim == 3 else 1)
 
 

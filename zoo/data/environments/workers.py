@@ -12,7 +12,7 @@ from typing import Any
 
 from zoo.data.environments.copies import Answer, Copy
 from zoo.data.environments.making import Recipe
-from zoo.errors import ZooError
+from zoo.errors import ZooError, one_line
 
 
 class There:
@@ -85,9 +85,9 @@ def _serve(pipe: Connection, recipe: Recipe, count: int) -> None:
             pipe.send([copies[i].answer(call, argument) for i, call, argument in pipe.recv()])
     except (EOFError, OSError):
         return
-    except ZooError as error:
+    except Exception as error:
         with suppress(OSError):
-            pipe.send(str(error))
+            pipe.send(str(error) if isinstance(error, ZooError) else f"{recipe}: {one_line(error)}")
 
 
 def _end(pipes: list[Connection], processes: list[Any]) -> None:
