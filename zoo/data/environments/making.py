@@ -365,17 +365,23 @@ def flattened(space: Any, value: Any) -> np.ndarray:
     """
     from gymnasium.spaces import Box, Discrete, MultiDiscrete, utils
 
-    if not isinstance(space, Box):
-        # Gymnasium takes a number below the range for one counted from the end.
-        if isinstance(space, Discrete) and not 0 <= value - space.start < space.n:
+    if isinstance(space, Discrete):
+        option = value - space.start
+        if not 0 <= option < space.n:  # Gymnasium would count one below the range from the end
             raise ValueError(f"{value} is not in {space}")
+        row = np.zeros(space.n, np.float32)
+        row[option] = 1
+        return row
+    if not isinstance(space, Box):
         if isinstance(space, MultiDiscrete):
             value = np.asarray(value)
             option = value - space.start
-            if option.shape != space.shape or not ((option >= 0) & (option < space.nvec)).all():
+            inside = (option >= 0) & (option < space.nvec)
+            if option.shape != space.shape or np.count_nonzero(inside) < inside.size:
                 raise ValueError(f"{value} is not in {space}")
         return np.asarray(utils.flatten(space, value), np.float32)
-    array = fitting(np.asarray(value, space.dtype), space)
+    array = np.asarray(value, space.dtype)
+    array = arranged(array) if array.shape == space.shape else fitting(array, space)
     return array.ravel().astype(np.float32) / (255 if array.dtype == np.uint8 and array.ndim == 3 else 1)
 
 
