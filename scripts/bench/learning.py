@@ -10,9 +10,9 @@ without imports and without these evaluations. ``--stop`` ends each run at the b
 
 Every run leaves a file in the folder, and is not repeated: what was stopped goes on with the same command. Runs of an
 agent with other ``--steps``, ``--stop`` or ``--options`` need a folder of their own. The tables and the picture are of
-all the files: steps to the bar, where a miss counts as the cap; the ratio of the medians to PPO's with a 95% interval
-over seeds; and the interquartile mean of the last returns with a stratified interval. Seeds from 100 on were used in no
-tuning.
+all the files: steps to the bar, where a miss counts as all the steps that the run could have; the ratio of the medians
+to PPO's with a 95% interval over seeds; and the interquartile mean of the last returns with a stratified interval.
+Seeds from 100 on were used in no tuning.
 """
 
 import argparse
@@ -21,7 +21,7 @@ import statistics
 import time
 import warnings
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -227,19 +227,27 @@ def check_there(folder: Path, env: str, agent: str, settings: dict[str, Any]) ->
             raise SystemExit(f"{path} is a run with other --steps, --stop or --options: name another --folder")
 
 
-def read(folder: Path) -> dict[tuple[str, str], dict[int, list[tuple[int, float, float]]]]:
-    """(environment, agent) -> seed -> points, of all the files."""
-    found: dict[tuple[str, str], dict[int, list[tuple[int, float, float]]]] = {}
+class Run(NamedTuple):
+    """What a run has left: each evaluation as steps, CPU-seconds and return; and the steps that it had at most."""
+
+    points: list[tuple[int, float, float]]
+    cap: int
+
+
+def read(folder: Path) -> dict[tuple[str, str], dict[int, Run]]:
+    """(environment, agent) -> seed -> run, of all the files."""
+    found: dict[tuple[str, str], dict[int, Run]] = {}
     for path in sorted(folder.glob("*/*/*.json")):
-        points = json.loads(path.read_text(encoding="utf-8"))["points"]
-        found.setdefault((path.parts[-3], path.parts[-2]), {})[int(path.stem)] = [tuple(point) for point in points]
+        there, env = json.loads(path.read_text(encoding="utf-8")), path.parts[-3]
+        run = Run([tuple(point) for point in there["points"]], there.get("steps", ENVS[env][1]))
+        found.setdefault((env, path.parts[-2]), {})[int(path.stem)] = run
     return found
 
 
-def first(points: list[tuple[int, float, float]], bar: float, cap: int) -> tuple[float, float]:
+def first(run: Run, bar: float) -> tuple[float, float]:
     """Steps and CPU-seconds at the first evaluation at the bar; of a miss the cap, and all that it took."""
-    reached = next(((steps, seconds) for steps, seconds, value in points if value >= bar), None)
-    return reached or (cap, points[-1][1])
+    reached = next(((steps, seconds) for steps, seconds, value in run.points if value >= bar), None)
+    return reached or (run.cap, run.points[-1][1])
 
 
 def table(found: dict) -> list[str]:
@@ -249,22 +257,22 @@ def table(found: dict) -> list[str]:
         "| last return, each seed | CPU-s to the bar | CPU-s in all |",
         "| --- | --- | --- | --- | ---: | ---: | ---: | --- | ---: | ---: |",
     ]
-    for env, (bar, cap, _) in ENVS.items():
+    for env, (bar, *_) in ENVS.items():
         for agent in AGENTS:
             if not (runs := found.get((env, agent))):
                 continue
-            steps, seconds = zip(*(first(points, bar, cap) for points in runs.values()))
-            ends = [points[-1][2] for points in runs.values()]
-            reached = sum(any(value >= bar for *_, value in points) for points in runs.values())
+            steps, seconds = zip(*(first(run, bar) for run in runs.values()))
+            ends = [run.points[-1][2] for run in runs.values()]
+            reached = sum(any(value >= bar for *_, value in run.points) for run in runs.values())
             against = found.get((env, "ppo"))
             ratio = ""
             if against and agent != "ppo":
-                ratio = with_interval(list(steps), [first(points, bar, cap)[0] for points in against.values()])
+                ratio = with_interval(list(steps), [first(run, bar)[0] for run in against.values()])
             lines.append(
                 f"| {env}, {bar} | {agent} | {min(runs)} to {max(runs)} | {' '.join(f'{s:,.0f}' for s in steps)} "
                 f"| {statistics.median(steps):,.0f} | {ratio} | {reached} of {len(runs)} "
                 f"| {' '.join(f'{value:.0f}' for value in ends)} | {statistics.median(seconds):.1f} "
-                f"| {statistics.median(points[-1][1] for points in runs.values()):.0f} |"
+                f"| {statistics.median(run.points[-1][1] for run in runs.values()):.0f} |"
             )
     return lines
 
@@ -284,7 +292,7 @@ def together(found: dict) -> list[str]:
     g = torch.Generator().manual_seed(0)
     for agent in AGENTS:
         scores = [
-            torch.tensor([(points[-1][2] - WORST[env]) / (ENVS[env][2] - WORST[env]) for points in runs.values()])
+            torch.tensor([(run.points[-1][2] - WORST[env]) / (ENVS[env][2] - WORST[env]) for run in runs.values()])
             for env in ENVS
             if env != HIDDEN and (runs := found.get((env, agent)))
         ]
@@ -306,14 +314,12 @@ def picture(found: dict, path: Path) -> None:
         figure = Figure(figsize=(7, 3 * len(envs)), layout="constrained")
         for axes, env in zip(figure.subplots(len(envs), squeeze=False)[:, 0], envs):
             for i, agent in enumerate(AGENTS):
-                runs = found.get((env, agent), {})
-                for points in runs.values():
+                runs = [run.points for run in found.get((env, agent), {}).values()]
+                for points in runs:
                     axes.plot([p[0] for p in points], [p[2] for p in points], color=f"C{i}", linewidth=0.5, alpha=0.4)
                 if runs:
-                    grid = np.arange(EVERY, max(points[-1][0] for points in runs.values()) + 1, EVERY)
-                    lines = [
-                        np.interp(grid, [p[0] for p in points], [p[2] for p in points]) for points in runs.values()
-                    ]
+                    grid = np.arange(EVERY, max(points[-1][0] for points in runs) + 1, EVERY)
+                    lines = [np.interp(grid, [p[0] for p in points], [p[2] for p in points]) for points in runs]
                     axes.plot(grid, np.median(lines, 0), color=f"C{i}", linewidth=1.8, label=agent)
             axes.axhline(ENVS[env][0], color="black", linewidth=0.6, linestyle=":")
             axes.set(ylabel=f"return, {env}")

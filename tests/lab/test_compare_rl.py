@@ -71,14 +71,25 @@ def test_an_interval_is_around_its_mean():
     assert compare_rl.with_interval(torch.tensor([0.0, 0.0, 0.0, 0.0, 100.0]), 0) == "20 (0 to 60)"
 
 
-def test_a_learner_is_judged_by_its_first_success():
+def test_a_learner_is_judged_by_its_first_success(tmp_path):
     learning = load("bench/learning.py")
     runs = {
-        100: [(2500, 1.0, 100.0), (5000, 2.0, 480.0), (7500, 3.0, 500.0)],
-        101: [(2500, 1.0, 9.0), (5000, 2.0, 9.0)],
+        "actor_critic": {
+            100: {"points": [(2500, 1.0, 100.0), (5000, 2.0, 480.0), (7500, 3.0, 500.0)]},
+            101: {"points": [(2500, 1.0, 9.0), (5000, 2.0, 9.0)]},
+        },
+        "ppo": {100: {"points": [(2500, 1.0, 480.0)], "steps": 30_000}, 101: {"points": [(2500, 3.0, 500.0)]}},
+        "dqn": {100: {"points": [(2500, 1.0, 9.0)], "steps": 30_000, "stop": True}},
     }
-    peers = {100: [(2500, 1.0, 480.0)], 101: [(2500, 3.0, 500.0)]}
-    lines = learning.table({("CartPole-v1", "actor_critic"): runs, ("CartPole-v1", "ppo"): peers})
+    for agent, seeds in runs.items():
+        (tmp_path / "CartPole-v1" / agent).mkdir(parents=True)
+        for seed, run in seeds.items():
+            (tmp_path / "CartPole-v1" / agent / f"{seed}.json").write_text(json.dumps(run))
+    found = learning.read(tmp_path)
+    lines = learning.table(found)
+    learning.picture(found, tmp_path / "learning.png")
+    assert learning.together(found)[2].startswith("| actor_critic | 1 |") and (tmp_path / "learning.png").is_file()
+    assert "| dqn | 100 to 100 | 30,000 | 30,000 |" in lines[4]
     assert lines[2] == (
         "| CartPole-v1, 475 | actor_critic | 100 to 101 | 5,000 100,000 | 52,500 | 21.00 (2.00 to 40.00) | 1 of 2 "
         "| 500 9 | 2.0 | 2 |"
