@@ -52,7 +52,7 @@ class WorldModel(Agent):
         batch_size, length: sequences of an update, and their steps.
         horizon: steps that are imagined.
         starts: states from which they are, of those of an update.
-        gamma: discount of a step.
+        gamma: discount of a step; in the configuration that of the data.
         trace: lambda of the returns.
         entropy_weight: what a nat of the policy is worth, in normalised returns.
         actor_lr, critic_lr: learning rates.
