@@ -69,8 +69,8 @@ class Environments(DataModule):
             whole steps of all copies. A batch of training has up to five of those, as many as divide them.
         replay: transitions kept in each process, rounded down to whole steps of all copies.
         start: environment steps of each process before the first update.
-        steps: n of the n-step returns. There is no correction for the policy having changed since: the replay must
-            be short where n is large.
+        steps: n of the n-step returns, of no effect on ``world_model``. The policy has changed since: the replay must
+            be short where n is large, or ``model.correction=true``.
         gamma: discount of one step.
         reward_scale: factor of the rewards that are learned from.
         save_replay: whether checkpoints hold the replay. Without it they are small, and a resumed run first collects
