@@ -34,7 +34,7 @@ def test_an_agent_predicts_as_agents_of_others_do():
     assert actions.tolist() == [action] * 3
     drawn = {int(model.predict(np.zeros(4), deterministic=False)[0]) for _ in range(50)}
     assert drawn <= {0, 1}
-    with pytest.raises(ValueError, match=r"observations must be as the environment gives them, Box.*: of \(5,\)"):
+    with pytest.raises(ValueError, match=r"gives them, Box.*: its shape is \(5,\)"):
         model.predict(np.zeros(5))
     assert model.action_names == () and action_names("MinAtar/Breakout-v1") == ("n", "l", "r")
 

@@ -353,7 +353,7 @@ def fitting(array: np.ndarray, space: Any) -> np.ndarray:
     """
     found = arranged(array)
     if array.shape != space.shape and found.shape != shape_of(space):
-        raise ValueError(f"its shape is {array.shape}, not {space.shape} as that of {space}")
+        raise ValueError(f"its shape is {array.shape}, not {space.shape}")
     return found
 
 
