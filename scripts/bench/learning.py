@@ -93,9 +93,13 @@ class Judge:
 
     def __init__(self, env: str = "CartPole-v1", *, stop: bool) -> None:
         self.env, self.stop, self.bar = env, stop, ENVS[env][0]
-        self.trial = Environments(env=env).val_dataloader().trial
+        self.see(1)
         self.points: list[tuple[int, float, float]] = []  # steps, CPU-seconds, return
         self.used, self.start = 0.0, time.process_time()
+
+    def see(self, history: int) -> None:
+        """Evaluate a learner that sees so many observations at a time."""
+        self.trial = Environments(env=self.env, history=history).val_dataloader().trial
 
     def due(self, steps: int) -> bool:
         return steps >= EVERY * (len(self.points) + 1)
@@ -135,6 +139,7 @@ def own(model: str, judge: Judge, seed: int, steps: int, options: list[str]) -> 
     chosen = OWN.get(judge.env, ["model=actor_critic"]) if model == "actor_critic" else [f"model={model}"]
     fixed = [f"seed={seed}", f"data.env={judge.env}", "run=unused", "logger=csv", "trainer.accelerator=cpu"]
     config = plain(compose([*chosen, *fixed, *options]))
+    judge.see(config["data"]["history"])
     epochs = -(-steps // config["data"]["epoch_steps"])
     config["trainer"] |= {"max_epochs": epochs, "limit_val_batches": 0, "enable_progress_bar": False}
     seed_default_generators(seed)
