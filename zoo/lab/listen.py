@@ -257,6 +257,7 @@ def picture(cosines: np.ndarray, steps: np.ndarray, between: tuple[str, str]) ->
                 color=f"C{i}",
                 ha="right" if end > len(steps) / 2 else "left",  # inside of the axes
             )
+        ax.margins(y=0.15)  # room for the names under the title
         ax.set_xlabel(f"weight of {between[1]}")
         ax.set_ylabel("cosine with the real voice")
         ax.set_title(f"How like {between[0]} and {between[1]} a blend of their voices is", loc="left")
