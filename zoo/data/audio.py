@@ -226,14 +226,20 @@ def autocorrelation(sound: Tensor) -> tuple[Tensor, Tensor]:
 
     ``(1 + samples // 64, lags)``, 1 at lag 0, and ``(1 + samples // 64, 1)``.
     """
-    frames = F.pad(sound, (PITCH_WINDOW // 2, PITCH_WINDOW // 2)).unfold(0, PITCH_WINDOW, HOP)
-    window = torch.hann_window(PITCH_WINDOW, device=sound.device)
-    frames = (frames - frames.mean(-1, keepdim=True)) * window
+    frames, window = in_windows(sound)
     size = 2 * PITCH_WINDOW
     correlation = torch.fft.irfft(torch.fft.rfft(frames, size).abs().square(), size)
     own = torch.fft.irfft(torch.fft.rfft(window, size).abs().square(), size)
     energy = correlation[:, :1]
     return correlation / energy.clamp(min=1e-8) / (own / own[0]).clamp(min=1e-3), energy
+
+
+def in_windows(sound: Tensor) -> tuple[Tensor, Tensor]:
+    """The frames of ``sound`` ``(samples,)``, less their means and windowed, ``(1 + samples // 64, 384)``, and the
+    window."""
+    frames = F.pad(sound, (PITCH_WINDOW // 2, PITCH_WINDOW // 2)).unfold(0, PITCH_WINDOW, HOP)
+    window = torch.hann_window(PITCH_WINDOW, device=sound.device)
+    return (frames - frames.mean(-1, keepdim=True)) * window, window
 
 
 def periodicity(sound: Tensor) -> float:
@@ -242,7 +248,7 @@ def periodicity(sound: Tensor) -> float:
     The mean over loud frames of the highest peak of the autocorrelation of what is left by :func:`whiten`: coloured
     noise is like itself a little later, whitened noise is not.
     """
-    energy = autocorrelation(sound)[1][:, 0]
+    energy = in_windows(sound)[0].square().sum(-1)
     loud = energy > 1e-3 * energy.max()
     return autocorrelation(level(whiten(sound)))[0][loud, LAGS].max(-1).values.mean().item()
 
@@ -254,12 +260,12 @@ def whiten(sound: Tensor, *, order: int = 10) -> Tensor:
     takes a spectrum to be no more than 40 dB below its mean.
     """
     samples = sound.double()
-    correlation = torch.fft.irfft(torch.fft.rfft(samples, 2 * len(samples)).abs().square())[: order + 1]
+    correlation = torch.stack([samples[lag:] @ samples[: len(samples) - lag] for lag in range(order + 1)])
     correlation[0] = correlation[0] * (1 + 1e-4) + 1e-9
     lags = torch.arange(order, device=sound.device)
     weights = torch.linalg.solve(correlation[(lags[:, None] - lags).abs()], correlation[1:])
-    before = F.pad(samples, (order, 0)).unfold(0, order, 1)[: len(samples)].flip(1)
-    return (samples - before @ weights).float()
+    before = F.pad(samples, (order, 0)).unfold(0, order, 1)[: len(samples)]
+    return (samples - before @ weights.flip(0)).float()
 
 
 def share_above(sound: Tensor, hertz: float) -> float:

@@ -470,8 +470,8 @@ class SpeakerGenerator(ZooModule):
         return found
 
     def weights(self, speaker: Any, words: int) -> Tensor:
-        """``speaker``, as :meth:`generate` takes it, as weights of all codes for each of ``words``:
-        ``(words, speakers)``.
+        """``speaker``, as :meth:`generate` takes it but for a single text, as weights of all codes for each of
+        ``words``: ``(words, speakers)``.
 
         Raises:
             ValueError: if a code is out of range, a shape is wrong, or weights are not a distribution.
@@ -479,7 +479,7 @@ class SpeakerGenerator(ZooModule):
         """
         if isinstance(speaker, np.ndarray) and speaker.dtype.kind in "OU":
             speaker = speaker.tolist()
-        if isinstance(speaker, (str, Integral)):
+        if isinstance(speaker, Integral):
             speaker = [speaker] * words
         if isinstance(speaker, Sequence) and any(isinstance(one, str) for one in speaker):
             speaker = [find_voice(str(one), self.speaker_names) for one in speaker]
