@@ -43,9 +43,10 @@ def test_polynomial(tmp_path, started):
     assert (tmp_path / "out/polynomial.png").is_file()
 
 
-@pytest.mark.parametrize("values, text", [([100.5], "100.50"), ([1.0, 2.0, 3.0], "2.00 (0.58)")])
-def test_mean_and_standard_error(values, text):
-    assert reproduce.with_error(values) == text
+@pytest.mark.parametrize("values, text", [([100.5], "100.50"), ([1.0, 2.0, 3.0], "2.00 ± 2.48")])  # 4.303 / 3**0.5
+def test_mean_and_interval(values, text):
+    assert reproduce.with_interval(values) == text
+    assert reproduce.with_interval(values, "+") == f"+{text}"
 
 
 def test_mnist_vae(tmp_path, started):
@@ -55,10 +56,24 @@ def test_mnist_vae(tmp_path, started):
     for config in started:
         assert config.data.binarize == "none" and config.data.train_on == "most" and config.data.batch_size == 100
         assert config.model.encoder.activation == "relu" and config.model.decoder.init == "pytorch"
-    assert [c.relaxation.tau for c in started if "ReinMax" in c.relaxation._target_] == [1.3, 1.5] * 2
-    row = "| ST | 100.50 (0.00) | 101.50 (0.00) | 100.50 (0.00) | 101.50 (0.00) |"
-    assert row in (tmp_path / "out/mnist_vae.md").read_text()
-    assert "`python scripts/reproduce.py mnist_vae epochs=2 seeds=2`:" in (tmp_path / "out/mnist_vae.md").read_text()
+    found = {(c.relaxation._target_.rpartition(".")[2], c.model.latents): c for c in started}
+    assert {key: (c.model.optimizer.lr, c.relaxation.tau) for key, c in found.items()} == {  # Table 8 of the paper
+        ("STGumbelSoftmax", 4): (3e-4, 0.5),
+        ("STGumbelSoftmax", 16): (5e-4, 0.5),
+        ("GumbelRao", 4): (5e-4, 0.5),
+        ("GumbelRao", 16): (7e-4, 0.7),
+        ("GappedST", 4): (5e-4, 1.0),
+        ("GappedST", 16): (7e-4, 0.5),
+        ("StraightThrough", 4): (1e-3, 1.3),
+        ("StraightThrough", 16): (1e-3, 1.5),
+        ("ReinMax", 4): (5e-4, 1.3),
+        ("ReinMax", 16): (7e-4, 1.5),
+    }
+    assert found["GumbelRao", 4].relaxation.samples == 100 and found["GappedST", 16].relaxation.gap == 1.0
+    text = (tmp_path / "out/mnist_vae_2_epochs.md").read_text()
+    assert "| 8 x 4 | ST | 100.50 ± 0.00 | 101.50 ± 0.00 | +0.00 ± 0.00 | +0.00 ± 0.00 | 0.001 | 1.3 |" in text
+    assert "| 8 x 16 | ReinMax | 100.50 ± 0.00 | 101.50 ± 0.00 |  |  | 0.0007 | 1.5 |" in text
+    assert "`python scripts/reproduce.py mnist_vae epochs=2 seeds=2`:" in text
 
 
 def test_some_methods_with_other_settings(tmp_path, started):
