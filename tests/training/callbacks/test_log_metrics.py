@@ -53,6 +53,41 @@ def test_the_first_batch_with_such_a_loss_is_named(bad, message):
     assert trainer.global_step == 16
 
 
+class Indexing(Line):
+    """One that looks something up by what it has learned, in validation or in training."""
+
+    def __init__(self, bad: int, where: str) -> None:
+        super().__init__(bad)
+        self.where = where
+
+    def look_up(self) -> None:
+        torch.zeros(3)[self.layer.weight.sum().clamp(0, 2).long()]
+
+    def training_step(self, x, batch_idx):
+        if self.where == "training":
+            self.look_up()
+        return super().training_step(x, batch_idx)
+
+    def validation_step(self, x, batch_idx):
+        self.look_up()
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("where", ["validation", "training"])
+def test_an_error_that_comes_of_it_is_explained(where):
+    points = DataLoader(torch.randn(16, 3), batch_size=2)
+    with pytest.raises(ZooError, match=r"loss is not finite, but nan, at step 6 \(epoch 0, batch 5\)"):
+        quiet(max_epochs=1, log_every_n_steps=50, logger=False).fit(Indexing(5, where), points, points)
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_another_error_stays_what_it_is():
+    model = Line(bad=-1)
+    model.layer.register_forward_hook(lambda *_: [][7] if model.global_step == 5 else None)
+    with pytest.raises(IndexError):
+        quiet(max_epochs=1, logger=False).fit(model, DataLoader(torch.randn(16, 3), batch_size=2))
+
+
 class Several(Line):
     """Three steps of the optimiser in a batch."""
 

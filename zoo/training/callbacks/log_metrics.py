@@ -18,7 +18,8 @@ class LogMetrics(Callback):
 
     A module's own ``self.log`` at each step costs more than the whole step of a small model; this costs
     nothing measurable. With the training values go the learning rate and tau. A loss that is not finite ends the run
-    when values are logged or a checkpoint is saved: to look at each would make an accelerator wait.
+    when values are logged, before a validation, when a checkpoint is saved, and where an error comes of it: to look at
+    each would make an accelerator wait.
 
     Raises:
         ZooError: if the loss is NaN or infinite, naming the first step and batch with such a loss and the last
@@ -60,6 +61,18 @@ class LogMetrics(Callback):
             pl_module.log(name, outputs[name], prog_bar=True, logger=False)
 
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
+        self._refuse_nan_weights(trainer, pl_module)
+
+    def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._refuse_nan_weights(trainer, pl_module)
+
+    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
+        # An index or a distribution made of NaN fails with words that do not name the cause. One process of several
+        # must not wait here for the others.
+        if trainer.world_size == 1 and isinstance(exception, Exception) and not isinstance(exception, ZooError):
+            self._refuse_nan_weights(trainer, pl_module)
+
+    def _refuse_nan_weights(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if not self._losses:
             return
         weights = [p.detach().sum() for p in pl_module.parameters() if p.requires_grad]
