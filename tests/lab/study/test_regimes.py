@@ -1,6 +1,7 @@
 """The regimes: that cells do not see each other, that what is claimed to be exact is, that every one trains."""
 
 import itertools
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -8,8 +9,10 @@ import torch
 from zoo.config.composition import check, compose
 from zoo.lab.study.plan import load, regimes
 from zoo.lab.study.regimes.costs import Costs
-from zoo.lab.study.regimes.models import ImageCodes, Trained
+from zoo.lab.study.regimes.images import ImageCodes
 from zoo.lab.study.regimes.paths import GridPath, all_paths
+from zoo.lab.study.regimes.probit import probit
+from zoo.lab.study.regimes.trained import Trained
 from zoo.lab.study.tensors import Adam, Seeds, TensorRegime
 from zoo.relaxations import Softmax, STGumbelSoftmax
 
@@ -146,6 +149,30 @@ def test_a_training_that_diverges_has_the_worst_score(mnist_root, monkeypatch):
     softmax = named(load("image_codes"), "softmax")
     (result,) = task.run(softmax, [({"lr": 1e20, "tau": 1.0, "end": 1.0}, 0)], share=1, key="a")
     assert result.valid == result.test == 1e6
+
+
+@pytest.mark.parametrize("k", [2, 5])
+def test_the_law_of_gaussian_noise(k):
+    logits = 3 * torch.randn(20, k, generator=torch.Generator().manual_seed(k), dtype=torch.double)
+    p = probit(logits, 1.3).exp()
+    if k == 2:
+        exact = torch.special.ndtr((logits[:, 0] - logits[:, 1]) / (1.3 * 2**0.5))
+        torch.testing.assert_close(p[:, 0], exact, rtol=0, atol=1e-6)
+    n = 100_000
+    noisy = logits + 1.3 * torch.randn(n, 20, k, generator=torch.Generator().manual_seed(0), dtype=torch.double)
+    shares = torch.nn.functional.one_hot(noisy.argmax(-1), k).double().mean(0)
+    assert ((shares - p).abs() < 5 * (p / n).sqrt() + 1e-4).all()  # five standard errors
+    assert torch.autograd.gradcheck(lambda t: probit(t, 1.3), logits[:3].requires_grad_(), atol=1e-5)
+    torch.testing.assert_close(probit(100 * logits.detach().float(), 1.3).exp().sum(-1), torch.ones(20))
+
+
+def test_a_code_is_scored_by_the_law_that_draws_it():
+    task = ImageCodes(options=[])
+    logits = torch.tensor([[3.0, 0.0, -1.0]])
+    for name, probability in (("gumbel_softmax", 0.9362), ("gaussian_softmax", 0.9418), ("softmax", 0.9972)):
+        model = SimpleNamespace(relaxation=named(load("image_codes"), name).build())
+        model.relaxation.tau = 0.5
+        assert task.law(model, logits).logits.softmax(-1)[0, 0].item() == pytest.approx(probability, abs=5e-4), name
 
 
 def test_training_helps():

@@ -1,7 +1,6 @@
-"""Regimes on the models of the zoo, through their own code."""
+"""The categorical VAE of the zoo, through its own code."""
 
 import hashlib
-import math
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -12,11 +11,11 @@ from torch import Tensor
 
 from zoo.config import from_config
 from zoo.config.composition import check, compose, plain
-from zoo.errors import ZooError
-from zoo.lab.common import trained
 from zoo.lab.study.regime import Clock, Regime, Result
+from zoo.lab.study.regimes.probit import probit
+from zoo.lab.study.tensors import finite
 from zoo.relaxations import Categorical, Noise
-from zoo.training.loggers import read_metrics
+from zoo.relaxations.noise import GUMBEL_STD
 
 if TYPE_CHECKING:
     from zoo.lab.study.plan import Estimator
@@ -34,9 +33,10 @@ class ImageCodes(Regime):
     - ``sampled``: the code is drawn from the posterior; distortion plus KL divergence from the fitted prior.
     - ``quantised``: the code is the mode; distortion plus its log-probability under a prior fitted to modes.
 
-    The score is the lesser of the two, for every estimator alike. The posterior of a deterministic one is that of its
-    rule, ``softmax(logits / tau)`` at its last temperature, in training, too, where its KL divergence is weighed by
-    ``beta``, which is searched.
+    The score is the lesser of the two, for every estimator alike. The posterior is the law of the code that is drawn:
+    ``softmax(logits)``, for Gaussian noise :func:`~zoo.lab.study.regimes.probit.probit`, and for a relaxed
+    deterministic estimator its rule, ``softmax(logits / tau)`` at its last temperature. So it is in training, too,
+    where its KL divergence is weighed by ``beta``, which is searched.
 
     Args:
         options: of ``scripts/train.py``, with the model and its sizes.
@@ -170,11 +170,13 @@ class ImageCodes(Regime):
         return (reconstruction + beta * kl).mean()
 
     def law(self, model: Any, logits: Tensor) -> Any:
-        """The posterior: of a deterministic relaxation that of its rule, at its temperature."""
-        law = Categorical(logits)
-        return law if model.relaxation.stochastic else model.relaxation.law(law)
+        """The posterior: the law of what the relaxation draws, or of a deterministic one that of its rule."""
+        law, noise = Categorical(logits), getattr(model.relaxation, "noise_law", "gumbel")
+        if noise == "gaussian":
+            return Categorical(probit(logits, GUMBEL_STD))
+        return law if model.relaxation.stochastic and noise == "gumbel" else model.relaxation.law(law)
 
-    def score(self, model: Any, data: Any, seed: int) -> dict[str, float]:
+    def score(self, model: Any, data: Any, seed: int) -> dict[str, Tensor]:
         model.eval()
         g = torch.Generator().manual_seed(seed)
         probability, counts = 0.0, 1.0  # one of each in advance: no code is impossible
@@ -183,7 +185,7 @@ class ImageCodes(Regime):
             probability = probability + law.logits.softmax(-1).sum(0)
             counts = counts + law.mode().sum(0)
         soft, hard = (torch.as_tensor(value + 1e-6).log() for value in (probability, counts))
-        scores: dict[str, float] = {}
+        scores: dict[str, Tensor] = {}
         for name, loader in (("valid", data.val_dataloader()), ("test", data.test_dataloader())):
             total: dict[str, list[Tensor]] = {"sampled": [], "quantised": []}
             for x in batches(loader, SCORED_IMAGES):
@@ -193,73 +195,8 @@ class ImageCodes(Regime):
                 mode = law.mode()
                 rate = -Categorical(hard).log_prob(mode).sum(-1)
                 total["quantised"].append(model.distortion(x, model.decoder(mode)) + rate)
-            scores |= {f"{name}_{kind}": float(torch.cat(values).mean()) for kind, values in total.items()}
+            scores |= {f"{name}_{kind}": torch.cat(values).mean() for kind, values in total.items()}
         return scores
-
-
-class Trained(Regime):
-    """A run of ``scripts/train.py``, scored by the metrics of its test and of its last validation.
-
-    Args:
-        options: of the run, with the model.
-        epochs: of the whole budget.
-        score: metric -> weight in the score, which is their weighted sum, lower is better.
-        constant: added to it.
-    """
-
-    def __init__(
-        self, *, options: Sequence[str], epochs: int, score: Mapping[str, float], constant: float = 0.0
-    ) -> None:
-        self.options, self.epochs, self.measure, self.constant = list(options), epochs, score, constant
-
-    def modules(self) -> tuple[str, ...]:
-        name = next(option.partition("=")[2] for option in self.options if option.startswith("model="))
-        return tuple(f"zoo.models.{name}.{part}" for part in ("model", "nets", "data", "metrics"))
-
-    def run(
-        self, estimator: "Estimator", cells: Sequence[tuple[Mapping[str, Any], int]], *, share: float, key: str
-    ) -> list[Result]:
-        ((settings, seed),) = cells
-        clock = Clock()
-        epochs = max(1, round(self.epochs * share / estimator.runs))
-        options = [
-            *self.options,
-            f"epochs={epochs}",
-            f"seed={seed}",
-            "pictures_every_n_epochs=100000",
-            "checkpoint_every_n_steps=1000000",
-            "trainer.accelerator=cpu",
-            f"relaxation={estimator.relaxation}",
-            f"model.optimizer.lr={settings['lr']}",
-            *(f"relaxation.{name}={value}" for name, value in estimator.fixed.items()),
-        ]
-        if estimator.knob:
-            options.append(f"relaxation.{estimator.knob}={settings['tau']}")
-        if estimator.knob == "tau" and settings["end"] < 1:
-            options += ["annealing=exponential", f"annealing.end={settings['tau'] * settings['end']:.4g}"]
-        with tempfile.TemporaryDirectory() as folder:
-            try:
-                run = trained(Path(folder) / "run", options)
-                results, curves = run.read_results(), read_metrics(run.metrics)
-            except ZooError as error:
-                if "finite" not in str(error):
-                    raise
-                return [Result(1e6, 1e6, 0, 0, clock.seconds())]
-        test = {name: results["metrics"][f"test/{name}"] for name in self.measure}
-        valid = {name: curves[f"val/{name}"][-1][1] for name in self.measure}
-        return [
-            Result(
-                valid=finite(self.weighed(valid)),
-                test=finite(self.weighed(test)),
-                steps=results["steps"],
-                runs=results["steps"] * estimator.runs,
-                seconds=clock.seconds(),
-                scores=test,
-            )
-        ]
-
-    def weighed(self, metrics: Mapping[str, float]) -> float:
-        return self.constant + sum(weight * metrics[name] for name, weight in self.measure.items())
 
 
 def batches(loader: Any, count: int) -> Any:
@@ -270,7 +207,3 @@ def batches(loader: Any, count: int) -> Any:
         seen += len(x)
         if seen >= count:
             return
-
-
-def finite(value: float) -> float:
-    return value if math.isfinite(value) else 1e6
