@@ -76,7 +76,7 @@ def test_the_study_of_a_regime_from_outside(outside):
     assert shares["rloo"] == 0.5
     text = (outside / "out/README.md").read_text()
     assert "Yes in 1, no in 1, not decided in 0 of 2 tasks. Yes: coin (better)." in text
-    assert "1 regimes were run again with other seeds: in" in text
+    assert "1 regimes were run again with the same settings and other seeds: in" in text
     before = path.read_bytes()
     study(["coin"], folder=outside / "out")
     assert path.read_bytes() == before
@@ -212,3 +212,20 @@ def test_a_fingerprint_is_of_code_alone(tmp_path, monkeypatch):
     assert defined("zoo.relaxations", "Softmax") == "zoo.relaxations.softmax"
     assert fingerprint("zoo.relaxations.softmax") == fingerprint("zoo.relaxations.softmax")
     assert fingerprint("zoo.relaxations.softmax") != fingerprint("zoo.relaxations.gumbel")
+
+
+def test_a_yes_stands_against_the_strongest_of_the_other_side_too():
+    asked = next(one for one in load("gates").questions if one.name == "sampling_needed")
+
+    def run(estimator, phase, seed, test):
+        return Row("independent", estimator, phase, 0, 0, seed, "{}", 1, 1, test, test, "{}", 1.0, "", "")
+
+    means = {"rloo": 0.1, "softmax": 0.3, "st_argmax": 0.2, "reinmax": 0.01}  # the last is of the same side
+    made = [run(n, "final", s, v + 1e-3 * s) for n, v in means.items() for s in range(10)]
+    made += [run(n, "again", 100 + s, means[n] + 1e-3 * s * s) for n in ("rloo", "st_argmax") for s in range(5)]
+    progress = Progress(load("gates"), made)
+    one = page.Finding("gates", "independent", asked, "rloo", "softmax", None, None, None, 0.02)
+    (text, empty) = page.strongest(progress, one)
+    assert "against `st_argmax`, the best of the other side by its fresh seeds: +0.100 (" in text and "15 seeds" in text
+    assert "beyond the margin too" in text and not empty
+    assert page.strongest(progress, replace(one, than="st_argmax")) == []

@@ -1,6 +1,7 @@
 """What is concluded from scores: against scipy, by brute force, and by simulation of what the intervals promise."""
 
 import itertools
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -61,12 +62,20 @@ def test_the_expected_best_is_the_mean_over_all_subsets():
         expected_best(by, score, 8)
 
 
-def test_the_seeds_that_would_decide():
-    assert seeds_needed(1.0, 1.0, 0.0, 10) is None
-    needed = seeds_needed(0.3, 1.0, 0.1, 10)
-    assert needed > 10
-    half = stats.t.ppf(0.975, needed - 1) / needed**0.5
-    assert half < 0.2 < stats.t.ppf(0.975, needed * 0.8 - 1) / (needed * 0.8) ** 0.5
+@pytest.mark.parametrize("level", [0.05, 0.0005])
+def test_the_seeds_that_would_decide(level):
+    found = replace(contrast([0.0, 0.2, 0.1], [0.1, 0.8, 0.3], 0.1), mean=0.3, spread=1.0, n=10)
+    needed = seeds_needed(found, level)
+
+    def half(n):
+        return stats.t.isf(level / 2, n - 1) / n**0.5
+
+    assert needed > 10 and half(needed) < 0.2 < half(needed / 1.2)
+    assert seeds_needed(replace(found, mean=10.0), level) == 10  # which it decides already
+    assert seeds_needed(replace(found, mean=0.1), level) is None
+    assert seeds_needed(replace(found, mean=0.1001), level) == 100_000  # at most
+    same = contrast([0.0] * 3, [1.0] * 3, 0.1)
+    assert 2 * 0.5 ** seeds_needed(same, level) <= level < 2 * 0.5 ** (seeds_needed(same, level) - 1)
 
 
 def test_without_any_spread():

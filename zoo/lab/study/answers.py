@@ -56,19 +56,24 @@ class Answer:
 
 @dataclass(frozen=True)
 class Claim:
-    """A claim and its experiment, which returns verdict, evidence and scale for a number of seeds."""
+    """A claim and its experiment, which returns verdict, evidence and scale for a number of seeds.
+
+    Attributes:
+        study: the regimes that ask the same at length.
+    """
 
     number: int
     text: str
+    study: Sequence[str]
     decide: Callable[[int], tuple[str, str, str]]
 
 
 CLAIMS: dict[int, Claim] = {}
 
 
-def claim(number: int, text: str) -> Callable[[Callable[[int], tuple[str, str, str]]], Any]:
+def claim(number: int, text: str, *study: str) -> Callable[[Callable[[int], tuple[str, str, str]]], Any]:
     def join(decide: Callable[[int], tuple[str, str, str]]) -> Any:
-        CLAIMS[number] = Claim(number, text, decide)
+        CLAIMS[number] = Claim(number, text, study, decide)
         return decide
 
     return join
@@ -165,7 +170,12 @@ BANDIT = "a contextual bandit of 8 actions, 300 steps of 24"
 # The claims ----------------------------------------------------------------------------------------------------------
 
 
-@claim(1, "Selecting instances in the input can be done by a softmax with temperature, without randomness.")
+@claim(
+    1,
+    "Selecting instances in the input can be done by a softmax with temperature, without randomness.",
+    "select_one",
+    "select_each",
+)
 def selecting(seeds: int) -> tuple[str, str, str]:
     found, words = {}, []
     for answers in ("one", "several"):
@@ -227,7 +237,7 @@ def high_tau(seeds: int) -> tuple[str, str, str]:
     )
 
 
-@claim(4, "The noise is exploration.")
+@claim(4, "The noise is exploration.", "bandit", "factored")
 def exploration(seeds: int) -> tuple[str, str, str]:
     drawn, mode = (
         [bandits("linear", how, name, seeds).test for how in ("own", "alike")]
@@ -258,7 +268,7 @@ def gumbel_max(seeds: int) -> tuple[str, str, str]:
     )
 
 
-@claim(6, "The weighted sum that replaces arg max is not exact.")
+@claim(6, "The weighted sum that replaces arg max is not exact.", "costs")
 def weighted_sum(seeds: int) -> tuple[str, str, str]:
     x, values = some_logits(), torch.randn(20_000, 5, generator=generator(4))
     exact = values.gather(1, x.argmax(-1, keepdim=True)).squeeze(1)
@@ -273,14 +283,14 @@ def weighted_sum(seeds: int) -> tuple[str, str, str]:
     )
 
 
-@claim(7, "If all one does is arg max, the softmax is superfluous.")
+@claim(7, "If all one does is arg max, the softmax is superfluous.", "costs")
 def superfluous(seeds: int) -> tuple[str, str, str]:
     x = some_logits(100_000, 10)
     same = float((x.argmax(-1) == (x / 0.7).softmax(-1).argmax(-1)).float().mean())
     return RIGHT if same == 1 else WRONG, f"the arg max is the same in {same:.2%} of rows", "100,000 rows of 10"
 
 
-@claim(8, "A softmax is for probabilities, Gumbel-softmax for a sample inside a network.")
+@claim(8, "A softmax is for probabilities, Gumbel-softmax for a sample inside a network.", "image_codes", "gates")
 def for_what(seeds: int) -> tuple[str, str, str]:
     x = some_logits(1, 4).expand(200_000, 4)
     p = x[0].softmax(-1)
@@ -296,28 +306,31 @@ def for_what(seeds: int) -> tuple[str, str, str]:
     )
 
 
-@claim(9, "tau must be tuned, and annealed for Gumbel-softmax.")
+@claim(9, "tau must be tuned, and annealed for Gumbel-softmax.", "costs")
 def tuned_and_annealed(seeds: int) -> tuple[str, str, str]:
     regime = Costs(kind="convex", bend=1.0, choices=4, steps=200)
     estimator = described("gumbel_softmax", common()["estimators"])
-    taus, scores = (0.1, 0.3, 1.0, 3.0), dict[tuple[float, float], list[float]]()
-    for end in (1.0, 0.1):
-        for tau in taus:
-            for lr in (0.05, 0.2):
-                cells = [({"lr": lr, "tau": tau, "end": end}, 2000 + s) for s in range(seeds)]
-                found = [r.test for r in regime.run(estimator, cells, share=1.0, key=f"answers {end} {tau} {lr}")]
-                known = scores.get((tau, end))
-                scores[tau, end] = found if known is None or sum(found) < sum(known) else known
-    constant = [scores[tau, 1.0] for tau in taus]
-    good, bad = min(constant, key=sum), max(constant, key=sum)
-    annealed = min((scores[tau, 0.1] for tau in taus), key=sum)
+    taus, rates = (0.1, 0.3, 1.0, 3.0), (0.05, 0.2)
+
+    def scores(tau: float, end: float, lr: float, first: int, count: int) -> list[float]:
+        cells = [({"lr": lr, "tau": tau, "end": end}, first + seed) for seed in range(count)]
+        return [r.test for r in regime.run(estimator, cells, share=1.0, key=f"answers {end} {tau} {lr} {first}")]
+
+    def searched(end: float) -> list[tuple[float, float, float]]:
+        """The temperatures, each with the learning rate that is best for it, best first."""
+        found = {tau: min((sum(scores(tau, end, lr, 1000, SEARCH_SEEDS)), lr) for lr in rates) for tau in taus}
+        return [(tau, end, found[tau][1]) for tau in sorted(taus, key=lambda tau: found[tau])]
+
+    constant, falling = searched(1.0), searched(0.1)
+    good, bad, annealed = (scores(*one, 2000, seeds) for one in (constant[0], constant[-1], falling[0]))
     (tune, first), (anneal, second) = compared(good, bad), compared(annealed, good)
     return (
         RIGHT if tune == anneal == "yes" else WRONG if tune == anneal == "no" else HALF,
         f"the best constant tau is better than the worst by {first} of the regret; annealing to a tenth is better "
         f"than the "
         f"best constant one by {second}",
-        f"4 choices among 3, a convex cost, 24 instances a seed; 4 temperatures, 2 learning rates, {seeds} seeds",
+        f"4 choices among 3, a convex cost, 24 instances a seed; 4 temperatures, 2 learning rates, chosen on "
+        f"{SEARCH_SEEDS} seeds, {seeds} others",
     )
 
 
@@ -371,7 +384,7 @@ def two_voices(hard: bool, seeds: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     return voices, blend, said, mean[:, 0].amax(-1)
 
 
-@claim(11, "70/30: a softmax gives the constant [0.3 0.7] and a hybrid voice.")
+@claim(11, "70/30: a softmax gives the constant [0.3 0.7] and a hybrid voice.", "speakers", "six_speakers")
 def hybrid(seeds: int) -> tuple[str, str, str]:
     _, _, said, largest = two_voices(False, 2 * seeds)
     between = float((said.abs() < 0.8).float().mean())
@@ -386,7 +399,7 @@ def hybrid(seeds: int) -> tuple[str, str, str]:
     )
 
 
-@claim(12, "[0.7 0.3] is never used when predicting: out of domain.")
+@claim(12, "[0.7 0.3] is never used when predicting: out of domain.", "speakers")
 def out_of_domain(seeds: int) -> tuple[str, str, str]:
     voices, blend, _, _ = two_voices(True, 2 * seeds)
     known = float((voices - torch.tensor([1.0, -1.0])).square().mean().sqrt())
@@ -399,7 +412,7 @@ def out_of_domain(seeds: int) -> tuple[str, str, str]:
     )
 
 
-@claim(13, "Gumbel noise in the next word's cross-entropy: loss near infinity, gradients explode.")
+@claim(13, "Gumbel noise in the next word's cross-entropy: loss near infinity, gradients explode.", "next_word")
 def next_word(seeds: int) -> tuple[str, str, str]:
     logits = 3 * torch.randn(2_000, 50, generator=generator(8))
     target = logits.softmax(-1).multinomial(1, generator=generator(9)).squeeze(1)
@@ -423,7 +436,7 @@ def next_word(seeds: int) -> tuple[str, str, str]:
     )
 
 
-@claim(14, "Beam search needs the second and third most probable.")
+@claim(14, "Beam search needs the second and third most probable.", "sequences")
 def beam(seeds: int) -> tuple[str, str, str]:
     instances, words, length = 200, 8, 6
     step = (1.5 * torch.randn(instances, words, words, generator=generator(11))).log_softmax(-1)
@@ -447,7 +460,7 @@ def beam(seeds: int) -> tuple[str, str, str]:
     )
 
 
-@claim(15, "LSTM gates are deterministic and fine, also made hard by straight-through.")
+@claim(15, "LSTM gates are deterministic and fine, also made hard by straight-through.", "gates")
 def lstm_gates(seeds: int) -> tuple[str, str, str]:
     right = {}
     for name in ("soft", "hard"):
@@ -535,7 +548,7 @@ class Bars(TensorRegime):
         return scores
 
 
-@claim(16, "A VAE with a softmax is an autoencoder and cannot generate.")
+@claim(16, "A VAE with a softmax is an autoencoder and cannot generate.", "image_codes")
 def autoencoder(seeds: int) -> tuple[str, str, str]:
     regime = Bars(steps=400, batch=32)
     seeds *= 2
@@ -553,7 +566,7 @@ def autoencoder(seeds: int) -> tuple[str, str, str]:
     )
 
 
-@claim(17, "Actor-critic: a softmax is a type mismatch for the critic.")
+@claim(17, "Actor-critic: a softmax is a type mismatch for the critic.", "bandit", "actor")
 def mismatch(seeds: int) -> tuple[str, str, str]:
     found, words = {}, []
     for critic in ("concatenated", "linear"):
@@ -591,7 +604,7 @@ def linear_program(logits: Tensor, cost: Tensor) -> Program:
     return lambda draw: (draw(logits) * cost).sum(-1)
 
 
-@claim(19, "No noise is mode seeking: right for some costs, bad for others (a categorical KL).")
+@claim(19, "No noise is mode seeking: right for some costs, bad for others (a categorical KL).", "costs")
 def mode_seeking(seeds: int) -> tuple[str, str, str]:
     target = torch.randn(50, 5, generator=generator(13)).softmax(-1)
     off, regret = {}, {}
@@ -627,7 +640,7 @@ def mode_seeking(seeds: int) -> tuple[str, str, str]:
     )
 
 
-@claim(20, "Policy gradients need samples, not the mode.")
+@claim(20, "Policy gradients need samples, not the mode.", "bandit")
 def samples_not_mode(seeds: int) -> tuple[str, str, str]:
     reward = torch.randn(400, 5, generator=generator(16))
     wrong = {}
@@ -652,7 +665,7 @@ def samples_not_mode(seeds: int) -> tuple[str, str, str]:
     )
 
 
-@claim(21, "There are many other ways to inject exploration noise.")
+@claim(21, "There are many other ways to inject exploration noise.", "bandit", "factored")
 def other_noise(seeds: int) -> tuple[str, str, str]:
     gumbel = bandits("linear", "own", "st_gumbel_softmax", seeds).test
     others = {
@@ -671,7 +684,7 @@ def other_noise(seeds: int) -> tuple[str, str, str]:
     )
 
 
-@claim(22, "A softmax is never exactly one-hot, straight-through is inaccurate.")
+@claim(22, "A softmax is never exactly one-hot, straight-through is inaccurate.", "late_switch")
 def inaccurate(seeds: int) -> tuple[str, str, str]:
     x = some_logits()
     exactly = {t: float(((x / t).softmax(-1).amax(-1) == 1).float().mean()) for t in (1.0, 0.1, 0.01)}

@@ -12,7 +12,15 @@ from zoo.lab.study import answers, rule
 from zoo.lab.study import rows as files
 from zoo.lab.study.plan import FAMILIES, Question, common, load, regimes
 from zoo.lab.study.protocol import Progress
-from zoo.lab.study.statistics import Contrast, contrast, expected_best, holm, interval
+from zoo.lab.study.statistics import (
+    MOST_SEEDS,
+    Contrast,
+    contrast,
+    expected_best,
+    holm,
+    interval,
+    seeds_needed,
+)
 
 EFFORTS = (1, 2, 4, 8, 12)
 MARGINS = (-50, -20, -10, -5, -2, -1, 0, 1, 2, 5, 10, 20, 50)
@@ -34,18 +42,26 @@ spread evenly over their ranges; one is chosen on validation data and trained an
 counted in runs of the program; the same at equal CPU time is beside it. Lower scores are better. A contrast is the
 best of some families less the best of others, both chosen in the search, paired by seed: **yes** where it is larger
 than the margin, **no** where it is smaller, **not decided** where neither is shown, each by a t test against the
-margin, by Holm's method over all {count} planned contrasts together. The plan, `configs/plan.yaml` and
-`configs/study`, is older than the runs, save for what is [listed](deviations.md), the number of seeds among it."""
+margin, by Holm's method over all {count} planned contrasts together. Beside "not decided" stands the number of seeds
+that would decide it at the level that Holm's method has for it, as likely as not, if mean and spread stayed what they
+are. The plan, `configs/plan.yaml` and `configs/study`, is older than the runs, save for what is
+[listed](deviations.md), the number of seeds among it."""
 
 LIMITS = """\
 - Families differ in size, and the best of more estimators is better: "the best without Gumbel noise" is chosen among
   more than "the best with it". Scores of single estimators are in the tables.
 - All estimators try the same settings. Where the best of them lies at an edge of the search, a wider one might find a
-  better: the tables say `edge` beside such a value.
+  better: the tables say `edge` beside such a value, but for `end`, of which there are three, 1, 0.3 and 0.1. What is
+  not searched is the same for all: the learning rates of a critic, of experts or of weights beside the choice.
+- The two of a contrast are those that the search chose, which with few seeds are not always the best. Under each yes
+  stands the same against the best of the other side by its fresh seeds.
+- At equal CPU time they are the same two, with as many more or fewer steps: one of them that is slow is starved there,
+  though another of its side would not be. Where that column is empty, it was not run.
 - An estimator without a temperature tries as many learning rates as others try pairs.
 - Score functions that run the program several times in a step make as many fewer steps; where an actor acts, they see
   as many fewer rewards. Memory is not counted.
-- The tasks are small. That something holds on all of them is no proof that it holds on a large one."""
+- The tasks are small, and those of one regime are variants of each other. That something holds on all of them is no
+  proof that it holds on a large one."""
 
 
 @dataclass(frozen=True)
@@ -55,9 +71,10 @@ class Finding:
     Attributes:
         better, than: the estimators that the search chose of each side; empty while it is not done.
         result: None while there are not enough runs.
-        p: adjusted for all planned contrasts.
         cpu: the same at equal CPU time, unadjusted.
         again: the same with other seeds.
+        p: of ``result``, adjusted for all planned contrasts.
+        level: what the unadjusted p-value of a contrast that is not decided has to be below.
     """
 
     regime: str
@@ -71,6 +88,7 @@ class Finding:
     margin: float
     p: float = 1.0
     alpha: float = 0.05
+    level: float = 0.05
     planned: bool = True
 
     @property
@@ -96,7 +114,7 @@ def write(folder: Path, more: Sequence[str] = ()) -> Path:
     parts = [
         *head(found, findings),
         *summary(found, findings, pictures),
-        *claims(folder),
+        *claims(folder, found),
         *(line for name, progress in found.items() for line in regime(progress, findings, pictures.get(name))),
         *rule.lines(found, findings),
         *tail(folder, found, findings),
@@ -165,7 +183,11 @@ def adjusted(findings: list[Finding]) -> list[Finding]:
     """
     planned = [one for one in findings if one.planned]
     p = dict(zip(map(id, planned), holm([one.result.p if one.result else 1.0 for one in planned])))
-    return [replace(one, p=p.get(id(one), one.p)) for one in findings]
+    left = sum(p[id(one)] > one.alpha for one in planned)
+    return [
+        replace(one, p=p[id(one)], level=one.alpha / max(1, left)) if one.planned else replace(one, level=one.alpha)
+        for one in findings
+    ]
 
 
 # What is told --------------------------------------------------------------------------------------------------------
@@ -254,24 +276,28 @@ def cell(one: Finding) -> str:
     return f"{verdict}, {r.mean / m:z.1f} ({r.low / m:z.1f} to {r.high / m:z.1f})"
 
 
-def claims(folder: Path) -> list[str]:
+def claims(folder: Path, found: dict[str, Progress]) -> list[str]:
     """The 24 claims of the thread, as far as small experiments decide them."""
-    found = answers.read(folder)
-    if not found:
+    known = answers.read(folder)
+    if not known:
         return []
-    counts = {v: sum(one.verdict == v for one in found.values()) for v in answers.VERDICTS}
-    return [
+    counts = {v: sum(one.verdict == v for one in known.values()) for v in answers.VERDICTS}
+    lines = [
         "## The thread, claim by claim",
         "",
-        f"Each claim of the question and its answers has a small experiment, `python scripts/answers.py`; rows: "
-        f"[{answers.FILE}]({answers.FILE}). {', '.join(f'{count} {verdict}' for verdict, count in counts.items())}. A "
-        "verdict is computed from what the experiment measured, at its scale.",
+        "Each claim of the question and its answers has a small experiment, `python scripts/answers.py`; of one of "
+        f"them, `python scripts/answers.py 5`. Rows: [{answers.FILE}]({answers.FILE}). "
+        f"{', '.join(f'{count} {verdict}' for verdict, count in counts.items())}. A verdict is computed from what the "
+        "experiment measured, at its scale.",
         "",
-        "| | claim | verdict | evidence | scale |",
-        "| ---: | --- | --- | --- | --- |",
-        *(f"| {n} | {one.claim} | {one.verdict} | {one.evidence} | {one.scale} |" for n, one in sorted(found.items())),
-        "",
+        "| | claim | verdict | evidence | scale | asked at length |",
+        "| ---: | --- | --- | --- | --- | --- |",
     ]
+    for number, one in sorted(known.items()):
+        asked = [f"[{name}](#{anchor(found[name].plan.title)})" for name in answers.CLAIMS[number].study]
+        cells = (str(number), one.claim, one.verdict, one.evidence, one.scale, ", ".join(asked))
+        lines.append("| " + " | ".join(cells) + " |")
+    return [*lines, ""]
 
 
 def regime(progress: Progress, findings: list[Finding], picture: str | None) -> list[str]:
@@ -302,6 +328,7 @@ def regime(progress: Progress, findings: list[Finding], picture: str | None) -> 
                 "| --- | --- | --- | ---: | ---: | ---: | ---: | --- | ---: |",
                 *(contrast_line(one) for one in these),
                 "",
+                *(line for one in these if one.verdict == "yes" for line in strongest(progress, one)),
             ]
     refused = sorted(
         {
@@ -321,13 +348,38 @@ def contrast_line(one: Finding) -> str:
         return f"| {one.question.name} | `{one.better}` | `{one.than}` | | | | | {one.verdict} | |"
     r = one.result
     verdict = one.verdict
-    if verdict == "not decided":
-        verdict += f"; {r.needed} seeds would do" if r.needed else "; at 95% alone it would be"
+    if verdict == "not decided" and (needed := seeds_needed(r, one.level)):
+        verdict += (
+            f"; {needed:,} seeds would do" if needed < MOST_SEEDS else f"; more than {MOST_SEEDS:,} seeds would do"
+        )
     cpu = f"{one.cpu.mean:+z.3f} ({one.cpu.low:+z.3f} to {one.cpu.high:+z.3f})" if one.cpu else ""
     return (
         f"| {one.question.name} | `{one.better}` | `{one.than}` | {r.mean:+z.3f} | {r.low:+z.3f} to {r.high:+z.3f} | "
         f"{r.bca_low:+z.3f} to {r.bca_high:+z.3f} | {one.p:.2g} | {verdict} | {cpu} |"
     )
+
+
+def strongest(progress: Progress, one: Finding) -> list[str]:
+    """A yes against the best of the other side by its fresh seeds, where the search chose another."""
+    by_mean = {
+        name: interval([row.test for row in runs.values()])[0]
+        for e in progress.plan.estimators
+        if e.family in one.question.than and (runs := progress.final(one.task, name := e.name))
+    }
+    best = min(by_mean, key=lambda name: by_mean[name])
+    if best == one.than:
+        return []
+    better, than = (
+        progress.final(one.task, name) | progress.final(one.task, name, "again") for name in (one.better, best)
+    )
+    seeds = sorted(better.keys() & than.keys())
+    r = contrast([better[s].test for s in seeds], [than[s].test for s in seeds], one.margin)
+    return [
+        f"{one.question.name}, against `{best}`, the best of the other side by its fresh seeds: {r.mean:+z.3f} "
+        f"({r.low:+z.3f} to {r.high:+z.3f}, {r.n} seeds), p {r.p:.2g}, not adjusted: "
+        f"{'beyond the margin too' if r.low > r.margin else 'not shown to be beyond the margin'}.",
+        "",
+    ]
 
 
 def scores(progress: Progress, task: str) -> list[str]:
@@ -397,8 +449,8 @@ def tail(folder: Path, found: dict[str, Progress], findings: list[Finding]) -> l
     if both:
         covers = [one for one in both if agree(one)]
         lines.append(
-            f"{len({one.regime for one in both})} regimes were run again with other seeds: in {len(covers)} of "
-            f"{len(both)} contrasts the 95% interval of the difference of the two runs covers zero."
+            f"{len({one.regime for one in both})} regimes were run again with the same settings and other seeds: in "
+            f"{len(covers)} of {len(both)} contrasts the 95% interval of the difference of the two runs covers zero."
         )
     else:
         lines.append("No regime has been run again with other seeds yet: `phases=search,final,cpu,again`.")

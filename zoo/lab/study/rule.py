@@ -30,14 +30,15 @@ class Rule:
 
 RULES = (
     Rule(
-        "Does a solver make one thing of many scores, such as a path, and is the whole judged by how far it is from "
-        "the right one, or by a curved cost?",
+        "Does a solver find a path by many scores, and is the whole judged by how far it is from the right one, or by "
+        "a curved cost? (Not orders, matchings or sets, where `imle` is behind a softmax.)",
         "`imle`: its difference of two arg maxes together with noise. Gaussian noise serves as well as Gumbel's. "
         "Where the true cost of each part is told (`paths: cost`), a softmax is enough.",
         ("imle",),
         (
             ("gumbel_pays", "yes", "paths", ("imitate", "load")),
             ("gumbel_kind", "no", "paths", ("imitate", "load")),
+            ("sampling_needed", "no", "paths", ("cost",)),
         ),
     ),
     Rule(
@@ -52,9 +53,9 @@ RULES = (
     ),
     Rule(
         "Does an action decide what is learnt next, and must the estimator itself explore?",
-        "Draw the action that is taken, for without a draw nothing explores: `gapped_st`. Where something else "
-        "explores, `st_argmax` is as good.",
-        ("gapped_st", "st_argmax"),
+        "Draw the action that is taken, for without a draw nothing explores: `straight_through`, which needs fewer "
+        "settings than `gapped_st` to be as good. Where something else explores, no sample is needed: `st_argmax`.",
+        ("straight_through", "gapped_st", "st_argmax"),
         (
             ("sampling_needed", "yes", "bandit", ("concatenated_own_exploration", "linear_own_exploration")),
             ("gumbel_pays", "no", "bandit", ("concatenated_own_exploration", "linear_own_exploration")),
@@ -89,8 +90,8 @@ RULES = (
     ),
     Rule(
         "A codebook, or experts to route to?",
-        "`st_argmax`: with codes it is good from either start, of experts it is behind nobody by much. Where experts "
-        "begin dead nothing is decided.",
+        "`st_argmax`: with codes it is good from either start. Of experts the rows decide little; its mean is behind "
+        "nobody's by much.",
         ("st_argmax",),
         (
             ("sampling_needed", "no", "codebooks", ("spread_start", "idle_start")),
@@ -101,8 +102,8 @@ RULES = (
     ),
     Rule(
         "Anything else: a choice whose cost is linear, curved or deceptive, a next word, an order, a selection?",
-        "A softmax whose temperature is tuned and annealed: `softmax`. Not `st_argmax`, which is far behind in "
-        "selections.",
+        "A softmax whose temperature is tuned, and annealed where the tables say so (`end` below 1): `softmax`. Not "
+        "`st_argmax`, which is far behind in selections.",
         ("softmax", "st_argmax"),
         (
             (

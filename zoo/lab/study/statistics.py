@@ -37,7 +37,7 @@ class Contrast:
         p: two-sided, of a mean that equals the margin.
         margin: what a difference has to exceed to be worth a word.
         n: pairs.
-        needed: pairs that would decide it if mean and spread stay, None where it is decided at 95%.
+        spread: standard deviation of the differences.
     """
 
     mean: float
@@ -48,7 +48,7 @@ class Contrast:
     p: float
     margin: float
     n: int
-    needed: int | None
+    spread: float
 
     def verdict(self, p: float, alpha: float = 0.05) -> Verdict:
         """``yes``: better by more than the margin; ``no``: not by as much; by ``p``, adjusted for all contrasts."""
@@ -73,26 +73,36 @@ def contrast(better: Sequence[float], than: Sequence[float], margin: float) -> C
         raise ValueError(f"need two pairs or more, got {len(better)} and {len(than)} scores")
     mean, spread = float(d.mean()), float(d.std(ddof=1))
     if not math.isfinite(mean) or not math.isfinite(spread):
-        return Contrast(mean, -math.inf, math.inf, -math.inf, math.inf, 1.0, margin, n, None)
+        return Contrast(mean, -math.inf, math.inf, -math.inf, math.inf, 1.0, margin, n, math.inf)
     if spread < 1e-12:
         p = 1.0 if abs(mean - margin) < 1e-12 else min(1.0, 2 * 0.5**n)
-        return Contrast(mean, mean, mean, mean, mean, p, margin, n, None)
+        return Contrast(mean, mean, mean, mean, mean, p, margin, n, 0.0)
     half = float(stats.t.ppf(0.975, n - 1)) * spread / math.sqrt(n)
     p = float(stats.ttest_1samp(d, margin).pvalue)
     boot = stats.bootstrap((d,), np.mean, method="BCa", n_resamples=4999, rng=np.random.default_rng(0), vectorized=True)
     low, high = (float(value) for value in boot.confidence_interval)
-    return Contrast(mean, mean - half, mean + half, low, high, p, margin, n, seeds_needed(mean, spread, margin, n))
+    return Contrast(mean, mean - half, mean + half, low, high, p, margin, n, spread)
 
 
-def seeds_needed(mean: float, spread: float, margin: float, n: int) -> int | None:
-    """Pairs at which a 95% interval around ``mean`` leaves the margin out; None if ``n`` are enough."""
+def seeds_needed(found: Contrast, level: float) -> int | None:
+    """Pairs at which a t test of this ``level`` tells the mean from the margin, if mean and spread stay what they are.
+
+    So many decide it about as likely as not, since the true mean is as likely nearer as further.
+
+    Returns:
+        the number, at most 100,000; None where no number would do.
+    """
     stats = scipy_stats()
-    distance = abs(mean - margin)
-    if distance > float(stats.t.ppf(0.975, n - 1)) * spread / math.sqrt(n):
+    distance = abs(found.mean - found.margin)
+    if not math.isfinite(found.spread) or distance == 0:
         return None
-    needed = n
-    while needed < MOST_SEEDS and float(stats.t.ppf(0.975, needed - 1)) * spread / math.sqrt(needed) >= distance:
-        needed = math.ceil(needed * 1.1) + 1
+    if found.spread < 1e-12:
+        return max(found.n, math.ceil(math.log2(2 / level)))
+    needed = found.n
+    while (
+        needed < MOST_SEEDS and float(stats.t.isf(level / 2, needed - 1)) * found.spread / math.sqrt(needed) >= distance
+    ):
+        needed = min(MOST_SEEDS, math.ceil(needed * 1.05) + 1)
     return needed
 
 
