@@ -23,12 +23,20 @@ class Trained(Regime):
         epochs: of the whole budget.
         score: metric -> weight in the score, which is their weighted sum, lower is better.
         constant: added to it.
+        diverged: the score of a run whose loss is not finite any more, that of a model that has learned nothing.
     """
 
     def __init__(
-        self, *, options: Sequence[str], epochs: int, score: Mapping[str, float], constant: float = 0.0
+        self,
+        *,
+        options: Sequence[str],
+        epochs: int,
+        score: Mapping[str, float],
+        constant: float = 0.0,
+        diverged: float,
     ) -> None:
-        self.options, self.epochs, self.measure, self.constant = list(options), epochs, score, constant
+        self.options, self.epochs, self.measure = list(options), epochs, score
+        self.constant, self.diverged = constant, diverged
 
     def modules(self) -> tuple[str, ...]:
         name = next(option.partition("=")[2] for option in self.options if option.startswith("model="))
@@ -62,7 +70,7 @@ class Trained(Regime):
             except ZooError as error:
                 if "finite" not in str(error):
                     raise
-                return [Result(1e6, 1e6, 0, 0, clock.seconds())]
+                return [Result(self.diverged, self.diverged, 0, 0, clock.seconds())]
         test = {name: results["metrics"][f"test/{name}"] for name in self.measure}
         valid = {name: curves[f"val/{name}"][-1][1] for name in self.measure}
         return [
@@ -78,4 +86,4 @@ class Trained(Regime):
 
     def weighed(self, metrics: Mapping[str, float]) -> float:
         score = self.constant + sum(weight * metrics[name] for name, weight in self.measure.items())
-        return score if math.isfinite(score) else 1e6
+        return score if math.isfinite(score) else self.diverged
