@@ -514,7 +514,7 @@ def regime_picture(progress: Progress, tasks: list[str]) -> Any:
     plan = progress.plan
     columns = min(3, len(tasks))
     lines = math.ceil(len(tasks) / columns)
-    figure = Figure(figsize=(4.2 * columns, 0.6 + lines * (0.8 + 0.17 * len(plan.estimators))), layout="constrained")
+    figure = Figure(figsize=(4.2 * columns, 0.6 + lines * (0.95 + 0.17 * len(plan.estimators))), layout="constrained")
     axes = figure.subplots(lines, columns, squeeze=False).flatten()
     for place in axes[len(tasks) :]:
         place.axis("off")
@@ -534,11 +534,13 @@ def regime_picture(progress: Progress, tasks: list[str]) -> Any:
         best = made[-1][2]
         wanted = sum(not plan.tasks[task].serves(one) for one in plan.estimators)
         found = f"{best.name} is first ({best.family})" if len(made) >= wanted else f"{len(made)} of {wanted} have runs"
-        place.set_title(f"{task}: {found}", fontsize=8)
+        place.set_title(f"{task}\n{found}", fontsize=8)
         place.tick_params(axis="x", labelsize=7)
         if made[-1][0] > 0 and made[0][0] > 20 * made[-1][0]:
             place.set_xscale("log")
-            place.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+            place.xaxis.set_major_locator(
+                LogLocator(subs=(1.0, 2.0, 5.0) if made[0][0] < 200 * made[-1][0] else (1.0,))
+            )
             place.xaxis.set_major_formatter("{x:g}")
             place.xaxis.set_minor_formatter(NullFormatter())
         for side in ("top", "right"):

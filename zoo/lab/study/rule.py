@@ -74,17 +74,15 @@ RULES = (
     ),
     Rule(
         "Is it the code of an autoencoder?",
-        "A sample: `gumbel_softmax`, tuned and annealed; with 30 latents of 10 `gumbel_rao` is ahead of it, at twice "
-        "the CPU time. `softmax` does not do. Gaussian noise serves as well with 2 latents of 8, and for the last part "
-        "of the training with 30 of 10; over all of that training it is worse.",
-        ("gumbel_softmax", "gumbel_rao", "softmax"),
+        "A sample, tuned and annealed: `gumbel_softmax`; with 30 latents of 10 `gumbel_rao` and `gapped_st` are within "
+        "a margin of it. `softmax` does not do. Gaussian noise serves as well as Gumbel's. For the last part of the "
+        "training it hardly matters which, `softmax` apart.",
+        ("gumbel_softmax", "gumbel_rao", "gapped_st", "softmax"),
         (
             ("sampling_needed", "yes", "image_codes", ("2x8", "30x10")),
-            ("gumbel_pays", "yes", "image_codes", ("2x8", "30x10")),
-            ("gumbel_kind", "no", "image_codes", ("2x8",)),
-            ("gumbel_kind", "yes", "image_codes", ("30x10",)),
+            ("gumbel_kind", "no", "image_codes", ("2x8", "30x10")),
             ("unbiased_pays", "no", "image_codes", ("2x8", "30x10")),
-            ("sampling_needed", "yes", "late_switch", ("30x10",)),
+            ("gumbel_pays", "no", "late_switch", ("30x10",)),
             ("gumbel_kind", "no", "late_switch", ("30x10",)),
         ),
     ),
