@@ -5,8 +5,8 @@
 
 Each run is one of ``scripts/train.py`` with ``experiment=reinmax_polynomial`` or ``experiment=reinmax_vae``; those that
 are there already are not trained again, and go on where more epochs are asked for. Tables and pictures go to
-``docs/reproductions``, runs to ``runs/reproduce``. The first takes about 15 minutes on one core, the second about 95
-seconds an epoch for the ten runs of a seed together; the published 160 epochs and 10 seeds, days.
+``docs/reproductions``, runs to ``runs/reproduce``. The first takes about 15 minutes on one core, the second
+hours, most of them for GR-MCK with its 100 samples; the published 160 epochs and 10 seeds, days.
 """
 
 from collections.abc import Sequence

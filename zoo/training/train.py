@@ -261,7 +261,10 @@ def _train(parts: Parts, run: RunFolder, newest: Path | None) -> float:
         try:
             trainer.fit(model, data, ckpt_path=newest, weights_only=True)
         except Exception as error:
-            if newest or trainer.global_step or isinstance(error, (ZooError, OSError)):
+            if isinstance(error, (ZooError, OSError)):
+                raise
+            explain(error, trainer, model)
+            if newest or trainer.global_step:
                 raise
             raise ZooError(f"the first batch does not pass through the model: {one_line(error)}") from error
         if best.best_model_score is None:
@@ -288,6 +291,20 @@ def _train(parts: Parts, run: RunFolder, newest: Path | None) -> float:
         for logger in loggers:
             logger.finalize("success")
     return score
+
+
+def explain(error: Exception, trainer: Trainer, model: LightningModule) -> None:
+    """Raise ``ZooError`` from ``error`` if the training had diverged: an index made of NaN does not name the cause."""
+    if trainer.world_size > 1:
+        return  # one process must not wait here for the others
+    for callback in trainer.callbacks:
+        if isinstance(callback, callbacks.LogMetrics):
+            try:
+                callback.refuse_nan(trainer, model)
+            except ZooError as diverged:
+                raise diverged from error
+            except RuntimeError:  # a GPU that has refused an index answers nothing more
+                return
 
 
 def report(run: RunFolder, results: dict[str, Any]) -> None:

@@ -12,11 +12,13 @@ from tests.conftest import ROOT
 from zoo.cli.study import study
 from zoo.errors import ZooError
 from zoo.lab.study import page, rows
+from zoo.lab.study.answers import CLAIMS
 from zoo.lab.study.fingerprint import defined, dumped, fingerprint
 from zoo.lab.study.plan import FAMILIES, common, load, regimes
 from zoo.lab.study.protocol import Progress
 from zoo.lab.study.regime import Regime, Result
 from zoo.lab.study.rows import Row
+from zoo.lab.study.statistics import contrast
 from zoo.relaxations import RELAXATIONS
 
 
@@ -223,9 +225,26 @@ def test_a_yes_stands_against_the_strongest_of_the_other_side_too():
     means = {"rloo": 0.1, "softmax": 0.3, "st_argmax": 0.2, "reinmax": 0.01}  # the last is of the same side
     made = [run(n, "final", s, v + 1e-3 * s) for n, v in means.items() for s in range(10)]
     made += [run(n, "again", 100 + s, means[n] + 1e-3 * s * s) for n in ("rloo", "st_argmax") for s in range(5)]
-    progress = Progress(load("gates"), made)
+    made += [run("entmax15", "final", 0, 0.0)]  # one that is still being run
+    progress = Progress(replace(load("gates"), seeds=10), made)
     one = page.Finding("gates", "independent", asked, "rloo", "softmax", None, None, None, 0.02)
     (text, empty) = page.strongest(progress, one)
     assert "against `st_argmax`, the best of the other side by its fresh seeds: +0.100 (" in text and "15 seeds" in text
     assert "beyond the margin too" in text and not empty
     assert page.strongest(progress, replace(one, than="st_argmax")) == []
+
+
+def test_the_level_of_an_open_question_is_that_of_its_step_in_holm():
+    asked = load("gates").questions[0]
+
+    def one(mean, planned=True):
+        found = contrast([0.0] * 4, [mean, mean + 0.01, mean - 0.01, mean], 0.1)
+        return page.Finding("gates", "independent", asked, "a", "b", found, None, None, 0.1, planned=planned)
+
+    found = page.adjusted([one(5.0), one(0.1), one(0.104), one(0.2, planned=False)])
+    assert [f.verdict for f in found[:3]] == ["yes", "not decided", "not decided"]
+    assert [f.level for f in found] == pytest.approx([0.025, 0.025, 0.025, 0.05])
+
+
+def test_each_claim_points_to_regimes_that_there_are():
+    assert {name for claim in CLAIMS.values() for name in claim.study} <= set(regimes())

@@ -9,6 +9,7 @@ from torch.utils.data import DataLoader
 from zoo.errors import ZooError
 from zoo.training.callbacks import LogMetrics
 from zoo.training.loggers import CSVLogger, read_metrics
+from zoo.training.train import explain
 
 
 class Line(LightningModule):
@@ -54,38 +55,37 @@ def test_the_first_batch_with_such_a_loss_is_named(bad, message):
 
 
 class Indexing(Line):
-    """One that looks something up by what it has learned, in validation or in training."""
-
-    def __init__(self, bad: int, where: str) -> None:
-        super().__init__(bad)
-        self.where = where
-
-    def look_up(self) -> None:
-        torch.zeros(3)[self.layer.weight.sum().clamp(0, 2).long()]
-
-    def training_step(self, x, batch_idx):
-        if self.where == "training":
-            self.look_up()
-        return super().training_step(x, batch_idx)
+    """In validation it looks something up by what it has learned."""
 
     def validation_step(self, x, batch_idx):
-        self.look_up()
+        torch.zeros(3)[self.layer.weight.sum().clamp(0, 2).long()]
 
 
 @pytest.mark.filterwarnings("ignore")
-@pytest.mark.parametrize("where", ["validation", "training"])
-def test_an_error_that_comes_of_it_is_explained(where):
-    points = DataLoader(torch.randn(16, 3), batch_size=2)
+def test_it_is_looked_at_before_a_validation():
+    points, trainer = (
+        DataLoader(torch.randn(16, 3), batch_size=2),
+        quiet(max_epochs=1, log_every_n_steps=50, logger=False),
+    )
     with pytest.raises(ZooError, match=r"loss is not finite, but nan, at step 6 \(epoch 0, batch 5\)"):
-        quiet(max_epochs=1, log_every_n_steps=50, logger=False).fit(Indexing(5, where), points, points)
+        trainer.fit(Indexing(5), points, points)
+    trainer.validate(Indexing(-1), points, verbose=False)  # another model, and no training
+    trainer.fit(Indexing(-1), points, points)
 
 
 @pytest.mark.filterwarnings("ignore")
-def test_another_error_stays_what_it_is():
-    model = Line(bad=-1)
-    model.layer.register_forward_hook(lambda *_: [][7] if model.global_step == 5 else None)
-    with pytest.raises(IndexError):
-        quiet(max_epochs=1, logger=False).fit(model, DataLoader(torch.randn(16, 3), batch_size=2))
+@pytest.mark.parametrize("bad", [5, -1])
+def test_an_error_that_comes_of_it_is_explained(bad):
+    model, trainer = Line(bad), quiet(max_epochs=1, log_every_n_steps=50, logger=False)
+    model.layer.register_forward_hook(lambda *_: torch.zeros(3)[1 << 62] if model.global_step == 6 else None)
+    with pytest.raises(IndexError) as failed:
+        trainer.fit(model, DataLoader(torch.randn(16, 3), batch_size=2))
+    if bad < 0:
+        explain(failed.value, trainer, model)
+        return
+    with pytest.raises(ZooError, match=r"loss is not finite, but nan, at step 6 \(epoch 0, batch 5\)") as explained:
+        explain(failed.value, trainer, model)
+    assert explained.value.__cause__ is failed.value
 
 
 class Several(Line):

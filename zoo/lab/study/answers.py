@@ -283,7 +283,7 @@ def weighted_sum(seeds: int) -> tuple[str, str, str]:
     )
 
 
-@claim(7, "If all one does is arg max, the softmax is superfluous.", "costs")
+@claim(7, "If all one does is arg max, the softmax is superfluous.")
 def superfluous(seeds: int) -> tuple[str, str, str]:
     x = some_logits(100_000, 10)
     same = float((x.argmax(-1) == (x / 0.7).softmax(-1).argmax(-1)).float().mean())

@@ -43,8 +43,8 @@ counted in runs of the program; the same at equal CPU time is beside it. Lower s
 best of some families less the best of others, both chosen in the search, paired by seed: **yes** where it is larger
 than the margin, **no** where it is smaller, **not decided** where neither is shown, each by a t test against the
 margin, by Holm's method over all {count} planned contrasts together. Beside "not decided" stands the number of seeds
-that would decide it at the level that Holm's method has for it, as likely as not, if mean and spread stayed what they
-are. The plan, `configs/plan.yaml` and `configs/study`, is older than the runs, save for what is
+that would decide it at the level that Holm's method has for it, with a chance of about one half, if mean and spread are
+what they seem. The plan, `configs/plan.yaml` and `configs/study`, is older than the runs, save for what is
 [listed](deviations.md), the number of seeds among it."""
 
 LIMITS = """\
@@ -364,7 +364,8 @@ def strongest(progress: Progress, one: Finding) -> list[str]:
     by_mean = {
         name: interval([row.test for row in runs.values()])[0]
         for e in progress.plan.estimators
-        if e.family in one.question.than and (runs := progress.final(one.task, name := e.name))
+        if e.family in one.question.than
+        and len(runs := progress.final(one.task, name := e.name)) >= progress.plan.seeds
     }
     best = min(by_mean, key=lambda name: by_mean[name])
     if best == one.than:

@@ -53,9 +53,9 @@ RULES = (
     ),
     Rule(
         "Does an action decide what is learnt next, and must the estimator itself explore?",
-        "Draw the action that is taken, for without a draw nothing explores: `straight_through`, which needs fewer "
-        "settings than `gapped_st` to be as good. Where something else explores, no sample is needed: `st_argmax`.",
-        ("straight_through", "gapped_st", "st_argmax"),
+        "Draw the action that is taken, for without a draw nothing explores: `straight_through`. Where "
+        "something else explores, no sample is needed: `st_argmax`.",
+        ("straight_through", "st_argmax"),
         (
             ("sampling_needed", "yes", "bandit", ("concatenated_own_exploration", "linear_own_exploration")),
             ("gumbel_pays", "no", "bandit", ("concatenated_own_exploration", "linear_own_exploration")),
@@ -75,8 +75,8 @@ RULES = (
     Rule(
         "Is it the code of an autoencoder?",
         "A sample, tuned and annealed: `gumbel_softmax`; with 30 latents of 10 `gumbel_rao` and `gapped_st` are within "
-        "a margin of it. `softmax` does not do. Gaussian noise serves as well as Gumbel's. For the last part of the "
-        "training it hardly matters which, `softmax` apart.",
+        "a margin of it. `softmax` does not do. Gaussian noise is behind Gumbel's by less than a margin, if at all, "
+        "over all of the training; over the last part of it alone that is not decided.",
         ("gumbel_softmax", "gumbel_rao", "gapped_st", "softmax"),
         (
             ("sampling_needed", "yes", "image_codes", ("2x8", "30x10")),

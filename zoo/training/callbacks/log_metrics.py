@@ -5,6 +5,7 @@ from typing import Any
 
 import torch
 from lightning import Callback, LightningModule, Trainer
+from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities.data import extract_batch_size
 from torch import Tensor
 
@@ -18,8 +19,8 @@ class LogMetrics(Callback):
 
     A module's own ``self.log`` at each step costs more than the whole step of a small model; this costs
     nothing measurable. With the training values go the learning rate and tau. A loss that is not finite ends the run
-    when values are logged, before a validation, when a checkpoint is saved, and where an error comes of it: to look at
-    each would make an accelerator wait.
+    when values are logged, before a validation, and when a checkpoint is saved: to look at each would make an
+    accelerator wait.
 
     Raises:
         ZooError: if the loss is NaN or infinite, naming the first step and batch with such a loss and the last
@@ -31,6 +32,7 @@ class LogMetrics(Callback):
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._relaxations = {name: m for name, m in pl_module.named_modules() if isinstance(m, Tempered)}
+        self._losses = {}
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._logged_at = trainer.global_step
@@ -48,7 +50,7 @@ class LogMetrics(Callback):
             return
         self._logged_at = trainer.global_step
         values = {f"train/{name}": value for name, value in mean_over_ranks(outputs, trainer).items()}
-        self._refuse_nan(trainer, "loss", values["train/loss"])
+        self._refuse(trainer, "loss", values["train/loss"])
         if trainer.optimizers:
             values["lr"] = trainer.optimizers[0].param_groups[0]["lr"]
         for name, relaxation in self._relaxations.items():
@@ -61,18 +63,14 @@ class LogMetrics(Callback):
             pl_module.log(name, outputs[name], prog_bar=True, logger=False)
 
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
-        self._refuse_nan_weights(trainer, pl_module)
+        self.refuse_nan(trainer, pl_module)
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        self._refuse_nan_weights(trainer, pl_module)
+        if trainer.state.fn == TrainerFn.FITTING:  # not one that is asked for by itself
+            self.refuse_nan(trainer, pl_module)
 
-    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
-        # An index or a distribution made of NaN fails with words that do not name the cause. One process of several
-        # must not wait here for the others.
-        if trainer.world_size == 1 and isinstance(exception, Exception) and not isinstance(exception, ZooError):
-            self._refuse_nan_weights(trainer, pl_module)
-
-    def _refuse_nan_weights(self, trainer: Trainer, pl_module: LightningModule) -> None:
+    def refuse_nan(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Raise ``ZooError`` if the last loss or a weight is not finite."""
         if not self._losses:
             return
         weights = [p.detach().sum() for p in pl_module.parameters() if p.requires_grad]
@@ -80,7 +78,7 @@ class LogMetrics(Callback):
         if weights:
             values["sum of the weights"] = torch.stack(weights).sum()
         for name, value in mean_over_ranks(values, trainer).items():
-            self._refuse_nan(trainer, name, value)
+            self._refuse(trainer, name, value)
 
     def on_validation_batch_end(
         self,
@@ -110,7 +108,7 @@ class LogMetrics(Callback):
             size = len(batch[0]) if isinstance(batch, (tuple, list)) else extract_batch_size(batch)
             pl_module.log_dict(values, on_step=False, on_epoch=True, batch_size=size, sync_dist=True)
 
-    def _refuse_nan(self, trainer: Trainer, name: str, value: float) -> None:
+    def _refuse(self, trainer: Trainer, name: str, value: float) -> None:
         """Raise ``ZooError`` if ``value``, the same on every rank, is not finite."""
         if math.isfinite(value):
             self._losses = dict([self._losses.popitem()])

@@ -23,7 +23,7 @@ class Trained(Regime):
         epochs: of the whole budget.
         score: metric -> weight in the score, which is their weighted sum, lower is better.
         constant: added to it.
-        diverged: the score of a run whose loss is not finite any more, that of a model that has learned nothing.
+        diverged: the score of a run whose loss is not finite any more; no better than that of any other.
     """
 
     def __init__(
