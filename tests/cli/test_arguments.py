@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 import pytest
 from pydantic import Field, PositiveInt
 
+from zoo import hub
 from zoo.cli.arguments import command, describe, options_of, parse
 from zoo.errors import ZooError
 
@@ -177,3 +178,16 @@ def test_values_out_of_range_are_refused(tmp_path):
         parse(play, ["actor_critic.cartpole", "episodes=1000000000000"])
     with pytest.raises(ZooError, match="1001 words, and 1000 are the most"):
         speak("speaker_generator.fsdd", "4" * 1001, output=tmp_path / "x.wav")
+
+
+def test_the_home_of_the_user_is_found_where_the_shell_leaves_it(tmp_path, monkeypatch):
+    from zoo.cli.sample import sample
+    from zoo.config.composition import literal
+
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("USERPROFILE", str(tmp_path))
+    _, given = parse(sample, ["cat_vae.mnist", "output=~/x.png"])
+    assert given["output"] == tmp_path / "x.png"
+    assert literal("run=~/runs/x") == f"run='{tmp_path}/runs/x'" and literal("data.root=a~b") == "data.root='a~b'"
+    with pytest.raises(ZooError, match=f"no pretrained model '{tmp_path}/nowhere'"):
+        hub.read("~/nowhere")

@@ -6,6 +6,7 @@ their ranges are checked by pydantic; the explanations in the help are those of 
 """
 
 import inspect
+import os
 import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -53,10 +54,11 @@ class Option:
             return None
         value = listed(text) if is_list(self.hint) else text
         try:
-            return TypeAdapter(self.hint).validate_python(value)
+            read = TypeAdapter(self.hint).validate_python(value)
         except ValidationError as error:
             reasons = "; or ".join(dict.fromkeys(e["msg"][0].lower() + e["msg"][1:] for e in error.errors()))
             raise ZooError(f"{self.name}={text} is not valid: {reasons}.") from error
+        return Path(os.path.expanduser(read)) if isinstance(read, Path) else read  # shells leave the ~ of output=~/x
 
 
 def command(

@@ -246,11 +246,12 @@ def _written(value: Any) -> str:
 
 
 def literal(override: str) -> str:
-    """``run=PLACE`` or ``data.root=PLACE`` so that Hydra takes the place as it is, be there ``=``, ``(`` or a blank."""
+    """``run=PLACE`` or ``data.root=PLACE`` so that Hydra takes the place as it is, be there ``=``, ``(`` or a blank;
+    ``~`` is the home of the user, which shells do not make of it there."""
     place = PLACE.fullmatch(override)
     if not place or place[2].lower() in ("", "null") or QUOTED.fullmatch(place[2]):
         return override
-    return f"{place[1]}={QuotedString(place[2], Quote.single).with_quotes()}"
+    return f"{place[1]}={QuotedString(os.path.expanduser(place[2]), Quote.single).with_quotes()}"
 
 
 PLACE = re.compile(r"(\+{0,2}(?:run|[\w.]+\.root))=(.*)", re.DOTALL)

@@ -2,6 +2,7 @@
 
 import hashlib
 import logging
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -137,7 +138,7 @@ def read(name: str | Path, trust: Sequence[str] = (), archs: Sequence[str] = ())
     """
     if huggingface.is_repository(name):
         return read_pretrained(find_pretrained(name), trust)
-    path = Path(name)
+    path = Path(name := os.path.expanduser(name))
     try:
         if path.suffix == ".ckpt":
             return read_training_checkpoint(path, data_beside(path), trust)

@@ -68,7 +68,7 @@ def train(model: "str | LightningModule", *words: str, run: str | Path | None = 
     overrides = [*chosen, *(word for name, value in options.items() for word in as_words(name, value)), *words]
     composed = composition.compose(overrides)
     composition.check(composed, overrides)
-    folder = Path(run) if run else composition.claim(Path("runs") / model)
+    folder = Path(run).expanduser() if run else composition.claim(Path("runs") / model)
     composed.run = str(folder)
     values = composition.plain(composed)
     try:
