@@ -336,6 +336,23 @@ def test_speakers_are_named_where_the_data_are_told_their_names(speakers):
     assert voices(model) == [(0, "code_0", -1), (1, "code_1", -1), (2, "code_2", -1)]
 
 
+def test_a_speaker_whom_the_split_lacks_keeps_his_code():
+    """Validation has two of three speakers: which codes are theirs does not say whose the third one is."""
+    model, codes = generator().eval(), torch.tensor([1, 2, 0])
+    x = speech(12)._replace(speaker=torch.arange(12) % 3)
+    model.encode = lambda part: codes[part.speaker]
+    data = SimpleNamespace(splits={"train": x}, proportions=lambda: torch.full((3,), 1 / 3))
+    model._trainer = SimpleNamespace(datamodule=data)
+    model.log_dict = lambda values, **_: scores.update(values)
+    for there in ([0, 0, 1], [2, 1, 1], [2]):
+        scores, speaker = {}, torch.tensor(there)
+        model.statistics.update(codes[speaker], speaker)
+        model._log_statistics("val")
+        assert model.matching.tolist() == [2, 0, 1] and scores["val/accuracy"] == 1
+        assert scores["val/prior_tv"].item() == pytest.approx(0, abs=1e-6)
+        assert scores["val/codes_in_use"] == len(set(there))
+
+
 def test_words_are_spoken():
     model = generator().eval()
     words = model.generate(torch.arange(10))

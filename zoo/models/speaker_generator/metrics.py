@@ -4,18 +4,9 @@ import torch
 from torch import Tensor
 from torchmetrics import Metric
 
-IN_USE = 0.01  # share of recordings from which a code counts as in use
-
 
 class SpeakerStatistics(Metric):
-    """Agreement of the most probable code with the speaker, over a data set.
-
-    - ``accuracy``: the share of recordings whose code is the speaker's, after the best one-to-one matching of codes and
-      speakers (the Hungarian method).
-    - ``nmi``: mutual information of code and speaker over the mean of their entropies, in [0, 1].
-    - ``codes_in_use``: codes that at least 1% of recordings have.
-
-    The first two are of recordings whose speaker is known, and left out where that is none.
+    """How many recordings of a data set have each code and speaker: what :func:`agreement` takes.
 
     Args:
         codes, speakers: how many.
@@ -34,32 +25,34 @@ class SpeakerStatistics(Metric):
         place = code * columns + torch.where(speaker < 0, columns - 1, speaker)
         self.counts += torch.bincount(place, minlength=codes * columns).view(codes, columns)
 
-    @property
-    def known(self) -> bool:
-        """Whether there are recordings whose speaker is known."""
-        return bool(self.counts[:, :-1].any())
+    def compute(self) -> Tensor:
+        """The counts, over all processes, int64 ``(codes, speakers + 1)``, in the last column where it is not known."""
+        return self.counts
 
-    def matching(self) -> Tensor:
-        """The speaker of each code, -1 for none, int64 ``(codes,)``."""
-        return match(self.counts[:, :-1])
 
-    def usage(self) -> Tensor:
-        """The share of recordings with each code, ``(codes,)``."""
-        return self.counts.sum(1) / self.counts.sum()
+def usage(counts: Tensor) -> Tensor:
+    """The share of recordings with each code, ``(codes,)``."""
+    return counts.sum(1) / counts.sum()
 
-    def compute(self) -> dict[str, Tensor]:
-        in_use = {"codes_in_use": (self.usage() >= IN_USE).sum().float()}
-        if not self.known:
-            return in_use
-        counts, speaker = self.counts[:, :-1], self.matching()
-        matched = counts.gather(1, speaker.clamp(min=0)[:, None])[:, 0] * (speaker >= 0)
-        joint = counts / counts.sum()
-        entropies = [torch.special.entr(joint.sum(dim)).sum() for dim in (0, 1)]
-        information = sum(entropies) - torch.special.entr(joint).sum()
-        return in_use | {
-            "accuracy": matched.sum() / counts.sum(),
-            "nmi": 2 * information / sum(entropies).clamp(min=1e-12),
-        }
+
+def agreement(counts: Tensor, matching: Tensor) -> dict[str, Tensor]:
+    """Agreement of the most probable code with the speaker.
+
+    - ``accuracy``: the share of recordings whose code is matched with the speaker.
+    - ``nmi``: mutual information of code and speaker over the mean of their entropies, in [0, 1].
+
+    Args:
+        counts: of recordings whose speaker is known, at least one, ``(codes, speakers)``.
+        matching: the speaker of each code, -1 for none, int64 ``(codes,)``; see :func:`match`.
+    """
+    matched = counts.gather(1, matching.clamp(min=0)[:, None])[:, 0] * (matching >= 0)
+    joint = counts / counts.sum()
+    entropies = [torch.special.entr(joint.sum(dim)).sum() for dim in (0, 1)]
+    information = sum(entropies) - torch.special.entr(joint).sum()
+    return {
+        "accuracy": matched.sum() / counts.sum(),
+        "nmi": 2 * information / sum(entropies).clamp(min=1e-12),
+    }
 
 
 def match(counts: Tensor) -> Tensor:

@@ -31,7 +31,7 @@ from zoo.models.speaker_generator.flow import FlowSampler
 from zoo.models.speaker_generator.guide import fit_guide, guess
 from zoo.models.speaker_generator.judging import find_judge, judged_scores
 from zoo.models.speaker_generator.likelihood import gaussian_kl, gaussian_nll, observe
-from zoo.models.speaker_generator.metrics import SpeakerStatistics, total_variation
+from zoo.models.speaker_generator.metrics import SpeakerStatistics, agreement, match, total_variation, usage
 from zoo.models.speaker_generator.nets import Voice
 from zoo.models.speaker_generator.pictures import draw, play
 from zoo.models.speaker_generator.words import MEAN, SAMPLE, find_voice, read_voices, read_words
@@ -343,15 +343,28 @@ class SpeakerGenerator(ZooModule):
             self.log_dict({f"test/{name}": value for name, value in scores.items()}, sync_dist=True)
 
     def _log_statistics(self, stage: str) -> None:
-        values = self.statistics.compute()
-        self.code_usage = self.statistics.usage()
-        if self.statistics.known:
-            self.matching.copy_(self.statistics.matching())
+        counts = self.statistics.compute()
+        self.code_usage = usage(counts)
+        values = {"codes_in_use": (self.code_usage >= IN_USE).sum().float()}
+        if (known := counts[:, :-1]).any():
+            self.matching.copy_(match(known if known.any(0).all() else known + self._counts_in_training()))
+            values |= agreement(known, self.matching)
             truth = self.trainer.datamodule.proportions().to(self.device)
             values["prior_tv"] = total_variation(self.speaker_shares(), truth)
         self.statistics.reset()
         values["rarest_code"] = self.code_usage.min()
         self.log_dict({f"{stage}/{name}": value for name, value in values.items()}, sync_dist=True)
+
+    @torch.no_grad()
+    def _counts_in_training(self) -> Tensor:
+        """Of each code and speaker, the recordings to train on, int64 ``(codes, speakers)``: a split may lack somebody
+        whose code would be given to another then."""
+        x = self.trainer.datamodule.splits["train"]
+        seen = SpeakerStatistics(self.speakers, self.speakers).to(x.mel.device)
+        for some in torch.arange(len(x.mel), device=x.mel.device).split(256):
+            part = x.at(some)
+            seen.update(self.encode(part), part.speaker)
+        return seen.counts[:, :-1]
 
     def speaker_shares(self) -> Tensor:
         """The learned prior as shares of the speakers that the codes are matched with, ``(speakers,)``."""
