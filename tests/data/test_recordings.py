@@ -326,6 +326,7 @@ def test_numbers_are_read_as_numbers():
     assert number("42") == ["forty", "two"] and number("7") == ["seven"]
     assert spoken("Room 42: it's OPEN!") == "room forty two it's open"
     assert words_of("one, TWO-three") == ["one", "two", "three"]
+    assert spoken("agent 007") == "agent zero zero seven"
     assert letters(["ab", "é"]).tolist() == [[97, 98], [195, 169]]
     for text in ("", "x" * 121):
         with pytest.raises(ZooError, match="1 to 120 bytes"):
@@ -455,6 +456,7 @@ def test_a_small_set_borrows_from_training(tmp_path):
         ({"root": None}, "say where the recordings are"),
         ({"root": "nowhere"}, "neither a folder nor a table"),
         ({"speakers": ["anna", "bne"]}, "no recordings of 'bne'. Did you mean 'ben'"),
+        ({"speakers": ["bne", "anan"]}, "no recordings of 'bne'.* Speakers there: anna, ben"),
         ({"speakers": 1}, "two different ones"),
         ({"mix": [0.5, 0.5]}, "by name"),
         ({"test": 0.0}, "test > 0"),
@@ -470,6 +472,27 @@ def test_wrong_options_are_refused(tmp_path_factory, options, message):
     config = {"_target_": "zoo.data.SpeechFolder", "root": str(root)} | options
     with pytest.raises(ValueError, match=message):
         from_config(config, where="data").setup()
+    if isinstance(config.get("speakers"), list):  # asked for first, for the model's words
+        with pytest.raises(ZooError, match=message):
+            SpeechFolder.vocabulary(config)
+
+
+def test_numbers_are_names_too_and_words_said_once_are_named(tmp_path, caplog):
+    folder(tmp_path, {"01": 190.0, "10": 110.0}, takes=3)
+    write(tmp_path / "01" / "yes2.flac", WORD)
+    logging.getLogger("zoo").propagate = True
+    config = {"_target_": "zoo.data.SpeechFolder", "root": str(tmp_path), "speakers": ["01", 10]}
+    data = from_config(config, where="data")
+    with caplog.at_level(logging.WARNING, "zoo"):
+        data.setup()
+    assert data.names == ["01", "10"] and data.words == SpeechFolder.vocabulary(config) == ["no", "yes", "yes two"]
+    assert "1 of 3 texts are said only once, as 'yes two'" in caplog.text
+
+
+def test_a_mix_that_leaves_nothing_says_so(tmp_path):
+    root = folder(folder(tmp_path, {"anna": 190.0}, takes=8), {"ben": 110.0}, takes=8)
+    with pytest.raises(ZooError, match=r"data\.mix=\[1\.0, 1e-05\] leaves no recordings for"):
+        SpeechFolder(root=str(root), speakers=["anna", "ben"], mix=[1.0, 1e-5], words=["yes"], test=0.01).setup()
 
 
 def test_recordings_that_are_not_those_of_fsdd_are_not_called_so(tmp_path, caplog):

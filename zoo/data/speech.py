@@ -135,7 +135,7 @@ class SpokenWords(DataModule):
     def __init__(
         self,
         *,
-        speakers: list[str] | int | None = None,
+        speakers: Sequence[str | int] | int | None = None,
         mix: list[float] | None = None,
         labelled: float = 0.0,
         root: str | None = None,
@@ -144,9 +144,11 @@ class SpokenWords(DataModule):
         seed: int = 0,
     ) -> None:
         super().__init__()
-        speakers = list(self.everyone) if speakers is None else speakers
-        count = speakers if isinstance(speakers, int) else len(set(speakers))
-        if count < 2 or (not isinstance(speakers, int) and count < len(speakers)):
+        speakers = self.everyone if speakers is None else speakers
+        self.speakers = speakers if isinstance(speakers, int) else [str(name) for name in speakers]
+        self.names = [] if isinstance(self.speakers, int) else list(self.speakers)
+        count = self.speakers if isinstance(self.speakers, int) else len(set(self.names))
+        if count < max(2, len(self.names)):
             raise ValueError(f"speakers must be two different ones or more, got {speakers}")
         if mix is not None and (isinstance(speakers, int) or len(mix) != count or not min(mix) > 0):
             raise ValueError(f"mix must have a positive share for each of the {count} speakers by name, got {mix}")
@@ -155,9 +157,8 @@ class SpokenWords(DataModule):
                 "need labelled in [0, 1], batch_size >= 1, eval_batch_size >= 1 and seed >= 0, got "
                 f"{labelled}, {batch_size}, {eval_batch_size}, {seed}"
             )
-        self.speakers, self.mix, self.labelled, self.root = speakers, mix, labelled, root
+        self.mix, self.labelled, self.root = mix, labelled, root
         self.batch_size, self.eval_batch_size, self.seed = batch_size, eval_batch_size, seed
-        self.names: list[str] = [] if isinstance(speakers, int) else list(speakers)
         self.words: list[str] = []
         self.splits: dict[str, Speech] = {}
         self.recordings: dict[str, list[Recording]] = {}
@@ -177,9 +178,10 @@ class SpokenWords(DataModule):
         speech, kept = analyse(self.find(), self)
         for split in ("test", "val", "train"):
             index = [i for i, recording in enumerate(kept) if recording.split == split]
-            index = self._mixed([kept[i] for i in index], index)
+            if index and not (index := self._mixed([kept[i] for i in index], index)):
+                raise ZooError(f"data.mix={self.mix} leaves no recordings for {split}: it needs more of them")
             if not index:
-                raise ZooError(f"there are no recordings for {split}: none has a take of that split")
+                raise ZooError(f"there are no recordings for {split}: it needs more of them")
             part = speech.at(torch.tensor(index))
             if split == "train":
                 part = part._replace(label=self._labels(part.speaker))

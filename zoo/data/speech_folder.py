@@ -1,7 +1,9 @@
 """One's own recordings: a folder for each speaker, or a table of files."""
 
 import hashlib
+import logging
 import os
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -13,6 +15,10 @@ from zoo.data.recordings import Recording, find, in_split, read_sound
 from zoo.data.speech import SpokenWords, check_speakers
 from zoo.data.text import DIGITS, LONGEST, spoken
 from zoo.errors import ZooError
+
+log = logging.getLogger(__name__)
+
+NAMED = 5  # texts on the screen
 
 
 class SpeechFolder(SpokenWords):
@@ -48,7 +54,7 @@ class SpeechFolder(SpokenWords):
         self,
         *,
         root: str | None = None,
-        speakers: list[str] | int = 2,
+        speakers: list[str | int] | int = 2,
         words: list[str] | None = None,
         mix: list[float] | None = None,
         labelled: float = 0.0,
@@ -91,13 +97,13 @@ class SpeechFolder(SpokenWords):
     def vocabulary(config: Any) -> list[str]:
         """What is said in the recordings of the data with this configuration."""
         speakers = config.get("speakers")
-        names = None if speakers is None or isinstance(speakers, int) else list(speakers)
+        names = None if speakers is None or isinstance(speakers, int) else [str(name) for name in speakers]
         return vocabulary(candidates(config.get("root"), names, config.get("words")))
 
     def find(self) -> list[Recording]:
-        found = candidates(self.root, None, self.chosen)
-        there = {recording.speaker for recording in found if recording.speaker}
+        found = candidates(self.root, None if isinstance(self.speakers, int) else self.names, self.chosen)
         if isinstance(self.speakers, int):
+            there = {recording.speaker for recording in found if recording.speaker}
             if len(there) > self.speakers:
                 raise ZooError(
                     f"{self.root} has {len(there)} speakers, and data.speakers={self.speakers}: say how many there "
@@ -109,10 +115,13 @@ class SpeechFolder(SpokenWords):
                     f"data.labelled={self.labelled} needs the names of all speakers, and {self.root} has {len(there)} "
                     f"of data.speakers={self.speakers}: leave data.labelled out, or put each in a folder of its own"
                 )
-        else:
-            check_speakers(self.names, there, str(self.root))
-            found = [recording for recording in found if recording.fault or recording.speaker in self.names]
         self.words = vocabulary(found)
+        said = Counter(recording.text for recording in found if not recording.fault)
+        if once := sorted(text for text, count in said.items() if count == 1):
+            log.warning(
+                "%d of %d texts are said only once, as %s: the number of a take stands behind _ (hello_2.wav)",
+                *(len(once), len(said), ", ".join(map(repr, once[:NAMED]))),
+            )
         return self._split(found)
 
     def _key(self, recording: Recording) -> str:
@@ -141,13 +150,15 @@ def candidates(root: str | None, speakers: Sequence[str] | None, words: Sequence
     """The recordings in ``root`` with their texts as they are said, of these ``speakers`` and ``words`` if given.
 
     Raises:
-        ZooError: if there is no such root, or there is one of the words that nobody says.
+        ZooError: if there is no such root, one of the speakers is not there, or there is a word that nobody says.
     """
     if not root:
         raise ZooError("say where the recordings are: data.root=FOLDER, with a folder for each speaker, or a table")
     wanted = None if words is None else {spoken(text) for text in words}
-    found, said = [], set()
+    found, said, there = [], set(), set()
     for recording in map(as_said, find(Path(root).expanduser())):
+        if recording.fault or wanted is None or recording.text in wanted:
+            there.add(recording.speaker)
         of_these = speakers is None or recording.speaker in speakers
         if of_these and not recording.fault:
             said.add(recording.text)
@@ -157,6 +168,7 @@ def candidates(root: str | None, speakers: Sequence[str] | None, words: Sequence
     if missing and said:
         known = ", ".join(sorted(said)[:20]) + (" ..." if len(said) > 20 else "")
         raise ZooError(f"nobody says {', '.join(map(repr, missing[:20]))} of data.words. What is said: {known}.")
+    check_speakers(speakers or (), there - {""}, root)
     return found
 
 

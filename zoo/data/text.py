@@ -11,6 +11,7 @@ from zoo.errors import ZooError
 
 DIGITS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 LONGEST = 120  # bytes of a text that is said in one breath
+LARGEST = 15  # digits of a number that is read as one
 WORD = re.compile(r"\d+|[^\s\d']+(?:'[^\s\d']+)*")
 THOUSANDS = re.compile(r"(?<=\d),(?=\d{3}(?!\d))")
 DECIMAL = re.compile(r"(?<![\d.])(\d+)\.(\d+)(?!\d|\.\d)")
@@ -26,13 +27,13 @@ def words_of(text: str) -> list[str]:
 
 
 def number(digits: str) -> list[str]:
-    """What is said for a number: ``42`` is forty, two.
+    """What is said for a number: ``42`` is forty, two; digit by digit where it begins with a zero, as ``007``.
 
     Raises:
-        ZooError: for more than one digit without the extra ``speech``, or a number too long to be said.
+        ZooError: for another one of several digits without the extra ``speech``, or one too long to be said.
     """
-    if len(digits) == 1:
-        return [DIGITS[int(digits)]]
+    if len(digits) == 1 or int(digits[0]) == 0:
+        return [DIGITS[int(digit)] for digit in digits]
     try:
         from num2words import num2words
     except ImportError as error:
@@ -40,7 +41,7 @@ def number(digits: str) -> list[str]:
             f"reading {digits[:20]} as a number needs num2words: pip install 'discrete-latent-zoo[speech]'; or write "
             "it as words, or with blanks between its digits"
         ) from error
-    if len(digits) > 15:
+    if len(digits) > LARGEST:
         raise ZooError(f"{digits[:20]}... is too long a number to say: put blanks between its digits")
     return [word for word in words_of(num2words(int(digits))) if word != "and"]
 
