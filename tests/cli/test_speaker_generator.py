@@ -11,10 +11,11 @@ import wandb
 
 from tests.conftest import ROOT
 from tests.speech import write_digits
-from zoo import hub
+from zoo import from_pretrained, hub
 from zoo.cli import main
 from zoo.cli.eval import evaluate
 from zoo.cli.publish import publish
+from zoo.cli.speak import BETWEEN
 from zoo.config.composition import check, compose, plain
 from zoo.data import audio
 from zoo.errors import ZooError
@@ -167,6 +168,14 @@ def test_publish_and_speak(run, tmp_path, checkpoints, monkeypatch, capsys):
     assert speak("407")[0] != speak("407")[0]  # a fresh draw
     _, said = speak("4", "speaker=low:1,high:3", "n=2", "speed=1.5")
     assert said.count("0.25 low, 0.75 high: four") == 2 or said.count("0.75 high, 0.25 low: four") == 2
+    speak("4", "speaker=low,low", "seed=3")
+    sound = audio.read_wav(output)[0]
+    half = sound[: (len(sound) - BETWEEN) // 2]
+    assert not torch.equal(half, sound[-len(half) :])  # each of them is another take
+    (alone,) = from_pretrained(folder).speak("4", "low", seed=3)
+    torch.testing.assert_close(sound[100 : len(alone) - 100], alone[100:-100], atol=1e-3, rtol=0)
+    drawn, said = speak("4 0 7")
+    assert speak("4 0 7", *re.findall(r"seed=\d+", said))[0] == drawn
     _, said = speak("4", "speaker=low,high")
     assert ", low: four" in said and ", high: four" in said
     speak("4", f"output={tmp_path}/x.flac")
@@ -177,6 +186,9 @@ def test_publish_and_speak(run, tmp_path, checkpoints, monkeypatch, capsys):
     for arguments, message in (
         ([], "say which text"),
         (["text= "], "say what to speak"),
+        (["text=-4"], "cannot say '-' of '-4'"),
+        (["text=407", "n=1000", "speaker=low,low,low,low"], "12000 words in all, and 10000 are the most"),
+        (["text=4", f"output={tmp_path}"], "is a directory"),
         (["text=4 plus 7"], "cannot say 'plus'"),
         (["text=4", "speaker=low:x"], "not a share of a voice"),
         (["text=4", "speed=9"], "speed=9 is not valid"),

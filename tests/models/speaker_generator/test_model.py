@@ -10,12 +10,13 @@ from torch import nn
 
 from tests.speech import write_digits
 from zoo.data import FSDD, Speech
+from zoo.data.text import DIGITS
 from zoo.errors import ZooError
 from zoo.models.speaker_generator import SpeakerGenerator, SpeechDecoder, SpeechEncoder
 from zoo.models.speaker_generator.judging import judged_scores
 from zoo.models.speaker_generator.likelihood import gaussian_nll, observe
 from zoo.models.speaker_generator.pictures import voices
-from zoo.models.speaker_generator.words import read_voices
+from zoo.models.speaker_generator.words import read_voices, read_words
 from zoo.models.speech_judge import SpeechClassifier, SpeechJudge
 from zoo.relaxations import RELAXATIONS, Exact, ReinMax
 from zoo.training import AdamW
@@ -277,6 +278,26 @@ def test_own_words_numbers_and_one_speaker_an_utterance():
         model.generate("goodbye")
     with pytest.raises(ZooError, match=r"cannot say .one. of 1999\."):
         model.generate("hello 1999")
+    with pytest.raises(ZooError, match=r"cannot say .point. of 2\.2\."):
+        model.generate("hello 2.2")
+    assert [code for _, code in read_voices("smith, john", ["", "smith, john"])] == [1]
+
+
+@pytest.mark.parametrize(
+    "text", ["-4", "4 \u22125", ".5", "20%", "$3", "4\u00b2", "\u00bd", "\u2460 2", "2+2", "3 & 4", "7\u00b0"]
+)
+def test_signs_that_would_be_left_out_are_refused(text):
+    with pytest.raises(ZooError, match=r"cannot say .* write it as a word, or leave it out"):
+        generator().generate(text)
+
+
+def test_numbers_that_have_no_other_words_are_said_digit_by_digit():
+    tens = [*DIGITS, "forty", "hundred"]
+    said = lambda text, known: [known[i] for i in read_words(text, known)]  # noqa: E731
+    assert said("42 042 007", tens) == ["forty", "two", "zero", "four", "two", "zero", "zero", "seven"]
+    assert said("1234567890123456", tens) == [DIGITS[int(digit)] for digit in "1234567890123456"]
+    assert said("4-7, twenty: (4)!", [*DIGITS, "twenty"]) == ["four", "seven", "twenty", "four"]
+    assert said("42", list(DIGITS)) == ["four", "two"]
 
 
 def test_python_takes_the_voices_that_the_command_takes():
@@ -293,13 +314,23 @@ def test_python_takes_the_voices_that_the_command_takes():
     torch.testing.assert_close(said("anna:1,ben:1"), said([0.0, 0.5, 0.5]))
     torch.testing.assert_close(said("mean"), said(model.prior[0]))
     torch.testing.assert_close(said("sample"), said(None))
-    torch.testing.assert_close(said("anna", ["three", "four"]), anna)
+    for content in (["three", "four"], np.array(["three", "4"]), np.array([3, 4], dtype=np.int32)):
+        torch.testing.assert_close(said("anna", content), anna)
+    torch.testing.assert_close(model.weights("anna", 2), torch.eye(3)[[1, 1]])
+    with pytest.raises(ZooError, match="'three four' is 2 words: a list has one in each place"):
+        model.generate(["three four", "one"])
+    for given in (["anna", "sample"], "anna:1,mean:2"):
+        with pytest.raises(ZooError, match="is none of the speakers of a blend or a list"):
+            said(given)
+    for content in (None, b"34", {"3": 4}, [[3], [4]], [3.0, 4.0]):
+        with pytest.raises(ValueError, match="content must be a text"):
+            model.generate(content)
     with pytest.raises(ZooError, match="'anna,ben' names several speakers"):
         said("anna,ben")
     for wrong in ({"anna": 1.0}, np.array([{}, {}], dtype=object)):
         with pytest.raises(ValueError, match="speaker must be a name, a code"):
             said(wrong)
-    with pytest.raises(ValueError, match="need spread >= 0"):
+    with pytest.raises(ValueError, match=r"need spread in \[0, 2"):
         model.generate("3", spread=math.inf)
 
 
@@ -367,12 +398,12 @@ def test_words_are_spoken():
     "content, speaker, message",
     [
         (torch.tensor([10]), None, r"\[0, 10\)"),
-        (torch.tensor([1.0]), None, "int64"),
+        (torch.tensor([1.0]), None, "a text, or words or their indices"),
         (torch.tensor([1]), torch.tensor([3]), r"\[0, 3\)"),
-        (torch.tensor([1, 2]), torch.tensor([1]), "codes must be"),
+        (torch.tensor([1, 2]), torch.tensor([1]), r"one for each of the 2 words, not codes of shape \(1,\)"),
         (torch.tensor([1, 2]), torch.ones(2, 4), r"weights must be \(2, 3\)"),
         (torch.tensor([1]), torch.full((1, 3), 0.5), "sum to 1"),
-        (torch.tensor([], dtype=torch.int64), None, "must be int64"),
+        (torch.tensor([], dtype=torch.int64), None, "a text, or words or their indices"),
     ],
 )
 def test_wrong_words_and_speakers_are_refused(content, speaker, message):

@@ -11,7 +11,6 @@ model of the same recordings, a mixture of Gaussians, which is also how VaDE beg
 """
 
 import logging
-import math
 import secrets
 from collections.abc import Sequence
 from numbers import Integral
@@ -47,8 +46,10 @@ SHORTEST = 10  # frames of a generated word
 FIRST_NOISE = 8.0  # standard deviation of the likelihood of a spectrogram at first; it falls to that of the model
 PITCH_NOISE, LENGTH_NOISE = 0.2, 0.1  # of the likelihoods of pitch and logarithm of length
 RESIDUAL_FROM = 0.8  # share of the warm-up after which z is used; until then all that differs is left to the speaker
+IN_USE = 0.01  # share of recordings from which a code counts as in use
 EARLY = 8  # one word of so many is shown to the sampler until then: it takes most of the time, and is given other means
 SPREAD = 0.7
+WIDEST = 2.0  # of the spread
 SLOWEST, FASTEST = 0.25, 4.0  # of the speed of speech
 
 
@@ -402,20 +403,24 @@ class SpeakerGenerator(ZooModule):
         else is said beside it.
 
         Args:
-            content: the words: a text, such as "4 0 7" or "four zero seven"; a list of texts; or the indices of
-                :attr:`words`, int64 ``(batch,)``, a tensor, an array or a list.
+            content: the words: a text, such as "4 0 7" or "four zero seven"; a list of single words; or the indices of
+                :attr:`words`, integers ``(batch,)``, a tensor, an array or a list.
             speaker: one for all words, a name of :attr:`speaker_names`, a code, a blend such as
-                "theo:0.7,george:0.3", or "mean" for the mean vector of the prior; names or codes of each, int64
-                ``(batch,)``; or weights of all codes ``(speakers,)`` or ``(batch, speakers)``. The default, "sample",
-                is to draw from the learned prior: one speaker for a text, else one for each word.
-            spread: share of the standard deviation of what is drawn; below 1 words are more typical and less varied.
-                The default is 1 with a sampler, else 0.7.
+                "theo:0.7,george:0.3", or "mean" for the mean vector of the prior; names or codes of each, integers
+                ``(batch,)``; or weights of all codes ``(speakers,)`` or ``(batch, speakers)``, from 0 to 1 with a sum
+                of 1. The default, "sample", is to draw from the learned prior: one speaker for a text, else one for
+                each word.
+            spread: share of the standard deviation of what is drawn, from 0 to 2; below 1 words are more typical and
+                less varied. The default is 1 with a sampler, else 0.7.
             speed: how many times as fast, from 0.25 to 4.
             seed: of all that is drawn; the default is a fresh one each time.
 
+        Returns:
+            One spectrogram and one length for each word.
+
         Raises:
             ValueError: if a word, a code or a number is out of range, or a shape is wrong.
-            ZooError: if a word of a text is none of :attr:`words`, or there is no speaker of that name.
+            ZooError: if a text has a word that is none of :attr:`words`, or there is no speaker of that name.
         """
         mel, frames = self._say(content, speaker, spread, speed, seed)
         if not isinstance(mel, Tensor):
@@ -427,22 +432,15 @@ class SpeakerGenerator(ZooModule):
     ) -> tuple[Tensor | list[Tensor], Tensor]:
         """Spectrograms, time-normalised or each at its own pace, and their lengths; arguments of :meth:`generate`."""
         spread = (1.0 if self.sampler else SPREAD) if spread is None else spread
-        if not (0 <= spread < math.inf and SLOWEST <= speed <= FASTEST):
-            raise ValueError(f"need spread >= 0 and speed in [{SLOWEST}, {FASTEST}], got {spread}, {speed}")
+        if not (0 <= spread <= WIDEST and SLOWEST <= speed <= FASTEST):
+            raise ValueError(f"need spread in [0, {WIDEST}], speed in [{SLOWEST}, {FASTEST}], got {spread}, {speed}")
         seed = secrets.randbits(40) if seed is None else seed
         together = isinstance(content, str)
-        if isinstance(content, str):
-            content = read_words(content, self.words)
-        elif isinstance(content, Sequence) and any(isinstance(one, str) for one in content):
-            content = [word for one in content for word in read_words(str(one), self.words)]
-        content = self.given(content)
-        if (
-            content.dim() != 1
-            or content.dtype != torch.int64
-            or not len(content)
-            or not 0 <= content.min() <= content.max() < self.contents
-        ):
-            raise ValueError(f"content must be int64 (batch,) in [0, {self.contents}), got {content}")
+        content = self._integers(self._read(content), "content must be a text, a list of words, or their indices")
+        if content.dtype != torch.int64 or content.dim() != 1 or not len(content):
+            raise ValueError(f"content must be a text, or words or their indices (batch,), got {content}")
+        if not 0 <= content.min() <= content.max() < self.contents:
+            raise ValueError(f"words must be in [0, {self.contents}), got {content}")
         generators = self._generators(content, seed)
         speaker = SAMPLE if speaker is None else speaker
         if isinstance(speaker, str):
@@ -466,6 +464,29 @@ class SpeakerGenerator(ZooModule):
             spelling = self.spelling[content]
             return self.sampler.sample(spelling, words.mel, frames, speaker, generators, spread=spread), frames
         return words.mel, frames
+
+    def _read(self, content: Any) -> Any:
+        """``content`` with its texts as indices of words."""
+        if isinstance(content, np.ndarray) and content.dtype.kind in "OU":
+            content = content.tolist()
+        if isinstance(content, str):
+            return read_words(content, self.words)
+        if not (isinstance(content, Sequence) and any(isinstance(one, str) for one in content)):
+            return content
+        indices = [read_words(str(one), self.words) for one in content]
+        for one, words in zip(content, indices):
+            if len(words) > 1:
+                raise ZooError(f"{one!r} is {len(words)} words: a list has one in each place; say a text by itself")
+        return [word for (word,) in indices]
+
+    def _integers(self, value: Any, message: str) -> Tensor:
+        """``value`` as a tensor, integers of any kind as int64; ``ValueError`` if it is none."""
+        try:
+            tensor = self.given(value)
+        except (TypeError, ValueError):
+            raise ValueError(f"{message}, got {value!r}") from None
+        integral = not (tensor.is_floating_point() or tensor.is_complex() or tensor.dtype == torch.bool)
+        return tensor.long() if integral else tensor
 
     def _voice(self, text: str) -> Any:
         """The one voice that ``text`` says: a code, weights, or :data:`SAMPLE` or :data:`MEAN`."""
@@ -492,17 +513,18 @@ class SpeakerGenerator(ZooModule):
         """
         if isinstance(speaker, np.ndarray) and speaker.dtype.kind in "OU":
             speaker = speaker.tolist()
-        if isinstance(speaker, Integral):
+        if isinstance(speaker, (Integral, str)):
             speaker = [speaker] * words
         if isinstance(speaker, Sequence) and any(isinstance(one, str) for one in speaker):
             speaker = [find_voice(str(one), self.speaker_names) for one in speaker]
-        try:
-            speaker = self.given(speaker)
-        except TypeError:
-            raise ValueError(f"speaker must be a name, a code, weights, or a list of these, got {speaker!r}") from None
+        speaker = self._integers(speaker, "speaker must be a name, a code, weights, or a list of these")
         if speaker.dtype == torch.int64:
-            if speaker.shape != (words,) or not 0 <= speaker.min() <= speaker.max() < self.speakers:
-                raise ValueError(f"codes must be int64 ({words},) in [0, {self.speakers}), got {speaker}")
+            if speaker.shape != (words,):
+                raise ValueError(
+                    f"give one speaker, or one for each of the {words} words, not codes of shape {tuple(speaker.shape)}"
+                )
+            if not 0 <= speaker.min() <= speaker.max() < self.speakers:
+                raise ValueError(f"codes must be in [0, {self.speakers}), got {speaker}")
             return F.one_hot(speaker, self.speakers).to(self.prior)
         if speaker.shape == (self.speakers,):
             speaker = speaker.expand(words, -1)
@@ -548,7 +570,11 @@ class SpeakerGenerator(ZooModule):
         speed: float = 1.0,
         seed: int | None = None,
     ) -> list[Tensor]:
-        """Sounds at 8 kHz of words, each ``(samples,)``; arguments as of :meth:`generate`."""
+        """Say words aloud; arguments and errors as of :meth:`generate`.
+
+        Returns:
+            For each word a sound at 8 kHz, float32 ``(samples,)``, on the CPU.
+        """
         mel, frames = self._say(content, speaker, spread, speed, seed)
         return audio.vocode(mel, frames.tolist())
 

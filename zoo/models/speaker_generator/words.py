@@ -1,14 +1,16 @@
 """What people call words and speakers."""
 
 import math
+import unicodedata
 from collections.abc import Sequence
 
 import torch
 
-from zoo.data.text import DIGITS, number, words_of
+from zoo.data.text import DECIMAL, DIGITS, LARGEST, number, words_of
 from zoo.errors import ZooError, did_you_mean
 
 NAMED = 20  # words that a message lists
+SIGNS = "%‰&@#*/\\^°"  # beside those of mathematics and money, and numbers that are no digits, such as ½
 SAMPLE, MEAN = "sample", "mean"
 """In place of a voice: one drawn from the learned prior, and the mean vector of that prior."""
 Voice = int | str | torch.Tensor
@@ -22,8 +24,9 @@ def read_words(text: str, known: Sequence[str]) -> list[int]:
     known as one, the longest is taken.
 
     Raises:
-        ZooError: for a word that is not known, or none.
+        ZooError: for a word that is not known, or none, or a sign such as that of -4 or 20%.
     """
+    check_signs(text)
     place = {word: i for i, word in enumerate(known)}
     words: list[str] = []
     written: list[str] = []  # of each of the words, what stands in the text
@@ -32,7 +35,7 @@ def read_words(text: str, known: Sequence[str]) -> list[int]:
         words += said
         written += [word] * len(said)
     if not words:
-        raise ZooError(f"say what to speak: text='{known[0]}'")
+        raise ZooError(f"there is nothing to say in {text[:50]!r}: say what to speak, as text='{known[0]}'")
     longest = max(len(one.split()) for one in known)
     found, at = [], 0
     while at < len(words):
@@ -41,7 +44,10 @@ def read_words(text: str, known: Sequence[str]) -> list[int]:
                 break
         else:
             listed = ", ".join(known[:NAMED]) + (f" and {len(known) - NAMED} more" if len(known) > NAMED else "")
-            of = "" if written[at] == words[at] else f" of {written[at]}"
+            part = written[at]
+            if part == "point" and (decimal := DECIMAL.search(text)):
+                part = decimal[0]
+            of = "" if part == words[at] else f" of {part}"
             raise ZooError(
                 f"cannot say {words[at]!r}{of}.{did_you_mean(words[at], list(known))} The model has learned: {listed}"
             )
@@ -50,9 +56,22 @@ def read_words(text: str, known: Sequence[str]) -> list[int]:
     return found
 
 
+def check_signs(text: str) -> None:
+    """Raise ``ZooError`` for what is no word and changes what is said: without it -4 would be four."""
+    for i, sign in enumerate(text):
+        before, after = text[:i][-1:], text[i + 1 :][:1]
+        if (
+            sign in SIGNS
+            or unicodedata.category(sign) in ("Sm", "Sc", "No", "Nl")
+            or (sign in "-\u2013." and after.isdecimal() and not before.isalnum())
+        ):
+            part = (text[:i].split(" ")[-1] + text[i:].split(" ")[0])[:50]
+            raise ZooError(f"cannot say {sign!r} of {part!r}: write it as a word, or leave it out")
+
+
 def read_number(digits: str, place: dict[str, int]) -> list[str]:
     """What is said for a number, of words that are known."""
-    if len(digits) > 1 and set(DIGITS) != set(place):
+    if 1 < len(digits) <= LARGEST and set(DIGITS) != set(place):
         words = number(digits)
         if all(word in place for word in words) or " ".join(words) in place:
             return words
@@ -70,6 +89,8 @@ def find_voice(speaker: str, names: list[str]) -> int:
     if speaker in (codes := [str(code) for code in range(len(names))]):  # not 01, which may be somebody's name
         return codes.index(speaker)
     known = [name for name in names if name]
+    if speaker in (SAMPLE, MEAN):
+        raise ZooError(f"{speaker!r} is none of the speakers of a blend or a list: say it alone, or name speakers")
     raise ZooError(
         f"there is no speaker {speaker!r}.{did_you_mean(speaker, known)} Say {SAMPLE}, {MEAN}, "
         f"a code from 0 to {len(names) - 1}, or one of: {', '.join(known) or 'no names'}."
@@ -79,12 +100,16 @@ def find_voice(speaker: str, names: list[str]) -> int:
 def read_voices(text: str, names: list[str]) -> list[tuple[str, Voice]]:
     """Who is to speak: ``theo``, ``theo,george`` one after the other, or ``theo:0.7,george:0.3`` in one.
 
+    Shares are divided by their sum.
+
     Returns:
         What each is called, and the voice.
 
     Raises:
         ZooError: if there is no such speaker, or the shares of a blend are none.
     """
+    if text in names:  # which may have a comma or a colon
+        return [read_voice(text, names)]
     parts = [part.strip() for part in text.split(",")]
     if not any(":" in part for part in parts):
         return [read_voice(part, names) for part in parts]
