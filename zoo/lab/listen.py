@@ -52,8 +52,9 @@ HEAD = """# Listen: softmax or sample?
 `{command}` trains the [70/30 example](speaker.md), george and yweweler without labels or a guide, with each relaxation
 (seed 0), and has it say "{word}" ten times: once each time with a speaker **drawn** from the prior that it has learned,
 and once with the **mean vector** of that prior in place of a draw. Whom the project's judge hears in each of the ten
-stands beside: G for george, Y for yweweler, M for a mix of two, ? for somebody else. All are made from the Free Spoken
-Digit Dataset (Z. Jackson and others), and are CC BY-SA 4.0 as it is.
+stands beside: G for george, Y for yweweler, M for a mix of two, ? for somebody else. On another processor
+a run of one seed can end elsewhere, so these need not be the runs of the tables there. All are made from the Free Spoken Digit
+Dataset (Z. Jackson and others), and are CC BY-SA 4.0 as it is.
 
 | | speaker | ten times | heard | prior, G : Y |
 | --- | --- | --- | --- | --- |
