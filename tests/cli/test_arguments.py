@@ -1,5 +1,7 @@
 """The one dialect: what a signature understands, and what a mistake gets."""
 
+import os
+import re
 from collections.abc import Sequence
 from importlib import import_module
 from pathlib import Path
@@ -182,12 +184,16 @@ def test_values_out_of_range_are_refused(tmp_path):
 
 def test_the_home_of_the_user_is_found_where_the_shell_leaves_it(tmp_path, monkeypatch):
     from zoo.cli.sample import sample
-    from zoo.config.composition import literal
+    from zoo.cli.solve import solve
+    from zoo.config.composition import QUOTED, literal
 
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setenv("USERPROFILE", str(tmp_path))
     _, given = parse(sample, ["cat_vae.mnist", "output=~/x.png"])
     assert given["output"] == tmp_path / "x.png"
-    assert literal("run=~/runs/x") == f"run='{tmp_path}/runs/x'" and literal("data.root=a~b") == "data.root='a~b'"
-    with pytest.raises(ZooError, match=f"no pretrained model '{tmp_path}/nowhere'"):
+    _, given = parse(solve, ["pointer_net.tsp20", "points.csv", "output=a.csv,~/x.png"])
+    assert given["output"] == [Path("a.csv"), tmp_path / "x.png"]
+    assert QUOTED.fullmatch(literal("run=~/x").partition("=")[2]) and "~" not in literal("run=~/x")
+    assert literal("data.root=~/x") == "data.root='~/x'"  # as it is, for others and elsewhere
+    with pytest.raises(ZooError, match=re.escape(repr(os.path.expanduser("~/nowhere")))):
         hub.read("~/nowhere")

@@ -58,7 +58,12 @@ class Option:
         except ValidationError as error:
             reasons = "; or ".join(dict.fromkeys(e["msg"][0].lower() + e["msg"][1:] for e in error.errors()))
             raise ZooError(f"{self.name}={text} is not valid: {reasons}.") from error
-        return Path(os.path.expanduser(read)) if isinstance(read, Path) else read  # shells leave the ~ of output=~/x
+        return [at_home(one) for one in read] if isinstance(read, list) else at_home(read)
+
+
+def at_home(value: Any) -> Any:
+    """``value``, a path with the home of the user for ``~``, which shells leave as it is in ``output=~/x.png``."""
+    return Path(os.path.expanduser(value)) if isinstance(value, Path) else value
 
 
 def command(

@@ -57,7 +57,8 @@ def speak(
         checkpoint: a speaker generator: a pretrained model, its folder or a run folder.
         text: words that it has learned, such as "4 0 7", 407 or "four zero seven".
         speaker: sample; a name or a code; mean for the mean vector in place of a choice; several of these, as
-            theo,george, each of whom speaks; or a blend of voices, as theo:0.7,george:0.3, by shares of their sum.
+            theo,george, each of whom speaks; or a blend of voices, as theo:0.7,george:0.3, whose shares are divided by
+            their sum.
         n: how often; each time all is drawn anew.
         speed: how many times as fast.
         spread: how much takes vary: 0 for the most typical, 1 as the model has it; null for its default.

@@ -246,12 +246,15 @@ def _written(value: Any) -> str:
 
 
 def literal(override: str) -> str:
-    """``run=PLACE`` or ``data.root=PLACE`` so that Hydra takes the place as it is, be there ``=``, ``(`` or a blank;
-    ``~`` is the home of the user, which shells do not make of it there."""
+    """``run=PLACE`` or ``data.root=PLACE`` so that Hydra takes the place as it is, be there ``=``, ``(`` or a blank.
+
+    The ``~`` of a run is the home of the user, which shells do not make of it there; that of a root, when it is read.
+    """
     place = PLACE.fullmatch(override)
     if not place or place[2].lower() in ("", "null") or QUOTED.fullmatch(place[2]):
         return override
-    return f"{place[1]}={QuotedString(os.path.expanduser(place[2]), Quote.single).with_quotes()}"
+    where = os.path.expanduser(place[2]) if place[1].endswith("run") else place[2]
+    return f"{place[1]}={QuotedString(where, Quote.single).with_quotes()}"
 
 
 PLACE = re.compile(r"(\+{0,2}(?:run|[\w.]+\.root))=(.*)", re.DOTALL)

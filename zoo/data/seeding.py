@@ -15,7 +15,8 @@ STEP, SHUFFLE, BINARIZE, EPISODE, INSTANCE = range(5)
 
 
 def derive_seed(*key: int) -> int:
-    """A 63-bit seed from non-negative integers; different keys give independent streams."""
+    """A 63-bit seed from non-negative integers; keys that differ in more than zeros at their ends give
+    independent streams."""
     return int(np.random.SeedSequence(key).generate_state(1, np.uint64)[0] >> np.uint64(1))
 
 

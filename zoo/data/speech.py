@@ -179,9 +179,11 @@ class SpokenWords(DataModule):
         for split in ("test", "val", "train"):
             index = [i for i, recording in enumerate(kept) if recording.split == split]
             if index and not (index := self._mixed([kept[i] for i in index], index)):
-                raise ZooError(f"data.mix={self.mix} leaves no recordings for {split}: it needs more of them")
+                raise ZooError(f"data.mix={self.mix} leaves no recordings for {split}: add some, or leave it out")
             if not index:
-                raise ZooError(f"there are no recordings for {split}: it needs more of them")
+                raise ZooError(
+                    f"there are no recordings for {split}: they are too few, or, of spoken digits, none is such a take"
+                )
             part = speech.at(torch.tensor(index))
             if split == "train":
                 part = part._replace(label=self._labels(part.speaker))

@@ -12,13 +12,11 @@ from typing import Any
 from torch import Tensor
 
 from zoo.data.recordings import Recording, find, in_split, read_sound
-from zoo.data.speech import SpokenWords, check_speakers
+from zoo.data.speech import NAMED, SpokenWords, check_speakers
 from zoo.data.text import DIGITS, LONGEST, spoken
 from zoo.errors import ZooError
 
 log = logging.getLogger(__name__)
-
-NAMED = 5  # texts on the screen
 
 
 class SpeechFolder(SpokenWords):
@@ -115,12 +113,15 @@ class SpeechFolder(SpokenWords):
                     f"data.labelled={self.labelled} needs the names of all speakers, and {self.root} has {len(there)} "
                     f"of data.speakers={self.speakers}: leave data.labelled out, or put each in a folder of its own"
                 )
+        else:
+            check_speakers(self.names, {recording.speaker for recording in found}, str(self.root))
         self.words = vocabulary(found)
-        said = Counter(recording.text for recording in found if not recording.fault)
-        if once := sorted(text for text, count in said.items() if count == 1):
+        takes = Counter((recording.text, recording.speaker) for recording in found if not recording.fault)
+        again = {text for (text, _), count in takes.items() if count > 1}
+        if once := [text for text in self.words if text not in again]:
             log.warning(
-                "%d of %d texts are said only once, as %s: the number of a take stands behind _ (hello_2.wav)",
-                *(len(once), len(said), ", ".join(map(repr, once[:NAMED]))),
+                "nobody says these twice, %d of %d texts: %s. In a file's name the take stands behind _ (hello_2.wav).",
+                *(len(once), len(self.words), ", ".join(map(repr, once[:NAMED])) + ", ..." * (len(once) > NAMED)),
             )
         return self._split(found)
 
@@ -155,10 +156,10 @@ def candidates(root: str | None, speakers: Sequence[str] | None, words: Sequence
     if not root:
         raise ZooError("say where the recordings are: data.root=FOLDER, with a folder for each speaker, or a table")
     wanted = None if words is None else {spoken(text) for text in words}
-    found, said, there = [], set(), set()
-    for recording in map(as_said, find(Path(root).expanduser())):
-        if recording.fault or wanted is None or recording.text in wanted:
-            there.add(recording.speaker)
+    every = [as_said(recording) for recording in find(Path(root).expanduser())]
+    check_speakers(speakers or (), {recording.speaker for recording in every} - {""}, root)
+    found, said = [], set()
+    for recording in every:
         of_these = speakers is None or recording.speaker in speakers
         if of_these and not recording.fault:
             said.add(recording.text)
@@ -168,7 +169,6 @@ def candidates(root: str | None, speakers: Sequence[str] | None, words: Sequence
     if missing and said:
         known = ", ".join(sorted(said)[:20]) + (" ..." if len(said) > 20 else "")
         raise ZooError(f"nobody says {', '.join(map(repr, missing[:20]))} of data.words. What is said: {known}.")
-    check_speakers(speakers or (), there - {""}, root)
     return found
 
 

@@ -15,25 +15,44 @@ LARGEST = 15  # digits of a number that is read as one
 WORD = re.compile(r"\d+|[^\s\d']+(?:'[^\s\d']+)*")
 THOUSANDS = re.compile(r"(?<=\d),(?=\d{3}(?!\d))")
 DECIMAL = re.compile(r"(?<![\d.])(\d+)\.(\d+)(?!\d|\.\d)")
+SIGNS = "%‰٪+\u2212±\u00d7÷=^*/°#&@$¢£¥\u20a0-\u20bf"  # the last are of money
+UNSAID = re.compile(
+    rf"(?:(?<=[\s(])|^)[-\u2010-\u2015.](?=\d)|(?<=\d)\s*[{SIGNS}<>]|[{SIGNS}]\s*(?=\d)|(?<![-=])[<>]\s*(?=\d)"
+)
+"""What changes a number, and is no word: without it -4 would be four, and 20% twenty."""
 
 
 def words_of(text: str) -> list[str]:
     """The words of ``text`` in lower case and composed (NFC), and its numbers as digits: ``Hello, room 1,042!`` is
-    hello, room, 1042, and ``3.14`` is 3, point, 1, 4."""
+    hello, room, 1042, and ``3.14`` is 3, point, 1, 4.
+
+    Raises:
+        ZooError: for a number with a sign, such as ``-4``, ``20%`` and ``½``.
+    """
+    check_signs(text)
     text = unicodedata.normalize("NFC", text.lower()).replace("\u2019", "'")
     text = DECIMAL.sub(lambda m: f"{m[1]} point {' '.join(m[2])}", THOUSANDS.sub("", text))
     kept = (c if c == "'" or c.isdecimal() or unicodedata.category(c)[0] in "LM" else " " for c in text)
     return WORD.findall("".join(kept))
 
 
+def check_signs(text: str) -> None:
+    """Raise ``ZooError`` for a number with a sign that :func:`words_of` would leave out."""
+    plain = unicodedata.normalize("NFKC", text)
+    signs = [match[0].strip() for match in UNSAID.finditer(plain)]
+    signs += [c for c in text if unicodedata.category(c) in ("No", "Nl")]
+    if signs:
+        raise ZooError(f"cannot say {signs[0]!r} in {text[:50]!r}: write it as a word, or leave it out")
+
+
 def number(digits: str) -> list[str]:
-    """What is said for a number: ``42`` is forty, two; digit by digit where it begins with a zero, as ``007``.
+    """What is said for a number: ``42`` is forty, two.
 
     Raises:
-        ZooError: for another one of several digits without the extra ``speech``, or one too long to be said.
+        ZooError: for several digits without the extra ``speech``, or more than fifteen.
     """
-    if len(digits) == 1 or int(digits[0]) == 0:
-        return [DIGITS[int(digit)] for digit in digits]
+    if len(digits) == 1:
+        return [DIGITS[int(digits)]]
     try:
         from num2words import num2words
     except ImportError as error:
@@ -47,7 +66,11 @@ def number(digits: str) -> list[str]:
 
 
 def spoken(text: str) -> str:
-    """``text`` as it is said: words in lower case with blanks between, numbers as words."""
+    """``text`` as it is said: words in lower case with blanks between, numbers as words.
+
+    Raises:
+        ZooError: for a number that cannot be said, or has a sign.
+    """
     return " ".join(part for word in words_of(text) for part in (number(word) if word.isdecimal() else [word]))
 
 

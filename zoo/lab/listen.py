@@ -53,8 +53,8 @@ HEAD = """# Listen: softmax or sample?
 (seed 0), and has it say "{word}" ten times: once each time with a speaker **drawn** from the prior that it has learned,
 and once with the **mean vector** of that prior in place of a draw. Whom the project's judge hears in each of the ten
 stands beside: G for george, Y for yweweler, M for a mix of two, ? for somebody else. On another processor
-a run of one seed can end elsewhere, so these need not be the runs of the tables there. All are made from the Free Spoken Digit
-Dataset (Z. Jackson and others), and are CC BY-SA 4.0 as it is.
+a run of one seed can end elsewhere, so these need not be the runs of [its tables](speaker.md). All are made from the
+Free Spoken Digit Dataset (Z. Jackson and others), and are CC BY-SA 4.0 as it is.
 
 | | speaker | ten times | heard | prior, G : Y |
 | --- | --- | --- | --- | --- |

@@ -435,6 +435,8 @@ class SpeakerGenerator(ZooModule):
         if not (0 <= spread <= WIDEST and SLOWEST <= speed <= FASTEST):
             raise ValueError(f"need spread in [0, {WIDEST}], speed in [{SLOWEST}, {FASTEST}], got {spread}, {speed}")
         seed = secrets.randbits(40) if seed is None else seed
+        if isinstance(content, np.ndarray) and content.dtype.kind in "OU":
+            content = content.tolist()
         together = isinstance(content, str)
         content = self._integers(self._read(content), "content must be a text, a list of words, or their indices")
         if content.dtype != torch.int64 or content.dim() != 1 or not len(content):
@@ -467,8 +469,6 @@ class SpeakerGenerator(ZooModule):
 
     def _read(self, content: Any) -> Any:
         """``content`` with its texts as indices of words."""
-        if isinstance(content, np.ndarray) and content.dtype.kind in "OU":
-            content = content.tolist()
         if isinstance(content, str):
             return read_words(content, self.words)
         if not (isinstance(content, Sequence) and any(isinstance(one, str) for one in content)):
@@ -504,8 +504,11 @@ class SpeakerGenerator(ZooModule):
         return found
 
     def weights(self, speaker: Any, words: int) -> Tensor:
-        """``speaker``, as :meth:`generate` takes it but for a single text, as weights of all codes for each of
-        ``words``: ``(words, speakers)``.
+        """Weights of all codes for each of ``words``, ``(words, speakers)``.
+
+        Args:
+            speaker: a code, a name or a code of each word, or weights, as of :meth:`generate`.
+            words: how many.
 
         Raises:
             ValueError: if a code is out of range, a shape is wrong, or weights are not a distribution.
@@ -513,12 +516,13 @@ class SpeakerGenerator(ZooModule):
         """
         if isinstance(speaker, np.ndarray) and speaker.dtype.kind in "OU":
             speaker = speaker.tolist()
-        if isinstance(speaker, (Integral, str)):
+        if isinstance(speaker, Integral):
             speaker = [speaker] * words
         if isinstance(speaker, Sequence) and any(isinstance(one, str) for one in speaker):
             speaker = [find_voice(str(one), self.speaker_names) for one in speaker]
         speaker = self._integers(speaker, "speaker must be a name, a code, weights, or a list of these")
         if speaker.dtype == torch.int64:
+            speaker = speaker.expand(words) if speaker.dim() == 0 else speaker
             if speaker.shape != (words,):
                 raise ValueError(
                     f"give one speaker, or one for each of the {words} words, not codes of shape {tuple(speaker.shape)}"
@@ -538,7 +542,7 @@ class SpeakerGenerator(ZooModule):
     def speaker_names(self) -> list[str]:
         """The name of the speaker that each code was matched with; empty where it is not known."""
         names = self.trained_on.get("speakers")
-        names = names if isinstance(names, list) else []
+        names = [str(name) for name in names] if isinstance(names, list) else []
         return [names[i] if 0 <= i < len(names) else "" for i in self.matching.tolist()]
 
     @torch.no_grad()

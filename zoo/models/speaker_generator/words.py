@@ -1,16 +1,14 @@
 """What people call words and speakers."""
 
 import math
-import unicodedata
 from collections.abc import Sequence
 
 import torch
 
-from zoo.data.text import DECIMAL, DIGITS, LARGEST, number, words_of
+from zoo.data.text import DECIMAL, DIGITS, LARGEST, THOUSANDS, number, words_of
 from zoo.errors import ZooError, did_you_mean
 
 NAMED = 20  # words that a message lists
-SIGNS = "%‰&@#*/\\^°"  # beside those of mathematics and money, and numbers that are no digits, such as ½
 SAMPLE, MEAN = "sample", "mean"
 """In place of a voice: one drawn from the learned prior, and the mean vector of that prior."""
 Voice = int | str | torch.Tensor
@@ -24,9 +22,8 @@ def read_words(text: str, known: Sequence[str]) -> list[int]:
     known as one, the longest is taken.
 
     Raises:
-        ZooError: for a word that is not known, or none, or a sign such as that of -4 or 20%.
+        ZooError: for a word that is not known, or none, or a number with a sign, such as -4 or 20%.
     """
-    check_signs(text)
     place = {word: i for i, word in enumerate(known)}
     words: list[str] = []
     written: list[str] = []  # of each of the words, what stands in the text
@@ -45,7 +42,7 @@ def read_words(text: str, known: Sequence[str]) -> list[int]:
         else:
             listed = ", ".join(known[:NAMED]) + (f" and {len(known) - NAMED} more" if len(known) > NAMED else "")
             part = written[at]
-            if part == "point" and (decimal := DECIMAL.search(text)):
+            if part == "point" and (decimal := DECIMAL.search(THOUSANDS.sub("", text))):
                 part = decimal[0]
             of = "" if part == words[at] else f" of {part}"
             raise ZooError(
@@ -56,26 +53,15 @@ def read_words(text: str, known: Sequence[str]) -> list[int]:
     return found
 
 
-def check_signs(text: str) -> None:
-    """Raise ``ZooError`` for what is no word and changes what is said: without it -4 would be four."""
-    for i, sign in enumerate(text):
-        before, after = text[:i][-1:], text[i + 1 :][:1]
-        if (
-            sign in SIGNS
-            or unicodedata.category(sign) in ("Sm", "Sc", "No", "Nl")
-            or (sign in "-\u2013." and after.isdecimal() and not before.isalnum())
-        ):
-            part = (text[:i].split(" ")[-1] + text[i:].split(" ")[0])[:50]
-            raise ZooError(f"cannot say {sign!r} of {part!r}: write it as a word, or leave it out")
-
-
 def read_number(digits: str, place: dict[str, int]) -> list[str]:
-    """What is said for a number, of words that are known."""
-    if 1 < len(digits) <= LARGEST and set(DIGITS) != set(place):
+    """What is said for a number, of words that are known: digit by digit where zeros would be lost, as of 007."""
+    singly = [word for digit in digits for word in number(digit)]
+    leading = int(digits[0]) == 0 and all(word in place for word in singly)
+    if 1 < len(digits) <= LARGEST and not leading and set(DIGITS) != set(place):
         words = number(digits)
         if all(word in place for word in words) or " ".join(words) in place:
             return words
-    return [word for digit in digits for word in number(digit)]
+    return singly
 
 
 def find_voice(speaker: str, names: list[str]) -> int:
