@@ -186,7 +186,7 @@ def test_publish_and_speak(run, tmp_path, checkpoints, monkeypatch, capsys):
     for arguments, message in (
         ([], "say which text"),
         (["text= "], "say what to speak"),
-        (["text=-4"], "cannot say '-' of '-4'"),
+        (["text=-4"], "cannot say '-' in '-4'"),
         (["text=407", "n=1000", "speaker=low,low,low,low"], "12000 words in all, and 10000 are the most"),
         (["text=4", f"output={tmp_path}"], "is a directory"),
         (["text=4 plus 7"], "cannot say 'plus'"),
